@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up everything they need; the other targets assume nothing either.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format lock clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m codezero.sandbox.demo $(if $(CHECK),--check)
+
+test: $(VENV)/.dev
+	@tests/prepare
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+$(VENV)/.demo: pyproject.toml requirements/sandbox.txt
+	@$(PYTHON) tools/environment.py $(VENV) requirements/sandbox.txt
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements/dev.txt
+	@$(PYTHON) tools/environment.py $(VENV) requirements/dev.txt
+	@touch $@ $(VENV)/.demo
+
+# Needs uv (any recent one on PATH); the result names no index.
+lock:
+	uv pip compile pyproject.toml --extra sandbox --group build --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/sandbox.txt
+	uv pip compile pyproject.toml --all-extras --group build --group dev --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

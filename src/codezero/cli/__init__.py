@@ -1,0 +1,1 @@
+"""czctl: everything, for people and scripts."""

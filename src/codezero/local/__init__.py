@@ -1,0 +1,1 @@
+"""The developer's machine: Daemon, Supervisor, and what they change on the host."""

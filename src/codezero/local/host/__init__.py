@@ -1,0 +1,1 @@
+"""Changes to the machine: packet capture, name resolution, journal and undo."""

@@ -1,0 +1,1 @@
+"""The small root process that keeps the Daemon healthy and the machine restorable."""

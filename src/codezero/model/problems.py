@@ -1,0 +1,177 @@
+"""What can go wrong, in product terms: one stable code each, what it means, and how processes and people are told.
+
+Every error a person or a program sees carries the code of a `Problem` from this table; `czctl explain CODE` and the reference page are made
+from it. Codes are never reused.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of failure: its code, a title, what it means, the exit code of `czctl` and the HTTP status of our APIs."""
+
+    code: str
+    title: str
+    meaning: str
+    exit_code: int = 1
+    status: int = 500
+
+
+class CodezeroError(Exception):
+    """A failure with a stable code, the facts of this case, and the next step.
+
+    `detail` says what failed and why, in one line. `fix` is what to do next, as a command where there is one.
+    """
+
+    def __init__(self, problem: Problem, detail: str, *, fix: str | None = None) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.detail = detail
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.detail} [{self.problem.code}]"
+
+
+# Exit codes: 1 failed or not running, 2 usage, 3 precondition, 4 login needed, 5 forbidden, 6 not found, 7 conflict, 8 unreachable or timed
+# out, 9 partly done. A test freezes them.
+INTERNAL = Problem("CZ-GENERAL-001", "Internal error", "A defect in Codezero. The log has the details.", 1, 500)
+BAD_REQUEST = Problem(
+    "CZ-GENERAL-002", "Bad input", "The input could not be understood. The message names the part.", 2, 400
+)
+NOT_FOUND = Problem("CZ-GENERAL-003", "Not found", "There is nothing of that name.", 6, 404)
+TOO_LARGE = Problem("CZ-GENERAL-004", "Too large", "The input is larger than the limit the message names.", 2, 413)
+TIMED_OUT = Problem("CZ-GENERAL-005", "Timed out", "An answer did not come in time.", 8, 504)
+
+BAD_RULE = Problem(
+    "CZ-CONSUME-001",
+    "Bad consume rule",
+    "A consume rule could not be understood; the message names line and reason. No rule was changed.",
+    2,
+    422,
+)
+RULE_NEEDS_NAMESPACE = Problem(
+    "CZ-CONSUME-002",
+    "Rule without a namespace",
+    "A bare service name needs a primary namespace, or the form service.namespace.",
+    2,
+    422,
+)
+PORT_IN_USE = Problem(
+    "CZ-CONSUME-003",
+    "Port in use on this machine",
+    "Without nftables a consumed port needs its own listener, and another process holds it.",
+    7,
+    409,
+)
+ADDRESSES_EXHAUSTED = Problem(
+    "CZ-CONSUME-004", "No virtual address left", "The range 127.72.0.0/14 has no free address left.", 3, 409
+)
+
+SERVICE_UNKNOWN = Problem(
+    "CZ-STREAM-001", "Unknown service", "The Teamspace has no service, port or pod of that name.", 6, 404
+)
+NO_ENDPOINT = Problem("CZ-STREAM-002", "No ready endpoint", "The service exists and none of its pods is ready.", 8, 503)
+ADDRESS_REFUSED = Problem(
+    "CZ-STREAM-003",
+    "Address refused",
+    "The service leads to an address that must not be reached through a Teamspace (node, link-local, loopback).",
+    5,
+    403,
+)
+DIAL_FAILED = Problem(
+    "CZ-STREAM-004",
+    "Endpoint did not answer",
+    "The pod of the service refused the connection or did not answer.",
+    8,
+    502,
+)
+STREAM_KIND_UNKNOWN = Problem(
+    "CZ-STREAM-005",
+    "Unknown stream kind",
+    "The peer does not know this kind of stream: versions too far apart.",
+    3,
+    400,
+)
+TOO_MANY_STREAMS = Problem(
+    "CZ-STREAM-006", "Too many streams", "The tunnel carries as many streams as its limit allows.", 8, 429
+)
+PORT_NOT_SERVED = Problem(
+    "CZ-STREAM-007", "Port not served", "A stream asked for a port this laptop has not declared to serve.", 5, 403
+)
+
+FORBIDDEN = Problem("CZ-ACCESS-001", "Not allowed", "The policy of the Teamspace does not allow this.", 5, 403)
+NO_POLICY = Problem("CZ-ACCESS-002", "No policy", "The Teamspace has no valid policy, so nothing is allowed.", 5, 403)
+BAD_IDENTITY = Problem(
+    "CZ-ACCESS-003", "Identity not accepted", "The certificate or token does not belong to this Teamspace.", 4, 401
+)
+TOKEN_REFUSED = Problem(
+    "CZ-ACCESS-004",
+    "Token refused",
+    "The token is missing, expired or not for this Teamspace: fetch a new one.",
+    4,
+    407,
+)
+
+PROTOCOL = Problem("CZ-TUNNEL-001", "Protocol error", "The peer sent bytes that the protocol does not allow.", 8, 502)
+TUNNEL_DOWN = Problem(
+    "CZ-TUNNEL-002",
+    "Teamspace not connected",
+    "There is no tunnel to the Teamspace at the moment; it is being rebuilt.",
+    8,
+    503,
+)
+VERSIONS = Problem(
+    "CZ-TUNNEL-003", "Versions too far apart", "The two ends share no protocol version; upgrade the older one.", 3, 426
+)
+UNREACHABLE = Problem("CZ-TUNNEL-004", "Teamspace unreachable", "The Teamspace's address did not answer.", 8, 503)
+
+NOT_RUNNING = Problem("CZ-AGENT-001", "Codezero is not running", "The Daemon does not run on this machine.", 1, 503)
+NO_TEAMSPACE = Problem("CZ-AGENT-002", "No Teamspace selected", "The Daemon has no Teamspace to connect to.", 3, 409)
+NOT_YOURS = Problem("CZ-AGENT-003", "Another user's Daemon", "The Daemon belongs to the user who started it.", 5, 403)
+ALREADY_RUNNING = Problem(
+    "CZ-AGENT-004", "Already running", "Another Supervisor holds the lock of this machine.", 7, 409
+)
+NEEDS_ROOT = Problem(
+    "CZ-AGENT-005", "Needs root", "Names, addresses and packet capture are changed by root only.", 3, 403
+)
+UNSAFE_INSTALL = Problem(
+    "CZ-AGENT-006",
+    "Unsafe installation",
+    "A file the root Daemon would run can be changed by somebody other than root, so it did not start.",
+    3,
+    500,
+)
+CRASH_LOOP = Problem(
+    "CZ-AGENT-007",
+    "Daemon keeps failing",
+    "The Daemon failed five times in a minute; the machine was put back and it is not started again.",
+    1,
+    503,
+)
+HOST_CHANGE_FAILED = Problem(
+    "CZ-AGENT-008",
+    "Machine could not be changed",
+    "A change to names, addresses or packet capture failed and was undone.",
+    1,
+    500,
+)
+
+SANDBOX_UNSUPPORTED = Problem(
+    "CZ-SANDBOX-001",
+    "Sandbox not possible here",
+    "The kernel does not allow what the sandbox needs; the message names the switch.",
+    3,
+    500,
+)
+SANDBOX_NOT_RUNNING = Problem("CZ-SANDBOX-002", "No sandbox", "No sandbox of this user runs on this machine.", 6, 404)
+SANDBOX_FAILED = Problem(
+    "CZ-SANDBOX-003",
+    "Sandbox did not start",
+    "A part of the sandbox did not come up; the message names it and its log.",
+    1,
+    500,
+)
+
+ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}

@@ -1,0 +1,51 @@
+"""Who is connected to a Teamspace, and what they consume."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from codezero.model.ids import Device, SessionId
+from codezero.model.services import ServiceRef
+
+
+class PresenceState(StrEnum):
+    """How a connected laptop is doing: `online`, `away` (silent for 15 s, session kept), `gone` (ended)."""
+
+    ONLINE = "online"
+    AWAY = "away"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A laptop as its team sees it. `since` is UNIX time in seconds; `consumes` is sorted."""
+
+    session: SessionId
+    device: Device
+    name: str
+    state: PresenceState
+    since: float
+    consumes: tuple[ServiceRef, ...] = ()
+
+
+class ActivityKind(StrEnum):
+    """What happened."""
+
+    JOINED = "joined"
+    LEFT = "left"
+    AWAY = "away"
+    RETURNED = "returned"
+    CONSUMED = "consumed"
+    RELEASED = "released"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One thing that happened in a Teamspace. `at` is UNIX time in seconds; `detail` is for people."""
+
+    at: float
+    kind: ActivityKind
+    session: SessionId
+    device: Device
+    service: ServiceRef | None = None
+    detail: str = ""

@@ -1,0 +1,1 @@
+"""The live picture of a Teamspace: catalog, presence, sessions, activity."""

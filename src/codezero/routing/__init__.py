@@ -1,0 +1,1 @@
+"""Decisions about where a request goes; pure functions."""

@@ -1,0 +1,1 @@
+"""The in-cluster controller and end of the tunnel."""

@@ -1,0 +1,1 @@
+"""Doubles and peers we ship for tests; nothing else imports this."""

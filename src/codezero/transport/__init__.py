@@ -1,0 +1,1 @@
+"""The only place that connects our own processes."""

@@ -1,0 +1,1 @@
+"""What travels between processes: bytes and shapes, no sockets."""

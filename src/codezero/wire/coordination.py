@@ -1,0 +1,166 @@
+"""Messages between Orchestrator, System and Daemon: msgpack, length-prefixed (`transport.messages`), additive across versions.
+
+Each connection begins with a `Hello` of the client and a `Welcome` or `Goodbye` of the Orchestrator. State travels as one snapshot, possibly in
+several parts, and deltas after it; both carry the revision after them. A client that returns with its last `epoch` and `revision` gets deltas
+only, if the Orchestrator still has them. A client too slow for its queue gets a fresh snapshot instead of a backlog.
+Unknown fields are ignored; unknown messages end the connection.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from codezero.model.ids import SessionId
+from codezero.model.services import Service, ServiceRef
+from codezero.model.sessions import Activity, Presence
+
+PROTOCOL_VERSIONS = (1,)
+MAX_MESSAGE = 4 * 1024 * 1024
+SNAPSHOT_PART = 1000  # services in one part of a snapshot
+
+Name = Annotated[str, msgspec.Meta(max_length=253)]
+Text = Annotated[str, msgspec.Meta(max_length=1000)]
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, tag_field="is"):
+    """Base of all coordination messages."""
+
+
+# --- System -> Orchestrator -------------------------------------------------------------------------------------------------------------
+
+
+class SystemHello(Message, frozen=True):
+    """A System begins to report. `incarnation` is new at each start of the System."""
+
+    versions: tuple[int, ...]
+    release: Name
+    incarnation: Name
+
+
+class CatalogReport(Message, frozen=True):
+    """What the cluster has. With `reset` everything reported before is dropped; the last part of a full report has `complete`.
+
+    `stale_since` (UNIX seconds) says that the System cannot see the cluster at the moment; what it said last still stands.
+    """
+
+    upserts: tuple[Service, ...] = ()
+    removes: tuple[ServiceRef, ...] = ()
+    reset: bool = False
+    complete: bool = True
+    stale_since: float | None = None
+
+
+class TunnelReport(Message, frozen=True):
+    """A laptop's tunnel as the System sees it: `up`, or not heard of for longer than allowed or closed."""
+
+    session: SessionId
+    device: Name
+    up: bool
+
+
+class StreamRefused(Message, frozen=True):
+    """A stream that the System refused a laptop, for the activity list. `service` is None when the id could not be parsed."""
+
+    session: SessionId
+    service: ServiceRef | None
+    code: Name
+    detail: Text
+
+
+# --- Daemon -> Orchestrator -------------------------------------------------------------------------------------------------------------
+
+
+class DaemonHello(Message, frozen=True):
+    """A laptop begins or resumes. `epoch` and `revision` say what it has of the picture.
+
+    Who the laptop is, and its session, stand in `forwarding.Forwarded`: the System passes on what the tunnel proved, the laptop cannot choose it.
+    """
+
+    versions: tuple[int, ...]
+    release: Name
+    name: Name
+    epoch: Name | None = None
+    revision: int = 0
+
+
+class ConsumeAssertion(Message, frozen=True):
+    """Everything the laptop consumes now; replaces what it asserted before. Answered by `ConsumeDecisions`."""
+
+    number: int
+    services: tuple[ServiceRef, ...]
+
+
+class Leave(Message, frozen=True):
+    """The laptop ends its session on purpose."""
+
+
+# --- Orchestrator -> clients ------------------------------------------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True):
+    """The session stands. `session` is the tunnel's; `epoch` is to be presented at the next connection; `features` are additive names."""
+
+    version: int
+    release: Name
+    session: SessionId
+    epoch: Name
+    features: tuple[Name, ...] = ()
+
+
+class Goodbye(Message, frozen=True):
+    """The Orchestrator ends the connection, and why. With `retry` the client may come back."""
+
+    code: Name
+    detail: Text
+    retry: bool
+
+
+class CatalogSnapshot(Message, frozen=True):
+    """A part of the whole catalog; drop the old picture at the first part. `part` counts from 0, the last has `last`."""
+
+    revision: int
+    part: int
+    last: bool
+    services: tuple[Service, ...]
+    stale_since: float | None = None
+
+
+class CatalogDelta(Message, frozen=True):
+    """What changed since the revision before."""
+
+    revision: int
+    upserts: tuple[Service, ...] = ()
+    removes: tuple[ServiceRef, ...] = ()
+    stale_since: float | None = None
+
+
+class ConsumeDecisions(Message, frozen=True):
+    """The admission's answer to the assertion of that number: the services refused, each with its reason. All others are admitted."""
+
+    number: int
+    refused: tuple[tuple[ServiceRef, Text], ...] = ()
+
+
+class PresenceChanged(Message, frozen=True):
+    """Laptops that came, changed or went; with `reset` these are all there are."""
+
+    presences: tuple[Presence, ...]
+    reset: bool = False
+
+
+class ActivityHappened(Message, frozen=True):
+    """Things that happened, oldest first. After a resume there may be a gap; the list is for people."""
+
+    activities: tuple[Activity, ...]
+
+
+class Ping(Message, frozen=True):
+    """Either side shows that it lives; answered by nothing."""
+
+
+FromSystem = SystemHello | CatalogReport | TunnelReport | StreamRefused | Ping
+FromDaemon = DaemonHello | ConsumeAssertion | Leave | Ping
+ToDaemon = (
+    Welcome | Goodbye | CatalogSnapshot | CatalogDelta | ConsumeDecisions | PresenceChanged | ActivityHappened | Ping
+)
+ToSystem = Welcome | Goodbye | Ping
