@@ -1,0 +1,206 @@
+"""Requests and answers of the Daemon's local API: HTTP/1.1 with JSON over the UNIX socket `/run/codezero/daemon.sock`.
+
+The socket is 0600 and belongs to the user who started the Daemon; peers are checked by their credentials on every connection. Requests that
+carry `Origin` or `Referer`, or a Host other than `HOST`, are refused (security.md 5). Bodies are at most `MAX_BODY` bytes of `application/json`.
+Errors are `problem_json`.
+
+    GET    /v1/status                  StatusView
+    PUT    /v1/teamspace               access_file.TeamspaceAccess -> StatusView   (replaces; DELETE forgets it)
+    GET    /v1/services                ServicesView
+    GET    /v1/consume                 ConsumeView
+    PUT    /v1/consume                 ConsumeChange -> ConsumeView
+    POST   /v1/consume/test            ConsumeChange -> ConsumeView     (what it would do; changes nothing)
+    PUT    /v1/primary-namespace       PrimaryNamespaceChange -> ConsumeView
+    GET    /v1/presence                PresenceView
+    GET    /v1/activity                ActivityView
+    GET    /v1/events                  newline-delimited JSON of Event, until the client leaves
+    POST   /v1/reset                   ConsumeView                      (ends everything the user consumes)
+    POST   /v1/shutdown                StatusView                       (stops Daemon and Supervisor, puts the machine back)
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from codezero.model.services import Service, ServiceRef
+from codezero.model.sessions import Activity, Presence
+
+API_VERSION = "codezero.io/local/v1"
+HOST = "daemon.codezero"
+MAX_BODY = 1024 * 1024
+DEFAULT_RUN_FOLDER = "/run/codezero"
+SOCKET_NAME = "daemon.sock"
+# Where the Daemon keeps what must outlive it: rules, virtual addresses, the selected Teamspace. Root-owned, 0700.
+DEFAULT_STATE_FOLDER = "/var/lib/codezero"
+
+
+class TunnelState(StrEnum):
+    """How the tunnel is: `none` without a Teamspace; `connecting` before the first success and after a loss."""
+
+    NONE = "none"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+
+
+class Severity(StrEnum):
+    """How much a health warning matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class HealthWarning(msgspec.Struct, frozen=True):
+    """One thing that is not as it should be: a stable code, its severity, a line for people, and the next step."""
+
+    code: str
+    severity: Severity
+    text: str
+    fix: str | None = None
+
+
+class TeamspaceView(msgspec.Struct, frozen=True):
+    """The Teamspace the Daemon connects to."""
+
+    id: str
+    name: str
+    address: str
+    organization: str
+    user: str
+
+
+class TunnelView(msgspec.Struct, frozen=True):
+    """The tunnel. Times are UNIX seconds; `silent_for` is seconds since the last byte; `cause` says why it is not connected."""
+
+    state: TunnelState
+    session: str | None = None
+    since: float | None = None
+    silent_for: float | None = None
+    streams: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    reconnects: int = 0
+    cause: str | None = None
+    next_attempt_in: float | None = None
+
+
+class OrchestratorView(msgspec.Struct, frozen=True):
+    """The live picture: whether it is current, and since when it is not (`stale_since`, UNIX seconds)."""
+
+    connected: bool
+    epoch: str | None = None
+    revision: int = 0
+    services: int = 0
+    stale_since: float | None = None
+
+
+class HostView(msgspec.Struct, frozen=True):
+    """How the machine is set up: `capture` is `nftables` or `listeners`; `names` is `resolv.conf`, `hosts` or `none`."""
+
+    capture: str
+    names: str
+    dns: str | None
+    captured_ports: int
+    published_names: int
+
+
+class StatusView(msgspec.Struct, frozen=True):
+    """Everything `czctl status` shows."""
+
+    release: str
+    pid: int
+    started: float
+    supervised: bool
+    tunnel: TunnelView
+    orchestrator: OrchestratorView
+    host: HostView
+    consumed: int
+    rules: int
+    primary_namespace: str | None = None
+    teamspace: TeamspaceView | None = None
+    warnings: tuple[HealthWarning, ...] = ()
+    api: str = API_VERSION
+
+
+class ServicesView(msgspec.Struct, frozen=True):
+    """The catalog, sorted by namespace and name. `stale_since` (UNIX seconds) says that it may be old."""
+
+    services: tuple[Service, ...]
+    stale_since: float | None = None
+    api: str = API_VERSION
+
+
+class ConsumeState(StrEnum):
+    """How a consumed service is: `enabled`, `unready` (no ready endpoint), `refused` by policy, `conflict` on this machine, `pending` a decision."""
+
+    ENABLED = "enabled"
+    UNREADY = "unready"
+    REFUSED = "refused"
+    CONFLICT = "conflict"
+    PENDING = "pending"
+
+
+class ConsumedService(msgspec.Struct, frozen=True):
+    """A service the rules let in: its virtual address, the names it answers to (shortest first), and its consumed ports."""
+
+    service: ServiceRef
+    state: ConsumeState
+    address: str | None
+    names: tuple[str, ...]
+    ports: tuple[int, ...]
+    sessions: int = 0
+    reason: str | None = None
+
+
+class ConsumeView(msgspec.Struct, frozen=True):
+    """The rules as written, and what they let in, sorted."""
+
+    rules: tuple[str, ...]
+    primary_namespace: str | None
+    consumed: tuple[ConsumedService, ...]
+    warnings: tuple[HealthWarning, ...] = ()
+    api: str = API_VERSION
+
+
+class ConsumeChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """New rules, one per item as in a rules file (comments and blanks allowed).
+
+    They replace the old ones, or come after them with `append`. `primary_namespace` absent leaves it, null clears it.
+    """
+
+    rules: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=300)], ...], msgspec.Meta(max_length=10000)]
+    append: bool = False
+    primary_namespace: str | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class PrimaryNamespaceChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The namespace whose services answer to their bare names, or null for none."""
+
+    namespace: str | None
+
+
+class PresenceView(msgspec.Struct, frozen=True):
+    """The laptops connected to the Teamspace."""
+
+    presences: tuple[Presence, ...]
+    api: str = API_VERSION
+
+
+class ActivityView(msgspec.Struct, frozen=True):
+    """The latest activity, oldest first."""
+
+    activities: tuple[Activity, ...]
+    api: str = API_VERSION
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One line of `/v1/events`: what part of the picture changed, and the thing itself. `what` is `status`, `services`, `consume`, `presence` or `activity`.
+
+    `gap` says that the client was too slow and changes were skipped: read the views again.
+    """
+
+    what: str
+    at: float
+    activity: Activity | None = None
+    gap: bool = False
