@@ -1,7 +1,7 @@
 """Messages between Daemon and Supervisor over a socket pair: the few things the Supervisor does for the Daemon, and their heartbeat.
 
-The Daemon states what it wants of the machine, whole and declarative; the Supervisor (root) checks it, journals it, does it. Each message is
-one `SOCK_SEQPACKET` packet up to `MAX_PACKET`, or several `WantCapture`/`WantNames` parts numbered by `part` with `last`. A file name, command or
+The Daemon states what it wants of the machine; the Supervisor (root) checks it, journals it, does it. Each message is
+one `SOCK_SEQPACKET` packet up to `MAX_PACKET`, at most `PART` entries each. A file name, command or
 address outside our range cannot be said in these messages.
 """
 
@@ -25,27 +25,44 @@ class HostMessage(msgspec.Struct, frozen=True, tag=True, tag_field="is"):
     """Base of all messages of this channel."""
 
 
+class HostMode(HostMessage, frozen=True):
+    """The Supervisor's first message: how the machine will be set up.
+
+    In `nftables` capture the Daemon listens on privileged ports of 127.0.0.1 and tells them by `DaemonReady`; in `listeners` capture it binds
+    each virtual address and port itself, and DNS at `DNS_ADDRESS`:53. `upstreams` are the machine's own name servers, in order, `address` or
+    `address#port`. In `resolv.conf` mode the Daemon answers names by DNS; in `hosts` mode it sends `PublishNames`.
+    """
+
+    capture: Annotated[str, msgspec.Meta(pattern=r"\A(nftables|listeners)\Z")]
+    names: Annotated[str, msgspec.Meta(pattern=r"\A(resolv\.conf|hosts|none)\Z")]
+    upstreams: tuple[str, ...] = ()
+
+
 class DaemonReady(HostMessage, frozen=True):
-    """The Daemon listens: TCP connections for captured addresses at `capture_port`, DNS at `dns_port` (both on 127.0.0.1, privileged)."""
+    """The Daemon listens: captured TCP connections at `capture_port`, DNS (UDP and TCP) at `dns_port`, both of 127.0.0.1. Answered by `Done` 0.
+
+    From now on names are wanted: the Supervisor points the machine's resolver at us.
+    """
 
     capture_port: _Port
     dns_port: _Port
 
 
-class WantCapture(HostMessage, frozen=True):
-    """All (virtual address, port) pairs to capture, TCP; replaces the set before when the last part is in."""
+class ChangeCapture(HostMessage, frozen=True):
+    """(virtual address, port) pairs to capture from now on, and no longer; with `reset` all earlier ones go first. Answered by `Done`.
+
+    `datagrams` speaks of UDP ports, which the Daemon binds itself: they are let through instead of being rejected.
+    """
 
     number: int
-    entries: tuple[tuple[_Address, _Port], ...]
-    part: int = 0
-    last: bool = True
+    add: tuple[tuple[_Address, _Port], ...] = ()
+    remove: tuple[tuple[_Address, _Port], ...] = ()
+    reset: bool = False
+    datagrams: bool = False
 
 
-class WantNames(HostMessage, frozen=True):
-    """All names to publish with their address; `search` is the primary namespace's search domain.
-
-    In `hosts` mode they become the hosts block; in `resolv.conf` mode only whether there are any, and `search`, matter.
-    """
+class PublishNames(HostMessage, frozen=True):
+    """All names to publish in `hosts` mode, each with its address; replaces those before when the part with `last` is in. Answered by `Done`."""
 
     number: int
     entries: tuple[tuple[_HostName, _Address], ...]
@@ -61,17 +78,8 @@ class Stop(HostMessage, frozen=True):
     """The Daemon asks the Supervisor to end everything and put the machine back (`czctl stop`)."""
 
 
-class HostMode(HostMessage, frozen=True):
-    """The Supervisor's answer to `DaemonReady`: how the machine is set up. `upstreams` are the machine's own name servers (address or address#port)."""
-
-    capture: Annotated[str, msgspec.Meta(pattern=r"\A(nftables|listeners)\Z")]
-    names: Annotated[str, msgspec.Meta(pattern=r"\A(resolv\.conf|hosts|none)\Z")]
-    upstreams: tuple[str, ...]
-    search: tuple[str, ...] = ()
-
-
 class Done(HostMessage, frozen=True):
-    """A want of that number is in place, or failed: `problem` then says why and the machine is as before."""
+    """The request of that number is in place, or failed: `problem` then says why and the machine is as before."""
 
     number: int
     problem: str | None = None
@@ -85,5 +93,5 @@ class HostWarning(HostMessage, frozen=True):
     fix: str | None = None
 
 
-ToSupervisor = DaemonReady | WantCapture | WantNames | Alive | Stop
+ToSupervisor = DaemonReady | ChangeCapture | PublishNames | Alive | Stop
 ToDaemon = HostMode | Done | HostWarning

@@ -171,7 +171,7 @@ class ConsumeChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     rules: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=300)], ...], msgspec.Meta(max_length=10000)]
     append: bool = False
-    primary_namespace: str | None | msgspec.UnsetType = msgspec.UNSET
+    primary_namespace: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class PrimaryNamespaceChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
