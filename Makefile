@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 .PHONY: demo test check format lock clean
 
 demo: $(VENV)/.demo
+	@tools/system-packages ip ss nft unshare nsenter curl getent
 	@$(BIN)/python -m codezero.sandbox.demo $(if $(CHECK),--check)
 
 test: $(VENV)/.dev
-	@tests/prepare
+	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent node npm
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.dev

@@ -1,0 +1,229 @@
+"""consume apply, edit, view, list, all, clear, test; primary-namespace; reset."""
+
+import sys
+from fnmatch import fnmatchcase
+from typing import IO
+
+import click
+import msgspec
+
+from codezero.cli.console import Output, Table, output_option, say, write
+from codezero.cli.context import client
+from codezero.model import problems
+from codezero.model.consume import MAX_LENGTH, MAX_RULES
+from codezero.model.problems import CodezeroError
+from codezero.wire.local_api import ConsumeChange, ConsumedService, ConsumeView
+
+_HEADER = """\
+# One rule a line; the last rule that matches a service decides.
+#   *.shop             every service of namespace shop (or: shop/*)
+#   !frontend.shop     ... without this one
+#   orders.shop:80     only this port
+# Saving an empty file ends all consumes.
+"""
+_MAX_BYTES = MAX_RULES * MAX_LENGTH
+
+primary_namespace_option = click.option(
+    "--primary-namespace",
+    "namespace",
+    metavar="NAMESPACE",
+    help="Also let the services of NAMESPACE answer to their bare names.",
+)
+
+
+@click.group()
+def consume() -> None:
+    """Choose which services this machine reaches by name.
+
+    \b
+    Examples:
+      echo '*.shop' | czctl consume apply
+      czctl consume test '*.shop' '!orders.shop'
+      czctl consume list
+    """
+
+
+@consume.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--append", is_flag=True, help="Put the rules after those there are, instead of in their place.")
+@primary_namespace_option
+@output_option()
+def apply(file: IO[bytes], append: bool, namespace: str | None, output: Output) -> None:
+    """Take the rules from FILE, or from stdin.
+
+    \b
+    A rule is namespace/service or service.namespace; `*` stands for any run of characters in
+    one part, `:80` narrows to a port, `!` excludes, `#` begins a comment. The last matching
+    rule decides. A name alone means the primary namespace, `*` alone everything.
+    \b
+    Examples:
+      echo '*.shop' | czctl consume apply --primary-namespace shop
+      czctl consume apply rules.txt
+    """
+    if file.name == "<stdin>" and sys.stdin.isatty():
+        say("reading rules from the terminal; end with Ctrl-D")
+    change = _change(_read(file), append=append, namespace=namespace)
+    _show(client().change_consume(change), output)
+
+
+@consume.command()
+@click.option(
+    "--editor", help="The editor to use; else $VISUAL, $EDITOR, or one that is found. It must wait (code -w)."
+)
+@primary_namespace_option
+def edit(editor: str | None, namespace: str | None) -> None:
+    """Edit the rules in your editor."""
+    now = client().consume()
+    text = "\n".join(now.rules) if now.rules else _HEADER
+    edited = click.edit(text.rstrip("\n") + "\n", editor=editor, extension=".rules", require_save=False)
+    if edited is None or (edited.rstrip() == text.rstrip() and namespace is None):
+        say("rules unchanged")
+        return
+    lines = edited.splitlines()
+    if lines and "\n".join(lines[: _HEADER.count("\n")]) + "\n" == _HEADER:
+        lines = lines[_HEADER.count("\n") :]
+    _show(client().change_consume(_change(lines, namespace=namespace)), Output.TABLE)
+
+
+@consume.command()
+@output_option()
+def view(output: Output) -> None:
+    """Show the rules."""
+    now = client().consume()
+    if output is Output.TABLE:
+        print("\n".join(now.rules), end="\n" if now.rules else "")
+        return
+    write(
+        {"rules": now.rules, "primary_namespace": now.primary_namespace, "api": now.api}, output, lambda: Table((), ())
+    )
+
+
+@consume.command("list")
+@click.option("--filter", "pattern", help="Only services that match NAMESPACE[/SERVICE].")
+@output_option(Output.TABLE, Output.WIDE, Output.JSON, Output.YAML, Output.NAME)
+def list_(pattern: str | None, output: Output) -> None:
+    """List the services the rules let in, with their addresses and names."""
+    now = client().consume()
+    if pattern is not None:
+        space, _slash, name = pattern.partition("/")
+        kept = tuple(
+            one
+            for one in now.consumed
+            if fnmatchcase(one.service.namespace, space) and fnmatchcase(one.service.name, name or "*")
+        )
+        now = msgspec.structs.replace(now, consumed=kept)
+    _show(now, output)
+
+
+@consume.command("all")
+@output_option()
+def all_(output: Output) -> None:
+    """Consume every service, without those of the cluster itself."""
+    _show(client().change_consume(ConsumeChange(("*",))), output)
+
+
+@consume.command()
+@output_option()
+def clear(output: Output) -> None:
+    """Consume nothing."""
+    _show(client().change_consume(ConsumeChange(())), output)
+
+
+@consume.command()
+@click.argument("rules", nargs=-1, required=False)
+@click.option("--file", type=click.File("rb"), help="Take the rules from this file.")
+@click.option("--append", is_flag=True, help="Try the rules after those there are.")
+@primary_namespace_option
+@output_option()
+def test(rules: tuple[str, ...], file: IO[bytes] | None, append: bool, namespace: str | None, output: Output) -> None:
+    """Show what RULES would let in; changes nothing.
+
+    \b
+    Examples:
+      czctl consume test '*.shop' '!orders.shop'
+    """
+    if file is not None and rules:
+        raise CodezeroError(problems.BAD_REQUEST, "rules come as arguments or from --file, not both")
+    lines = _read(file) if file is not None else list(rules)
+    _show(client().test_consume(_change(lines, append=append, namespace=namespace)), output)
+
+
+@click.group("primary-namespace")
+def primary_namespace() -> None:
+    """Choose whose services answer to their bare names."""
+
+
+@primary_namespace.command()
+@click.argument("namespace")
+@output_option()
+def select(namespace: str, output: Output) -> None:
+    """Let the services of NAMESPACE answer to their bare names (when they are consumed)."""
+    now = client().select_primary_namespace(namespace)
+    say(f"primary namespace: {now.primary_namespace}")
+    if output is not Output.TABLE:
+        write(now, output, lambda: Table((), ()))
+
+
+@primary_namespace.command("clear")
+@output_option()
+def clear_primary_namespace(output: Output) -> None:
+    """Let no service answer to its bare name."""
+    now = client().select_primary_namespace(None)
+    say("no primary namespace")
+    if output is not Output.TABLE:
+        write(now, output, lambda: Table((), ()))
+
+
+@click.command()
+@output_option()
+def reset(output: Output) -> None:
+    """End everything you consume."""
+    now = client().reset()
+    say("nothing is consumed any more")
+    if output is not Output.TABLE:
+        write(now, output, lambda: Table((), ()))
+
+
+def _read(file: IO[bytes]) -> list[str]:
+    content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise CodezeroError(problems.TOO_LARGE, f"the rules have more than {_MAX_BYTES} bytes")
+    try:
+        return content.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise CodezeroError(problems.BAD_RULE, f"the rules are not UTF-8 text (byte {error.start})") from None
+
+
+def _change(lines: list[str], *, append: bool = False, namespace: str | None = None) -> ConsumeChange:
+    if namespace is None:
+        return ConsumeChange(tuple(lines), append)
+    return ConsumeChange(tuple(lines), append, namespace)
+
+
+def _show(now: ConsumeView, output: Output) -> None:
+    for warning in now.warnings:
+        say(f"{warning.severity}: {warning.text} [{warning.code}]" + (f"; fix: {warning.fix}" if warning.fix else ""))
+    write(now, output, lambda: _table(now))
+
+
+def _table(now: ConsumeView) -> Table:
+    return Table(
+        ("SERVICE", "NAME", "ADDRESS", "PORTS", "STATE", "SESSIONS", "NAMES"),
+        [_row(one) for one in now.consumed],
+        empty="nothing is consumed" if not now.rules else "the rules let no service in",
+        wide_from=6,
+        names=[str(one.service) for one in now.consumed],
+    )
+
+
+def _row(one: ConsumedService) -> tuple[str, ...]:
+    state = f"{one.state} ({one.reason})" if one.reason else one.state.value
+    return (
+        str(one.service),
+        one.names[0] if one.names else "-",
+        one.address or "-",
+        ",".join(map(str, one.ports)) or "-",
+        state,
+        str(one.sessions),
+        " ".join(one.names) or "-",
+    )

@@ -1,0 +1,75 @@
+"""status: exit code 0 when the Daemon runs, 1 when it does not."""
+
+import time
+
+import click
+
+from codezero.cli.console import Output, Table, output_option, style, write
+from codezero.cli.context import client
+from codezero.wire.local_api import StatusView, TunnelState
+
+
+@click.command()
+@output_option()
+def status(output: Output) -> None:
+    """Show how everything is.
+
+    Ends with 0 when the Daemon runs and 1 when it does not.
+    """
+    now = client(deadline=5).status()
+    if output is Output.TABLE:
+        print("\n".join(_lines(now)))
+        return
+    write(now, output, lambda: Table((), ()))
+
+
+def _lines(now: StatusView) -> list[str]:
+    lines = [f"Daemon        running (pid {now.pid}, release {now.release}, {_ago(now.started)})"]
+    if now.teamspace is None:
+        lines.append("Teamspace     none selected")
+    else:
+        space = now.teamspace
+        lines.append(f"Teamspace     {space.name} at {space.address} as {space.user} of {space.organization}")
+    lines.append(f"Tunnel        {_tunnel(now)}")
+    picture = now.orchestrator
+    state = f"{picture.services} services" if picture.connected else "not connected"
+    if picture.stale_since is not None:
+        state += f", stale for {_span(time.time() - picture.stale_since)}"
+    lines += [
+        f"Orchestrator  {state}",
+        f"Consuming     {now.consumed} services by {now.rules} rules"
+        + (f", primary namespace {now.primary_namespace}" if now.primary_namespace else ""),
+        f"Machine       capture by {now.host.capture} ({now.host.captured_ports} ports), "
+        f"names by {now.host.names} ({now.host.published_names} names)",
+    ]
+    for warning in now.warnings:
+        colour = {"error": "red", "warning": "yellow"}.get(warning.severity, "blue")
+        lines.append(f"{style(warning.severity, colour)}: {warning.text} [{warning.code}]")
+        if warning.fix:
+            lines.append(f"  fix: {warning.fix}")
+    return lines
+
+
+def _tunnel(now: StatusView) -> str:
+    tunnel = now.tunnel
+    match tunnel.state:
+        case TunnelState.CONNECTED:
+            since = f"{_ago(tunnel.since)}" if tunnel.since else "now"
+            return f"connected ({since}, {tunnel.streams} streams, {tunnel.reconnects} reconnects)"
+        case TunnelState.CONNECTING:
+            wait = f"; next attempt in {tunnel.next_attempt_in:.0f} s" if tunnel.next_attempt_in else ""
+            return f"not connected: {tunnel.cause or 'connecting'}{wait}"
+        case TunnelState.NONE:
+            return "none"
+
+
+def _ago(moment: float) -> str:
+    return f"since {_span(time.time() - moment)}"
+
+
+def _span(seconds: float) -> str:
+    seconds = max(0, int(seconds))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
