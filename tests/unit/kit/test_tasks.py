@@ -1,0 +1,63 @@
+"""Task groups: nothing outlives its block, and a service that ends is a failure."""
+
+import asyncio
+
+import pytest
+
+from codezero.kit.tasks import TaskEndedError, task_group
+
+
+async def test_leaving_waits_for_tasks_and_cancels_services() -> None:
+    seen: list[str] = []
+
+    async def service() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("service ended")
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        seen.append("work done")
+
+    async with task_group("group") as tasks:
+        running = tasks.start_service("service", service())
+        tasks.start("work", work())
+        await asyncio.sleep(0)
+
+    assert sorted(seen) == ["service ended", "work done"]
+    assert running.get_name() == "group/service"
+    assert not tasks.is_open
+
+
+async def test_a_service_that_ends_by_itself_ends_the_group() -> None:
+    """A watch loop that returns must not leave a process that only looks alive."""
+
+    async def service() -> None:
+        return
+
+    with pytest.raises(TaskEndedError, match="group/service"):
+        async with task_group("group") as tasks:
+            tasks.start_service("service", service())
+            await asyncio.Event().wait()
+
+
+async def test_a_single_failure_is_raised_as_itself() -> None:
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        async with task_group("group") as tasks:
+            tasks.start("fails", fails())
+
+
+async def test_several_failures_are_raised_together() -> None:
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with task_group("group") as tasks:
+            tasks.start("one", fails())
+            tasks.start("two", fails())
+
+    assert len(caught.value.exceptions) == 2

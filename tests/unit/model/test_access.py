@@ -1,0 +1,56 @@
+"""Policies: closed when unsure, deny wins, every answer has a reason."""
+
+from codezero.model.access import Effect, Operation, Policy, PolicyRule, allow_all, decide
+from codezero.model.ids import Device, new_ulid
+from codezero.model.services import ServiceRef
+
+ORDERS = ServiceRef("shop", "orders")
+ALICE = Device("hub.example", new_ulid(), new_ulid(), new_ulid())
+CONSUME = (Operation.CONSUME,)
+
+
+def policy(*rules: PolicyRule) -> Policy:
+    return Policy(ALICE.organization, rules)
+
+
+def test_no_policy_means_no() -> None:
+    decision = decide(None, ALICE, Operation.CONSUME, ORDERS)
+
+    assert not decision.allowed
+    assert "no valid policy" in decision.reason
+
+
+def test_no_matching_rule_means_no() -> None:
+    assert (
+        not policy(PolicyRule(Effect.ALLOW, CONSUME, namespaces=("bank",)))
+        .decide(ALICE, Operation.CONSUME, ORDERS)
+        .allowed
+    )
+    assert not policy(PolicyRule(Effect.ALLOW, CONSUME)).decide(ALICE, Operation.SERVE, ORDERS).allowed
+
+
+def test_deny_wins_wherever_it_stands() -> None:
+    allow = PolicyRule(Effect.ALLOW, CONSUME, name="all")
+    deny = PolicyRule(Effect.DENY, CONSUME, services=("ord*",), name="not orders")
+
+    assert policy(allow).decide(ALICE, Operation.CONSUME, ORDERS).allowed
+    for rules in ((allow, deny), (deny, allow)):
+        decision = policy(*rules).decide(ALICE, Operation.CONSUME, ORDERS)
+        assert not decision.allowed
+        assert "not orders" in decision.reason
+
+
+def test_rules_can_speak_about_one_user() -> None:
+    assert (
+        policy(PolicyRule(Effect.ALLOW, CONSUME, users=(ALICE.user,))).decide(ALICE, Operation.CONSUME, ORDERS).allowed
+    )
+    assert (
+        not policy(PolicyRule(Effect.ALLOW, CONSUME, users=(new_ulid(),)))
+        .decide(ALICE, Operation.CONSUME, ORDERS)
+        .allowed
+    )
+
+
+def test_another_organization_is_refused() -> None:
+    assert not allow_all(new_ulid()).decide(ALICE, Operation.CONSUME, ORDERS).allowed
+    assert allow_all(ALICE.organization).decide(ALICE, Operation.SERVE, ORDERS).allowed

@@ -1,0 +1,45 @@
+"""Teamspace access files: refused with the wrong part named, and never quoted."""
+
+import json
+
+import pytest
+
+from codezero.model.problems import CodezeroError
+from codezero.wire import access_file
+
+GOOD = {
+    "teamspace": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "name": "shop", "host": "shop.example", "port": 8800,
+    "roots": "-----BEGIN CERTIFICATE-----\n", "certificate": "-----BEGIN CERTIFICATE-----\n", "key": "-----BEGIN PRIVATE KEY-----\ncanary",
+}  # fmt: skip
+
+
+def test_a_file_is_read_and_its_key_not_shown() -> None:
+    access = access_file.decode(json.dumps(GOOD).encode())
+
+    assert access.server_name == "01arz3ndektsv4rrffq69g5fav.spaces.codezero.io"
+    assert "canary" not in repr(access)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"port": 0}, "port"),
+        ({"port": "8800"}, "port"),
+        ({"teamspace": "x"}, "teamspace"),
+        ({"key": "canary"}, "key"),
+        ({"host": ""}, "host"),
+        ({"keys": 1}, "keys"),
+        ({"certificate": None}, "certificate"),
+    ],
+)
+def test_the_wrong_part_is_named_and_not_quoted(change: dict[str, object], named: str) -> None:
+    with pytest.raises(CodezeroError, match=named) as caught:
+        access_file.decode(json.dumps({**GOOD, **change}).encode())
+
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b" " * (access_file.MAX_SIZE + 1), b"[" * 5000])
+def test_other_files_are_refused(content: bytes) -> None:
+    with pytest.raises(CodezeroError):
+        access_file.decode(content)
