@@ -13,7 +13,7 @@ from pathlib import Path
 def main() -> None:
     """Install the locked dependencies, then this project without its dependencies."""
     folder, requirements = Path(sys.argv[1]), sys.argv[2]
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - runs before anything is installed
         sys.exit("codezero needs Python 3.11 or newer; choose one with PYTHON=python3.12 make ...")
     python = folder / "bin" / "python"
     if not python.exists():
