@@ -1,0 +1,196 @@
+"""Split DNS, the listening half: UDP and TCP on one port, for programs of this machine only."""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import ipaddress
+import socket
+from collections.abc import AsyncGenerator
+from typing import cast
+
+from codezero.kit import logs
+from codezero.kit.tasks import Tasks
+from codezero.local.daemon.forwarding import Forwarder
+from codezero.local.daemon.names import LOOP_DOMAIN, Foreign, Responder, read_question
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+
+MAX_CONNECTIONS = 64
+MAX_PENDING = 16  # queries in flight on one TCP connection
+IDLE_SECONDS = 10.0
+
+Address = tuple[str, int]
+_log = logs.get_logger("names")
+
+
+class NameService:
+    """Answers queries of this machine: ours from the `Responder`, others through the `Forwarder`."""
+
+    def __init__(self, responder: Responder, forwarder: Forwarder, tasks: Tasks) -> None:
+        self._responder = responder
+        self._forwarder = forwarder
+        self._tasks = tasks
+        self.connections = 0
+
+    def answer(self, query: bytes) -> bytes | Foreign | None:
+        """As `Responder.answer`; a question that only comes back to us over a loop is reported."""
+        answer = self._responder.answer(query)
+        # Rare, so it is looked for only where an answer is a denial of ours; the packed bytes hold the domain's first label in any case.
+        if isinstance(answer, bytes) and b"\x0aloop-check" in query:
+            question = read_question(query)
+            if question is not None and question.name is not None and question.name.endswith("." + LOOP_DOMAIN):
+                self._forwarder.saw_probe(question.name)
+        return answer
+
+    def forward(self, query: bytes, foreign: Foreign, transport: asyncio.DatagramTransport, client: Address) -> None:
+        """Ask others on behalf of a UDP client."""
+        self._forwarder.forward(query, foreign.question, functools.partial(_send, transport, client))
+
+    def forward_stream(self, query: bytes, foreign: Foreign, connection: "_StreamProtocol") -> None:
+        """Ask others on behalf of a TCP client."""
+        if self._tasks.is_open:
+            self._tasks.start("forwarding", self._forward_stream(query, foreign, connection))
+
+    async def _forward_stream(self, query: bytes, foreign: Foreign, connection: "_StreamProtocol") -> None:
+        connection.send(await self._forwarder.forward_stream(query, foreign.question))
+
+
+def _send(transport: asyncio.DatagramTransport, client: Address, answer: bytes) -> None:
+    if not transport.is_closing():
+        transport.sendto(answer, client)
+
+
+def _is_of_this_machine(client: Address) -> bool:
+    """Whether the sender is a loopback address: our listener is bound to one, so only a forged or re-routed packet is not (T14)."""
+    return ipaddress.ip_address(client[0]).is_loopback
+
+
+class _DatagramProtocol(asyncio.DatagramProtocol):
+    def __init__(self, service: NameService) -> None:
+        self._service = service
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        if not _is_of_this_machine(addr):
+            return
+        answer = self._service.answer(data)
+        if isinstance(answer, Foreign):
+            self._service.forward(data, answer, self._transport, addr)
+        elif answer is not None:
+            self._transport.sendto(answer, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        _log.debug("a client did not take its answer", error=str(exc))
+
+
+class _StreamProtocol(asyncio.Protocol):
+    """DNS over TCP: each message prefixed by its 16-bit length; several may be in flight (RFC 7766)."""
+
+    def __init__(self, service: NameService) -> None:
+        self._service = service
+        self._received = bytearray()
+        self._pending = 0
+        self._idle: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._service.connections += 1
+        if self._service.connections > MAX_CONNECTIONS or not _is_of_this_machine(transport.get_extra_info("peername")):
+            self._transport.abort()
+        else:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._service.connections -= 1
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._wait()
+        self._take_messages()
+
+    def send(self, answer: bytes) -> None:
+        """The answer to a query that was forwarded."""
+        self._pending -= 1
+        if not self._transport.is_closing():
+            self._write(answer)
+            self._transport.resume_reading()
+            self._take_messages()
+
+    def _take_messages(self) -> None:
+        while len(self._received) >= 2 and not self._transport.is_closing():
+            end = 2 + int.from_bytes(self._received[:2], "big")
+            if len(self._received) < end:
+                return
+            if self._pending >= MAX_PENDING:
+                self._transport.pause_reading()
+                return
+            query = bytes(self._received[2:end])
+            del self._received[:end]
+            self._take(query)
+
+    def _take(self, query: bytes) -> None:
+        answer = self._service.answer(query)
+        if isinstance(answer, Foreign):
+            self._pending += 1
+            self._service.forward_stream(query, answer, self)
+        elif answer is None:
+            self._transport.abort()
+        else:
+            self._write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        self._transport.write(len(answer).to_bytes(2, "big") + answer)
+        # A client that asks and never reads is not waited for.
+        if self._transport.get_write_buffer_size() > 256 * 1024:
+            self._transport.abort()
+
+    def _wait(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._transport.abort)
+
+
+@contextlib.asynccontextmanager
+async def listen(service: NameService, address: str, port: int = 0) -> AsyncGenerator[int, None]:
+    """Answer DNS at `address` over UDP and TCP, at `port` or at a free one; gives the port. Raises `CodezeroError` when it is taken."""
+    datagrams, streams = _bind(address, port)
+    bound_port: int = streams.getsockname()[1]
+    loop = asyncio.get_running_loop()
+    udp, _ = await loop.create_datagram_endpoint(lambda: _DatagramProtocol(service), sock=datagrams)
+    try:
+        server = await loop.create_server(lambda: _StreamProtocol(service), sock=streams)
+        try:
+            yield bound_port
+        finally:
+            server.close()
+    finally:
+        udp.close()
+
+
+def _bind(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one port."""
+    for attempt in range(20):
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        streams = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            datagrams.bind((address, port))
+            # After a restart old connections in TIME_WAIT must not keep us from the port; for UDP the option would allow a squatter.
+            streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            streams.bind((address, datagrams.getsockname()[1]))
+        except OSError as error:
+            datagrams.close()
+            streams.close()
+            if error.errno == errno.EADDRINUSE and port == 0 and attempt < 19:
+                continue
+            raise CodezeroError(
+                problems.HOST_CHANGE_FAILED,
+                f"the DNS server cannot listen at {address}:{port}: {error.strerror}",
+                fix=f"see who holds it: `ss -lunpt sport = :{port}`",
+            ) from None
+        return datagrams, streams
+    raise AssertionError("the last attempt returns or raises")
