@@ -1,0 +1,106 @@
+"""What we changed on the machine, written down before each change, so that anybody can undo it later with everything else dead.
+
+One JSON file per changed file of the machine, replaced atomically and synced; an entry is old or new, never partial. The folder belongs to root
+and is locked by whoever may change the machine.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from codezero.local.host.files import Disk, FileKind, FileState
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+
+JOURNAL_FOLDER = "journal"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A file of the machine that we changed: what it was. While `unfinished`, an in-place write may have left any content in it."""
+
+    path: str
+    original: FileState
+    unfinished: bool = False
+
+
+class Journal:
+    """The entries under `<state folder>/journal`. Use it inside `locked`."""
+
+    def __init__(self, state_folder: Path, *, disk: Disk | None = None) -> None:
+        self.folder = state_folder / JOURNAL_FOLDER
+        self.disk = disk or Disk()
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Be the only one who changes this machine; raises `CodezeroError` ALREADY_RUNNING when another is."""
+        _make_private(self.folder.parent)
+        _make_private(self.folder)
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CodezeroError(
+                    problems.ALREADY_RUNNING,
+                    f"another Codezero process holds {self.folder / 'lock'} and may be changing this machine",
+                    fix="czctl stop",
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def entries(self) -> list[Entry]:
+        """All entries. One that cannot be read is moved aside: the markers in the file itself then have to do."""
+        found: list[Entry] = []
+        for file in sorted(self.folder.glob("*.json")):
+            entry = self._load(file)
+            if entry is not None:
+                found.append(entry)
+        return found
+
+    def get(self, path: Path) -> Entry | None:
+        """The entry of the file of the machine at `path`, or None."""
+        return self._load(self._file(path))
+
+    def put(self, entry: Entry) -> None:
+        """Write the entry down, in place of an earlier one of the same file; it is on the disk when this returns."""
+        state = FileState(
+            FileKind.FILE, content=msgspec.json.encode(entry), mode=0o600, uid=os.geteuid(), gid=os.getegid()
+        )
+        if not self.disk.replace(self._file(Path(entry.path)), state):
+            raise CodezeroError(
+                problems.HOST_CHANGE_FAILED, f"the journal folder {self.folder} cannot be written", fix=None
+            )
+
+    def remove(self, path: Path) -> None:
+        """Forget the entry of that file, if there is one: the change is undone."""
+        file = self._file(path)
+        if file.exists():
+            self.disk.replace(file, FileState(FileKind.ABSENT))
+
+    def _file(self, path: Path) -> Path:
+        return self.folder / f"{path.name}-{sha256(str(path).encode()).hexdigest()[:16]}.json"
+
+    def _load(self, file: Path) -> Entry | None:
+        try:
+            return msgspec.json.decode(self.disk.read(file).content, type=Entry) if file.exists() else None
+        except msgspec.DecodeError:
+            file.replace(file.with_suffix(".unreadable"))
+            return None
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    info = folder.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o022:
+        raise CodezeroError(
+            problems.UNSAFE_INSTALL,
+            f"{folder} must be a folder of uid {os.geteuid()} that nobody else can write",
+            fix=f"sudo chown {os.geteuid()} {folder} && sudo chmod 0700 {folder}",
+        )
