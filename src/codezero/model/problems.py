@@ -174,4 +174,15 @@ SANDBOX_FAILED = Problem(
     500,
 )
 
+CLUSTER_SETTINGS = Problem(
+    "CZ-CLUSTER-001",
+    "Cluster settings unusable",
+    "The System found neither a service account nor a kubeconfig with which it can speak to the Kubernetes API.",
+    3,
+    500,
+)
+SANDBOX_RUNNING = Problem(
+    "CZ-SANDBOX-004", "Sandbox runs already", "A sandbox of that name runs, or is being started.", 7, 409
+)
+
 ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}

@@ -1,0 +1,285 @@
+"""What the cluster has, as the reflectors see it: services for the catalog, and the addresses behind them.
+
+Taking a change in only marks the service it belongs to. What a service looks like is worked out when somebody asks, or a moment after the change
+for those who subscribed; a change that makes no difference to the catalog wakes nobody. A subscriber holds a set of names, never a queue, so a
+slow one costs at most one name per service.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+
+from codezero.model.services import Protocol, Service, ServiceRef, is_label
+from codezero.system.backends import Backend, backends_of, catalog_view, pod_names
+from codezero.system.kubernetes.objects import (
+    ENDPOINT_SLICES,
+    NODES,
+    SERVICES,
+    EndpointSliceObject,
+    NamespaceObject,
+    NodeObject,
+    ServiceObject,
+)
+from codezero.system.kubernetes.reflector import ReflectorStatus
+
+COALESCE_SECONDS = 0.05
+API_SERVICE = ServiceRef("default", "kubernetes")
+# Without these there is no catalog. Nodes are needed to judge addresses, namespaces only for better messages.
+_CATALOG_SOURCES = (SERVICES.name, ENDPOINT_SLICES.name)
+_NOT_SEEN = ReflectorStatus()
+
+
+class Inventory:
+    """The services of the cluster and what is behind them. Use it from the event loop's thread only."""
+
+    def __init__(self, *, coalesce: float = COALESCE_SECONDS) -> None:
+        self._coalesce = coalesce
+        self._services: dict[ServiceRef, ServiceObject] = {}
+        self._slices: dict[ServiceRef, dict[str, EndpointSliceObject]] = {}
+        self._namespaces: set[str] = set()
+        self._nodes: dict[str, frozenset[str]] = {}
+        self._sources: dict[str, ReflectorStatus] = {}
+        self._views: dict[ServiceRef, Service] = {}
+        self._pending: set[ServiceRef] = set()
+        self._backends: dict[ServiceRef, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
+        self._subscriptions: set[Subscription] = set()
+
+    # --- what the reflectors tell ---------------------------------------------------------------------------------------------------------
+
+    def service_changed(self, old: ServiceObject | None, new: ServiceObject | None) -> None:
+        """A Service came, changed or went."""
+        ref = _ref_of(new or old)
+        if ref is None:
+            return
+        if new is None:
+            self._services.pop(ref, None)
+        else:
+            self._services[ref] = new
+        self._touch(ref)
+
+    def slice_changed(self, old: EndpointSliceObject | None, new: EndpointSliceObject | None) -> None:
+        """An EndpointSlice came, changed or went; its label may have moved it to another Service."""
+        before, after = _service_of(old), _service_of(new)
+        if old is not None and before is not None and before != after:
+            remaining = self._slices.get(before, {})
+            remaining.pop(old.metadata.name, None)
+            if not remaining:
+                self._slices.pop(before, None)
+            self._touch(before)
+        if new is not None and after is not None:
+            self._slices.setdefault(after, {})[new.metadata.name] = new
+            self._touch(after)
+
+    def namespace_changed(self, old: NamespaceObject | None, new: NamespaceObject | None) -> None:
+        """A Namespace came, changed or went."""
+        if new is not None:
+            self._namespaces.add(new.metadata.name)
+        elif old is not None:
+            self._namespaces.discard(old.metadata.name)
+
+    def node_changed(self, old: NodeObject | None, new: NodeObject | None) -> None:
+        """A Node came, changed or went."""
+        if new is not None:
+            self._nodes[new.metadata.name] = _addresses_of(new)
+        elif old is not None:
+            self._nodes.pop(old.metadata.name, None)
+
+    def source_changed(self, source: str, status: ReflectorStatus) -> None:
+        """How the reflector of the resource `source` is doing."""
+        self._sources[source] = status
+        self._wake()
+
+    # --- what others ask ------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all services and what is behind them has been seen once."""
+        return all(self._sources.get(source, _NOT_SEEN).synced for source in _CATALOG_SOURCES)
+
+    @property
+    def stale_since(self) -> float | None:
+        """Since when (UNIX seconds) changes of the catalog may be missing; None while the cluster is followed."""
+        since = (self._sources.get(source, _NOT_SEEN).stale_since for source in _CATALOG_SOURCES)
+        return min((moment for moment in since if moment is not None), default=None)
+
+    @property
+    def knows_nodes(self) -> bool:
+        """Whether all nodes have been seen once, so that their addresses can be told."""
+        return self._sources.get(NODES.name, _NOT_SEEN).synced
+
+    def get(self, ref: ServiceRef) -> Service | None:
+        """The service as the catalog shows it; also one that is being deleted, for as long as the cluster still serves it."""
+        if ref in self._pending:
+            self._settle(ref)
+        return self._views.get(ref)
+
+    def services(self) -> tuple[Service, ...]:
+        """All services, sorted by namespace and name."""
+        self.settle()
+        return tuple(self._views[ref] for ref in sorted(self._views))
+
+    def refs(self) -> tuple[ServiceRef, ...]:
+        """The names of all services, sorted."""
+        self.settle()
+        return tuple(sorted(self._views))
+
+    def has_namespace(self, name: str) -> bool:
+        """Whether the cluster has that namespace."""
+        return name in self._namespaces
+
+    def backends(self, ref: ServiceRef, port: int, protocol: Protocol) -> tuple[Backend, ...]:
+        """The endpoints that a connection to that port of the service may go to now, each once; empty when there is none."""
+        known = self._backends.setdefault(ref, {}) if ref in self._services else {}
+        found = known.get((port, protocol))
+        if found is None:
+            found = self._find_backends(ref, port, protocol)
+            known[port, protocol] = found
+        return found
+
+    def has_pod(self, ref: ServiceRef, pod: str) -> bool:
+        """Whether a pod of that host name stands behind the service, ready or not."""
+        return pod in pod_names(self._slices.get(ref, {}).values())
+
+    def keeps_clients_together(self, ref: ServiceRef) -> bool:
+        """Whether the service sends the connections of one client to one pod (`sessionAffinity: ClientIP`)."""
+        service = self._services.get(ref)
+        return service is not None and service.spec.session_affinity == "ClientIP"
+
+    def node_of(self, address: str) -> str | None:
+        """The node that has this address, if one has."""
+        return next((name for name, addresses in self._nodes.items() if address in addresses), None)
+
+    def is_api_address(self, address: str) -> bool:
+        """Whether the Kubernetes API itself answers at this address."""
+        service = self._services.get(API_SERVICE)
+        if service is not None and service.spec.cluster_ip == address:
+            return True
+        return any(
+            address == _normal(listed)
+            for item in self._slices.get(API_SERVICE, {}).values()
+            for endpoint in item.endpoints or ()
+            for listed in endpoint.addresses or ()
+        )
+
+    @contextmanager
+    def subscribe(self) -> Generator["Subscription", None, None]:
+        """Changes from now on, for as long as the block lasts."""
+        subscription = Subscription(self, self._coalesce)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    async def changes(self) -> AsyncGenerator[frozenset[ServiceRef], None]:
+        """The services that change from now on, in coalesced sets; an empty set says that staleness changed."""
+        with self.subscribe() as subscription:
+            while True:
+                yield await subscription.next()
+
+    def settle(self) -> None:
+        """Work out all that changed and tell those who subscribed."""
+        for ref in tuple(self._pending):
+            self._settle(ref)
+
+    # --- inside ---------------------------------------------------------------------------------------------------------------------------
+
+    def _touch(self, ref: ServiceRef) -> None:
+        self._backends.pop(ref, None)
+        if ref not in self._pending:
+            self._pending.add(ref)
+            self._wake()
+
+    def _wake(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.wake()
+
+    def _settle(self, ref: ServiceRef) -> None:
+        self._pending.discard(ref)
+        service = self._services.get(ref)
+        view = None if service is None else catalog_view(ref, service, self._slices.get(ref, {}).values())
+        if view == self._views.get(ref):
+            return
+        if view is None:
+            del self._views[ref]
+        else:
+            self._views[ref] = view
+        for subscription in self._subscriptions:
+            subscription.mark(ref)
+
+    def _find_backends(self, ref: ServiceRef, port: int, protocol: Protocol) -> tuple[Backend, ...]:
+        service = self._services.get(ref)
+        for candidate in (service.spec.ports if service is not None else None) or ():
+            if candidate.port == port and candidate.protocol == protocol:
+                return backends_of(candidate, self._slices.get(ref, {}).values())
+        return ()
+
+
+class Subscription:
+    """The services that changed since they were last asked for; made by `Inventory.subscribe`."""
+
+    def __init__(self, inventory: Inventory, coalesce: float) -> None:
+        self._inventory = inventory
+        self._coalesce = coalesce
+        self._refs: set[ServiceRef] = set()
+        self._status = self._status_now()
+        self._changed = asyncio.Event()
+
+    async def next(self) -> frozenset[ServiceRef]:
+        """Wait for a change and a moment longer for more; the services that came, changed or went, each change told once.
+
+        Empty when only `Inventory.is_synced` or `Inventory.stale_since` changed.
+        """
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(self._coalesce)
+            self._inventory.settle()
+            self._changed.clear()
+            refs, self._refs = frozenset(self._refs), set()
+            before, self._status = self._status, self._status_now()
+            if refs or self._status != before:
+                return refs
+
+    def mark(self, ref: ServiceRef) -> None:
+        """Note that this service changed."""
+        self._refs.add(ref)
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Note that something may have changed."""
+        self._changed.set()
+
+    def _status_now(self) -> tuple[bool, float | None]:
+        return self._inventory.is_synced, self._inventory.stale_since
+
+
+def _ref_of(service: ServiceObject | None) -> ServiceRef | None:
+    if service is None:
+        return None
+    return _ref(service.metadata.namespace, service.metadata.name)
+
+
+def _service_of(item: EndpointSliceObject | None) -> ServiceRef | None:
+    if item is None or item.metadata.labels is None:
+        return None
+    return _ref(item.metadata.namespace, item.metadata.labels.service)
+
+
+def _ref(namespace: str, name: str) -> ServiceRef | None:
+    """The service of that name; None for names that no catalog id can say."""
+    return ServiceRef(namespace, name) if is_label(namespace) and is_label(name) else None
+
+
+def _addresses_of(node: NodeObject) -> frozenset[str]:
+    listed = (
+        _normal(item.address) for item in node.status.addresses or () if item.type in {"InternalIP", "ExternalIP"}
+    )
+    return frozenset(address for address in listed if address is not None)
+
+
+def _normal(address: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return None

@@ -1,0 +1,225 @@
+"""HTTP to the API server, set up by lightkube from the pod's service account or a kubeconfig; every failure is an `ApiError`.
+
+Bodies stay bytes: the mirrors decode them into structs of their own. Proxies and other settings of the environment are ignored.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx2
+import msgspec
+import yaml
+from lightkube.config.client_adapter import user_auth, verify_cluster
+from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.models import User
+from lightkube.core.exceptions import ConfigError
+
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.system.kubernetes.objects import Status
+
+MAX_BODY = 128 * 1024 * 1024
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
+
+# A silent cut of the network shows within 30 s, also on a watch that has nothing to say.
+_SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+
+
+class ApiError(Exception):
+    """A request that the API server refused or did not answer.
+
+    `status` is the HTTP status, None where there was no answer. `retry_after` is in seconds, where the server asks for it. `silent` says that
+    the connection stood and nothing came.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        reason: str = "",
+        retry_after: float | None = None,
+        silent: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+        self.silent = silent
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the server has forgotten the version or the page that was asked for."""
+        return self.status == 410 or self.reason in {"Expired", "Gone"}
+
+
+class ApiClient:
+    """GET requests to one API server, each answered within `answer_seconds` or failed. Close it when done."""
+
+    def __init__(self, config: SingleConfig, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._answer_seconds = answer_seconds
+        if not (config.cluster.server or "").startswith("https://") or config.cluster.insecure:
+            raise _bad_settings("only https with a verified certificate is spoken")
+        try:
+            context = verify_cluster(config.cluster, config.user or User(), config.abs_file, trust_env=False)
+            auth = user_auth(config.user)
+        except (ConfigError, OSError, ssl.SSLError, ValueError) as error:
+            raise _bad_settings(str(error)) from error
+        transport = httpx2.AsyncHTTPTransport(
+            verify=context,
+            trust_env=False,
+            limits=httpx2.Limits(max_connections=20, max_keepalive_connections=5),
+            socket_options=_SOCKET_OPTIONS,
+        )
+        self._http = httpx2.AsyncClient(
+            base_url=config.cluster.server,
+            auth=auth,
+            transport=transport,
+            trust_env=False,
+            headers={"Accept": "application/json", "User-Agent": "codezero-system"},
+            timeout=httpx2.Timeout(answer_seconds, connect=CONNECT_SECONDS),
+        )
+
+    @property
+    def host(self) -> str:
+        """Host name or address of the API server."""
+        return self._http.base_url.host
+
+    async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
+        """The body of a successful answer; raises `ApiError`."""
+        body = bytearray()
+        try:
+            async with (
+                asyncio.timeout(2 * self._answer_seconds),
+                self._stream(path, parameters, silence=self._answer_seconds, headers={}) as chunks,
+            ):
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise ApiError(f"the answer is larger than {MAX_BODY} bytes")
+        except TimeoutError:
+            raise ApiError("the answer took too long", silent=True) from None
+        return bytes(body)
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, parameters: Mapping[str, str], *, silence: float
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """The body of a successful answer, piece by piece as it comes; raises `ApiError`, also after `silence` seconds without a piece."""
+        async with self._stream(path, parameters, silence=silence, headers={"Accept-Encoding": "identity"}) as chunks:
+            yield chunks
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._http.aclose()
+
+    @asynccontextmanager
+    async def _stream(
+        self, path: str, parameters: Mapping[str, str], *, silence: float, headers: Mapping[str, str]
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        timeout = httpx2.Timeout(self._answer_seconds, connect=CONNECT_SECONDS, read=silence)
+        request = self._http.build_request("GET", path, params=parameters, headers=headers, timeout=timeout)
+        try:
+            response = await self._begin(request)
+            try:
+                if response.status_code != 200:
+                    raise _refusal(response, await _start_of(response))
+                async with aclosing(response.aiter_bytes()) as chunks:
+                    yield chunks
+            finally:
+                await response.aclose()
+        except httpx2.ReadTimeout as error:
+            raise ApiError(f"silent for {silence:g} s", silent=True) from error
+        except (httpx2.HTTPError, ConfigError, ssl.SSLError) as error:
+            raise ApiError(f"{type(error).__name__}: {error}") from error
+
+    async def _begin(self, request: httpx2.Request) -> httpx2.Response:
+        """The head of the answer, which has to come soon even where the body may take its time."""
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await self._http.send(request, stream=True)
+        except TimeoutError:
+            raise ApiError(f"no answer within {self._answer_seconds:g} s", silent=True) from None
+        except OSError as error:
+            raise ApiError(f"{type(error).__name__}: {error}") from error
+
+
+def in_cluster_or_kubeconfig(kubeconfig: Path | None = None, *, context: str | None = None) -> ApiClient:
+    """A client for the cluster this pod runs in, or for that of the given kubeconfig; raises `CodezeroError` when neither can be used.
+
+    The service account's token is read again when the API server refuses it.
+    """
+    try:
+        if kubeconfig is None:
+            config = KubeConfig.from_service_account().get()
+        else:
+            config = KubeConfig.from_file(kubeconfig).get(context)
+    except KeyError as error:
+        raise _bad_settings(f"{error.args[0]} is missing") from error
+    except yaml.YAMLError:
+        # Its text quotes the file, and with it tokens and keys.
+        raise _bad_settings("the kubeconfig is not YAML") from None
+    except (ConfigError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise _bad_settings(str(error)) from error
+    if config is None:
+        raise _bad_settings("there is no current context")
+    return ApiClient(config)
+
+
+def _bad_settings(why: str) -> CodezeroError:
+    return CodezeroError(
+        problems.CLUSTER_SETTINGS,
+        f"the settings of the Kubernetes API cannot be used: {why}",
+        fix="run in a pod with a service account, or name a kubeconfig whose current context works with kubectl",
+    )
+
+
+async def _start_of(response: httpx2.Response, most: int = 64 * 1024) -> bytes:
+    body = bytearray()
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= most:
+                break
+    return bytes(body[:most])
+
+
+def _refusal(response: httpx2.Response, body: bytes) -> ApiError:
+    try:
+        status = msgspec.json.decode(body, type=Status)
+    except msgspec.DecodeError:
+        status = Status()
+    return ApiError(
+        f"HTTP {response.status_code} {status.message or response.reason_phrase}"[:500],
+        status=response.status_code,
+        reason=status.reason,
+        retry_after=retry_after(response.headers.get("Retry-After", ""), now=datetime.now(UTC)),
+    )
+
+
+def retry_after(value: str, *, now: datetime) -> float | None:
+    """The seconds that a `Retry-After` header asks to wait, in either of its forms (RFC 9110, 10.2.3); None when it says nothing."""
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())
