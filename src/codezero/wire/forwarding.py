@@ -7,6 +7,9 @@ messages of this laptop). Only a peer whose certificate is the Teamspace's Syste
 from codezero.model.ids import SessionId
 from codezero.wire.coordination import FromSystem, Message, Name
 
+# The application protocol (TLS ALPN) of connections to the Orchestrator, so that no other connection of ours can be taken for one.
+ALPN = "codezero-coordination/1"
+
 
 class Forwarded(Message, frozen=True):
     """The laptop behind this connection: its device id (SPIFFE) from the tunnel's certificate, and the session of that tunnel."""

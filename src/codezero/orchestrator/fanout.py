@@ -1,0 +1,146 @@
+"""Brings the picture to 2,000 laptops: each change is encoded once for all that see it alike, and nobody has a queue.
+
+A subscriber is a set of cursors. Changes are gathered for a moment, then everyone who can take more catches up from where it is; who is
+still busy with the last message will catch up later, with each service at most once, or with a fresh snapshot where that is shorter.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from codezero.kit.logs import get_logger
+from codezero.model.ids import Device, SessionId
+from codezero.model.problems import CodezeroError
+from codezero.orchestrator.board import Board, View
+from codezero.transport import messages
+from codezero.transport.messages import MessageStream
+from codezero.wire.coordination import ConsumeDecisions, Message, Ping
+
+GATHER_SECONDS: Final = 0.05
+PING_SECONDS: Final = 5.0
+# Different ways to catch up kept between two changes; those who lag far behind rarely share theirs.
+KEPT_FRAMES: Final = 256
+# A laptop that takes no single message (at most some 100 KB) for so long is dropped; it resumes when it can.
+SEND_SECONDS: Final = 30.0
+
+_log = get_logger("fanout")
+_PING = messages.frame(Ping())
+
+
+@dataclass(eq=False, slots=True)
+class Subscriber:
+    """A connected laptop: its view, how far it is, and the answers it waits for. `catalog` and `presence` are None before the first picture."""
+
+    session: SessionId
+    device: Device
+    view: View
+    catalog: int | None
+    activity: int
+    presence: int | None = None
+    answers: dict[int, ConsumeDecisions] = field(default_factory=dict[int, ConsumeDecisions])
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def answer(self, decisions: ConsumeDecisions) -> None:
+        """Tell the laptop; a newer answer replaces one that is not sent yet, and all older ones."""
+        self.answers.clear()
+        self.answers[decisions.number] = decisions
+        self.wake.set()
+
+
+class Fanout:
+    """Keeps subscribers up to date with a board."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._subscribers: set[Subscriber] = set()
+        self._dirty = asyncio.Event()
+        self._frames: dict[tuple[Any, ...], Sequence[bytes]] = {}
+
+    @property
+    def subscribers(self) -> frozenset[Subscriber]:
+        """Who is connected now."""
+        return frozenset(self._subscribers)
+
+    def changed(self) -> None:
+        """The board changed; subscribers hear of it soon."""
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Pass changes on, until cancelled."""
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            self._dirty.clear()
+            self.publish()
+
+    def publish(self) -> None:
+        """Let everybody catch up with the board as it is now."""
+        self._board.advance()
+        self._frames.clear()
+        for subscriber in self._subscribers:
+            subscriber.wake.set()
+
+    async def feed(self, subscriber: Subscriber, stream: MessageStream[Any, Any]) -> None:
+        """Keep one laptop up to date until its connection ends; raises `EOFError` or `CodezeroError` when it does."""
+        self._subscribers.add(subscriber)
+        try:
+            self.changed()
+            while True:
+                frames = self.due(subscriber)
+                for frame in frames:
+                    await stream.send_frames((frame,), within=SEND_SECONDS)
+                if not frames:
+                    await self._wait(subscriber, stream)
+        finally:
+            self._subscribers.discard(subscriber)
+
+    async def _wait(self, subscriber: Subscriber, stream: MessageStream[Any, Any]) -> None:
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await subscriber.wake.wait()
+        except TimeoutError:
+            await stream.send_frames((_PING,), within=SEND_SECONDS)
+        else:
+            subscriber.wake.clear()
+
+    def due(self, subscriber: Subscriber) -> Sequence[bytes]:
+        """What the laptop has to get now; its cursors move on, so the caller sends all of it or ends the connection."""
+        view, board = subscriber.view, self._board
+        frames: list[bytes] = [self._frame(answer) for answer in subscriber.answers.values()]
+        subscriber.answers.clear()
+        if board.catalog_known and subscriber.catalog != view.revision:
+            frames += self._shared(
+                ("catalog", view, subscriber.catalog, view.revision),
+                lambda: board.catch_up_catalog(view, subscriber.catalog),
+            )
+            subscriber.catalog = view.revision
+        if subscriber.presence != board.presence_revision:
+            frames += self._shared(
+                ("presence", view, subscriber.presence, board.presence_revision),
+                lambda: board.catch_up_presence(view, subscriber.presence),
+            )
+            subscriber.presence = board.presence_revision
+        if subscriber.activity != board.activity_number:
+            alone = board.concerns_alone(view, subscriber.session, subscriber.activity)
+            frames += self._shared(
+                ("activity", view, subscriber.activity, board.activity_number, subscriber.session if alone else None),
+                lambda: board.catch_up_activity(view, subscriber.session, subscriber.activity),
+            )
+            subscriber.activity = board.activity_number
+        return frames
+
+    def _shared(self, key: tuple[Any, ...], make: Callable[[], Iterable[Message]]) -> Sequence[bytes]:
+        frames = self._frames.get(key)
+        if frames is None:
+            if len(self._frames) >= KEPT_FRAMES:
+                del self._frames[next(iter(self._frames))]
+            frames = self._frames[key] = [self._frame(message) for message in make()]
+        return frames
+
+    def _frame(self, message: Message) -> bytes:
+        try:
+            return messages.frame(message)
+        except CodezeroError as error:
+            _log.error("message left out", kind=type(message).__name__, reason=error.detail)
+            return _PING

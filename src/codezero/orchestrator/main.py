@@ -1,0 +1,93 @@
+"""`czorchestrator`: the live picture of a Teamspace, inside the cluster. Keeps nothing on disk; what it knows it is told again."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import uvloop
+
+from codezero import __version__
+from codezero.kit import certificates, logs
+from codezero.kit.mounted import MountedFiles
+from codezero.kit.probes import Probes
+from codezero.kit.settings import SettingsError
+from codezero.kit.tasks import task_group
+from codezero.kit.watched import Watched
+from codezero.orchestrator import metrics, settings
+from codezero.orchestrator.server import Coordinator
+from codezero.orchestrator.settings import OrchestratorSettings
+from codezero.transport import identity, listening
+from codezero.transport.identity import Identity
+from codezero.transport.tls import UnprovenLimits
+from codezero.wire.forwarding import ALPN
+
+# All laptops come from the few addresses of the Systems, at once after a restart.
+_UNPROVEN = UnprovenLimits(per_address=4096, in_all=4096)
+_POLICY = "policy.json"
+
+_log = logs.get_logger("orchestrator")
+
+
+async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
+    """Run the Orchestrator until `stop` is set. Raises OSError when a port cannot be had."""
+    coordinator = Coordinator(session_seconds=wanted.session_seconds)
+    identities: Watched[Identity | None] = Watched(None)
+
+    async def follow_identity() -> None:
+        async for found in identity.follow(wanted.identity_folder, role="orchestrator"):
+            coordinator.belongs_to(found.teamspace)
+            identities.set(found)
+
+    async def follow_policy() -> None:
+        async for content in MountedFiles(wanted.policy_folder, (_POLICY,)).changes():
+            if coordinator.policy_read(content.get(_POLICY)):
+                _log.info("policy read", refuses_all_because=coordinator.admission.reason)
+                await coordinator.decide_again()
+
+    def unready() -> str | None:
+        return "waiting for an identity" if identities.value is None else None
+
+    probes = await Probes(unready=unready, metrics=lambda: metrics.page(coordinator)).listen(*wanted.probes)
+    async with task_group("orchestrator") as tasks:
+        try:
+            sock = listening.bind(*wanted.listen)
+            tasks.start_service("identity", follow_identity())
+            tasks.start_service("policy", follow_policy())
+            tasks.start_service("coordinator", coordinator.run())
+            async with listening.serving(
+                sock,
+                identities,
+                context=lambda found: certificates.server_context(found.credentials, client_roots=found.authority),
+                handlers={ALPN: coordinator.connection},
+                limits=_UNPROVEN,
+            ):
+                _log.info("Orchestrator runs", release=__version__, port=sock.getsockname()[1], epoch=coordinator.epoch)
+                await stop.wait()
+        finally:
+            probes.close()
+    _log.info("Orchestrator ends")
+
+
+async def _main(wanted: OrchestratorSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(wanted, stop=stop)
+
+
+def main() -> None:
+    """Entry point of `czorchestrator`."""
+    try:
+        wanted = settings.from_environment(os.environ)
+    except SettingsError as error:
+        for mistake in error.mistakes:
+            print(f"czorchestrator: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
+    logs.configure(level=wanted.log_level, json=wanted.log_json)
+    uvloop.run(_main(wanted))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Numbers about the Orchestrator for Prometheus; no names of services, users or hosts (T38)."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from codezero.orchestrator.server import Coordinator
+
+
+class _Numbers(Collector):
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def collect(self) -> Iterator[Metric]:
+        board = self._coordinator.board
+        for name, text, value in (
+            ("systems", "Systems that report", self._coordinator.systems),
+            ("laptops", "Laptops connected", self._coordinator.laptops),
+            ("sessions", "Sessions, also of laptops that are away", board.sessions),
+            ("services", "Services in the catalog", board.services),
+            ("views", "Different views of the catalog", board.views),
+            ("catalog_stale", "1 while no System sees the cluster", int(board.stale_since is not None)),
+            (
+                "policy_in_force",
+                "0 while nothing is allowed for want of a valid policy",
+                int(self._coordinator.admission.policy is not None),
+            ),
+        ):
+            yield GaugeMetricFamily(f"codezero_orchestrator_{name}", text, value=value)
+
+
+def page(coordinator: Coordinator) -> bytes:
+    """The page for Prometheus."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Numbers(coordinator))
+    return generate_latest(registry)

@@ -1,0 +1,424 @@
+"""The Orchestrator's port 8900: Systems report here, and bring the laptops' messages. Only Systems of this Teamspace are let in.
+
+Who a laptop is, the System says in `Forwarded`, from the certificate that the tunnel has proven.
+"""
+
+import asyncio
+import itertools
+import time
+import unicodedata
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from codezero import __version__
+from codezero.kit.logs import get_logger
+from codezero.kit.tasks import Tasks, task_group
+from codezero.model import problems
+from codezero.model.ids import Device, SessionId, TeamspaceId, is_ulid, new_ulid
+from codezero.model.problems import CodezeroError, Problem
+from codezero.model.services import ServiceRef, is_label
+from codezero.model.sessions import PresenceState
+from codezero.orchestrator.admission import Admission
+from codezero.orchestrator.board import Board
+from codezero.orchestrator.fanout import PING_SECONDS, Fanout, Subscriber
+from codezero.orchestrator.leases import DEFAULT_TTL_SECONDS, Leases
+from codezero.transport import identity
+from codezero.transport.messages import MessageStream
+from codezero.transport.tls import TlsConnection
+from codezero.wire.coordination import (
+    PROTOCOL_VERSIONS,
+    CatalogReport,
+    ConsumeAssertion,
+    ConsumeDecisions,
+    DaemonHello,
+    FromDaemon,
+    FromSystem,
+    Goodbye,
+    Leave,
+    Ping,
+    StreamRefused,
+    SystemHello,
+    ToDaemon,
+    ToSystem,
+    TunnelReport,
+    Welcome,
+)
+from codezero.wire.forwarding import FirstMessage, Forwarded
+
+HELLO_SECONDS: Final = 5.0
+HELLO_SIZE: Final = 16 * 1024
+SYSTEM_SILENT_SECONDS: Final = 3 * PING_SECONDS
+LEASE_LOOK_SECONDS: Final = 1.0
+GOODBYE_SECONDS: Final = 2.0
+MAX_SESSIONS: Final = 10_000
+MAX_SESSIONS_OF_A_DEVICE: Final = 8
+MAX_CONSUMED: Final = 20_000
+MAX_NAME: Final = 63
+
+# A message of a Daemon may be an assertion of `MAX_CONSUMED` services.
+_DAEMON_LIMIT: Final = 3 * 1024 * 1024
+
+_FIRST: Final[msgspec.msgpack.Decoder[FirstMessage]] = msgspec.msgpack.Decoder(FirstMessage)
+_FROM_SYSTEM: Final[msgspec.msgpack.Decoder[FromSystem]] = msgspec.msgpack.Decoder(FromSystem)
+_FROM_DAEMON: Final[msgspec.msgpack.Decoder[FromDaemon]] = msgspec.msgpack.Decoder(FromDaemon)
+
+_log = get_logger("orchestrator")
+
+
+@dataclass(slots=True)
+class _Attached:
+    """A laptop's coordination stream, the only one of its session, and what the laptop asserted last."""
+
+    subscriber: Subscriber
+    stream: MessageStream[ToDaemon, FromDaemon]
+    ended: asyncio.Event
+    assertion: ConsumeAssertion | None = None
+
+
+class Coordinator:
+    """Holds the picture of one Teamspace and speaks with everybody about it. `clock` gives UNIX time, `steady` a time that never jumps."""
+
+    def __init__(
+        self,
+        *,
+        session_seconds: float = DEFAULT_TTL_SECONDS,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.epoch = new_ulid()
+        self.board = Board()
+        self.admission = Admission()
+        self.fanout = Fanout(self.board)
+        self.leases = Leases(ttl=session_seconds)
+        self._clock = clock
+        self._steady = steady
+        self._teamspace: TeamspaceId | None = None
+        self._attached: dict[SessionId, _Attached] = {}
+        # Which System spoke last for a session's tunnel: only that one may say that it is down.
+        self._speaker: dict[SessionId, int] = {}
+        # How far a session had got in the activities when it left, to go on from there.
+        self._activity_seen: dict[SessionId, int] = {}
+        self._links = itertools.count()
+        self._tasks: Tasks | None = None
+        self.systems = 0
+
+    async def run(self) -> None:
+        """Keep everything going until cancelled; connections live inside."""
+        async with task_group("orchestrator") as tasks:
+            self._tasks = tasks
+            tasks.start_service("fan-out", self.fanout.run())
+            tasks.start_service("leases", self._watch_leases())
+
+    def belongs_to(self, teamspace: TeamspaceId) -> None:
+        """Serve that Teamspace alone."""
+        self._teamspace = teamspace
+
+    def policy_read(self, content: bytes | None) -> bool:
+        """Decide by this policy file from now on (None: there is none); tells whether something changed. Follow with `decide_again`."""
+        return self.admission.read(content)
+
+    async def decide_again(self) -> None:
+        """Decide anew about everything asserted, and show everybody what they may see now."""
+        for attached in list(self._attached.values()):
+            self._show_view(attached.subscriber)
+            if attached.assertion is not None:
+                self._decide(attached, attached.assertion)
+            # 2,000 laptops with thousands of services each: others want the loop in between.
+            await asyncio.sleep(0)
+        self.fanout.changed()
+
+    @property
+    def laptops(self) -> int:
+        """How many laptops are connected."""
+        return len(self._attached)
+
+    # --- connections ----------------------------------------------------------------------------------------------------------------
+
+    def connection(self, connection: TlsConnection) -> asyncio.Protocol:
+        """The owner of a new connection to 8900."""
+        reader = asyncio.StreamReader()
+
+        def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._tasks is None or not self._tasks.is_open:
+                connection.abort()
+            else:
+                self._tasks.start("connection", self._converse(connection, reader, writer))
+
+        return asyncio.StreamReaderProtocol(reader, start)
+
+    async def _converse(
+        self, connection: TlsConnection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        stream: MessageStream[Any, FirstMessage] = MessageStream(reader, writer, _FIRST, limit=HELLO_SIZE)
+        try:
+            self._check_system(connection)
+            first = await stream.receive(within=HELLO_SECONDS)
+            connection.accept()
+            match first:
+                case SystemHello():
+                    await self._system(first, MessageStream(reader, writer, _FROM_SYSTEM))
+                case Forwarded():
+                    await self._laptop(first, MessageStream(reader, writer, _FROM_DAEMON, limit=HELLO_SIZE))
+                case _:
+                    raise CodezeroError(problems.PROTOCOL, f"{type(first).__name__} is no first message")
+        except CodezeroError as error:
+            _log.info("connection refused", peer=connection.peer.address, code=error.problem.code, reason=error.detail)
+            await _say_goodbye(stream, error.problem, error.detail)
+        except EOFError:
+            pass  # the peer left; whoever was waiting for it has cleaned up
+        except Exception:  # noqa: BLE001 - the edge of one connection
+            # A defect in handling one peer's messages must not end everybody's connection.
+            _log.exception("connection failed", peer=connection.peer.address)
+        finally:
+            writer.close()
+
+    def _check_system(self, connection: TlsConnection) -> None:
+        certificate = connection.peer.certificate
+        if certificate is None:
+            raise CodezeroError(problems.BAD_IDENTITY, "the peer showed no certificate")
+        workload = identity.workload_of(certificate)
+        if workload.teamspace != self._teamspace:
+            raise CodezeroError(problems.BAD_IDENTITY, "the peer is a part of another Teamspace")
+        if workload.role != "system":
+            raise CodezeroError(problems.BAD_IDENTITY, f"the peer is the {workload.role}; only Systems may connect")
+
+    # --- Systems --------------------------------------------------------------------------------------------------------------------
+
+    async def _system(self, hello: SystemHello, stream: MessageStream[ToSystem, FromSystem]) -> None:
+        version = _agree(hello.versions)
+        link = next(self._links)
+        await stream.send(Welcome(version, __version__, SessionId(hello.incarnation), self.epoch), within=HELLO_SECONDS)
+        _log.info("System connected", link=link, release=hello.release, incarnation=hello.incarnation)
+        self.board.system_joined(link)
+        self.systems += 1
+        try:
+            async with _beside("ping", _ping(stream), stream):
+                while True:
+                    self._hear_system(link, await stream.receive(within=SYSTEM_SILENT_SECONDS))
+        finally:
+            self.systems -= 1
+            self.board.system_left(link, at=self._clock())
+            for session in [session for session, speaker in self._speaker.items() if speaker == link]:
+                del self._speaker[session]
+            self.fanout.changed()
+            _log.info("System gone", link=link)
+
+    def _hear_system(self, link: int, message: FromSystem) -> None:
+        match message:
+            case CatalogReport():
+                self.board.catalog_reported(link, message, at=self._clock())
+                self.fanout.changed()
+            case TunnelReport(session=session, up=True):
+                self._speaker[session] = link
+            case TunnelReport(session=session):
+                if self._speaker.get(session) == link:
+                    del self._speaker[session]
+                    self.leases.lose(session, self._steady())
+            case StreamRefused():
+                detail = f"{message.detail} [{message.code}]"
+                self.board.refused(message.session, message.service, detail, at=self._clock())
+                self.fanout.changed()
+            case Ping():
+                pass
+            case SystemHello():
+                raise CodezeroError(problems.PROTOCOL, "a second SystemHello")
+
+    # --- laptops --------------------------------------------------------------------------------------------------------------------
+
+    async def _laptop(self, forwarded: Forwarded, stream: MessageStream[ToDaemon, FromDaemon]) -> None:
+        device, session = Device.parse(forwarded.device), forwarded.session
+        if not is_ulid(session):
+            raise CodezeroError(problems.PROTOCOL, "the session is not a ULID")
+        hello = await stream.receive(within=HELLO_SECONDS)
+        if not isinstance(hello, DaemonHello):
+            raise CodezeroError(problems.PROTOCOL, f"{type(hello).__name__} came instead of DaemonHello")
+        version = _agree(hello.versions)
+        self._make_room(session, device)
+        stream.limit = _DAEMON_LIMIT
+        attached = await self._attach(session, device, hello, stream)
+        left = False
+        try:
+            welcome = Welcome(version, __version__, session, self.epoch)
+            await stream.send(welcome, within=HELLO_SECONDS)
+            async with _beside("feed", self.fanout.feed(attached.subscriber, stream), stream):
+                while not left:
+                    left = self._hear_laptop(attached, await stream.receive())
+        finally:
+            self._detach(attached, left=left)
+
+    def _make_room(self, session: SessionId, device: Device) -> None:
+        owner = self.board.device_of(session)
+        if owner is not None and owner != device:
+            raise CodezeroError(problems.BAD_IDENTITY, "the session belongs to another device")
+        if owner is None:
+            for oldest in self.board.sessions_of(device)[: -MAX_SESSIONS_OF_A_DEVICE + 1]:
+                self._end(oldest)
+            if self.board.sessions >= MAX_SESSIONS:
+                raise CodezeroError(problems.TUNNEL_DOWN, f"the Teamspace has {MAX_SESSIONS} sessions already")
+
+    async def _attach(
+        self, session: SessionId, device: Device, hello: DaemonHello, stream: MessageStream[ToDaemon, FromDaemon]
+    ) -> _Attached:
+        while before := self._attached.get(session):
+            before.stream.abort()
+            await before.ended.wait()
+        resumes = hello.epoch == self.epoch
+        subscriber = Subscriber(
+            session,
+            device,
+            self.board.join_view(self.admission.viewer(device)),
+            catalog=hello.revision if resumes else None,
+            activity=self._activity_seen.pop(session, 0) if resumes else 0,
+        )
+        attached = self._attached[session] = _Attached(subscriber, stream, asyncio.Event())
+        self.leases.hold(session)
+        self.board.arrived(session, device, _printable(hello.name) or "laptop", at=self._clock())
+        self.fanout.changed()
+        return attached
+
+    def _detach(self, attached: _Attached, *, left: bool) -> None:
+        session = attached.subscriber.session
+        self.board.leave_view(attached.subscriber.view)
+        if self._attached.get(session) is attached:
+            del self._attached[session]
+        if left:
+            self._end(session)
+        elif self.leases.state(session) is not PresenceState.GONE:
+            self._activity_seen[session] = attached.subscriber.activity
+            self.leases.lose(session, self._steady())
+        attached.ended.set()
+
+    def _end(self, session: SessionId) -> None:
+        self.leases.end(session)
+        self.board.left(session, at=self._clock())
+        self._activity_seen.pop(session, None)
+        attached = self._attached.get(session)
+        if attached is not None:
+            attached.stream.abort()
+        self.fanout.changed()
+
+    def _hear_laptop(self, attached: _Attached, message: FromDaemon) -> bool:
+        """Handle a message; whether the laptop leaves."""
+        session = attached.subscriber.session
+        if self.leases.state(session) is PresenceState.GONE:
+            return True  # the session was ended in between
+        if not self.leases.is_held(session):
+            # Its tunnel was reported down, and yet it speaks.
+            self.leases.hold(session)
+            self.board.arrived(session, attached.subscriber.device, self.board.name_of(session), at=self._clock())
+        match message:
+            case ConsumeAssertion():
+                _check_assertion(message)
+                attached.assertion = message
+                self._decide(attached, message)
+            case Leave():
+                return True
+            case Ping():
+                pass
+            case DaemonHello():
+                raise CodezeroError(problems.PROTOCOL, "a second DaemonHello")
+        return False
+
+    def _decide(self, attached: _Attached, assertion: ConsumeAssertion) -> None:
+        subscriber = attached.subscriber
+        refused = self.admission.refused(subscriber.device, assertion.services)
+        most = 200 if len(refused) <= 5000 else 60  # the answer has to fit in a message
+        subscriber.answer(
+            ConsumeDecisions(assertion.number, tuple((service, reason[:most]) for service, reason in refused))
+        )
+        without = {service for service, _ in refused}
+        admitted = [service for service in assertion.services if service not in without]
+        self.board.consumes(subscriber.session, admitted, at=self._clock())
+        self.fanout.changed()
+
+    def _show_view(self, subscriber: Subscriber) -> None:
+        viewer = self.admission.viewer(subscriber.device)
+        if viewer != subscriber.view.viewer:
+            before, subscriber.view = subscriber.view, self.board.join_view(viewer)
+            self.board.leave_view(before)
+            subscriber.presence = None
+
+    async def _watch_leases(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_LOOK_SECONDS)
+            self.expire()
+
+    def expire(self) -> None:
+        """Move sessions that nobody holds to away and, in the end, out."""
+        for lapse in self.leases.expire(self._steady()):
+            if lapse.state is PresenceState.GONE:
+                self._end(lapse.session)
+            elif self.board.device_of(lapse.session) is not None:
+                self.board.went_away(lapse.session, at=self._clock())
+                self.fanout.changed()
+
+
+@asynccontextmanager
+async def _beside(
+    name: str, sending: Coroutine[Any, Any, None], stream: MessageStream[Any, Any]
+) -> AsyncGenerator[None]:
+    """Run `sending` while in the block; when it fails, the connection ends, which the receiver in the block notices."""
+
+    async def send() -> None:
+        try:
+            await sending
+        except (CodezeroError, EOFError) as error:
+            _log.debug("sending ended", reason=str(error))
+            stream.abort()
+
+    async with task_group(name) as tasks:
+        task = tasks.start(name, send())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+async def _ping(stream: MessageStream[Any, Any]) -> None:
+    while True:
+        await asyncio.sleep(PING_SECONDS)
+        await stream.send(Ping(), within=PING_SECONDS)
+
+
+async def _say_goodbye(stream: MessageStream[Any, Any], problem: Problem, detail: str) -> None:
+    # What cannot get better by coming back: versions, identity, a peer that does not speak the protocol.
+    retry = problem not in (problems.VERSIONS, problems.BAD_IDENTITY, problems.PROTOCOL)
+    try:
+        await stream.send(Goodbye(problem.code, detail[:1000], retry=retry), within=GOODBYE_SECONDS)
+    except (CodezeroError, EOFError):
+        pass  # it did not want to hear it
+
+
+def _agree(offered: tuple[int, ...]) -> int:
+    common = set(offered) & set(PROTOCOL_VERSIONS)
+    if not common:
+        raise CodezeroError(
+            problems.VERSIONS,
+            f"the peer speaks versions {list(offered)[:10]}, this Orchestrator {list(PROTOCOL_VERSIONS)}",
+        )
+    return max(common)
+
+
+def _check_assertion(assertion: ConsumeAssertion) -> None:
+    if len(assertion.services) > MAX_CONSUMED:
+        raise CodezeroError(
+            problems.TOO_LARGE, f"{len(assertion.services)} services are asserted; at most {MAX_CONSUMED} can be"
+        )
+    if not all(_is_service(service) for service in assertion.services):
+        raise CodezeroError(problems.PROTOCOL, "a service in the assertion has a name that no service can have")
+
+
+def _is_service(service: ServiceRef) -> bool:
+    return is_label(service.namespace) and is_label(service.name)
+
+
+def _printable(text: str) -> str:
+    """The name of a laptop as others may see it: it comes from the laptop, and goes to other people's terminals."""
+    kept = "".join(
+        character for character in text if unicodedata.category(character)[0] not in "CZ" or character == " "
+    )
+    return kept.strip()[:MAX_NAME]
