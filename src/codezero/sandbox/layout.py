@@ -1,0 +1,69 @@
+"""Where everything is: addresses of the sandbox's networks, folders inside its namespaces and outside. All addresses are from documentation ranges."""
+
+import os
+import re
+from pathlib import Path
+
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+
+# Networks. The laptop reaches the cluster through the internet; the LAN peer reaches the laptop alone.
+LAPTOP_ADDRESS = "203.0.113.10"
+LAPTOP_GATEWAY = "203.0.113.1"
+LAN_NETWORK = "192.168.77.0/24"
+LAPTOP_LAN_ADDRESS = "192.168.77.10"
+LAN_PEER_ADDRESS = "192.168.77.20"
+NODE_ADDRESS = "198.51.100.10"
+NODE_GATEWAY = "198.51.100.1"
+INTERNET_DNS = "192.0.2.53"
+INTERNET_WEB = "192.0.2.80"
+
+# The cluster.
+NODE_NAME = "sandbox-node"
+DOMAIN = "cluster.local"
+POD_NETWORK = "10.244.0.0/16"
+POD_GATEWAY = "10.244.0.1"
+SERVICE_NETWORK = "10.96.0.0/16"
+API_SERVICE_ADDRESS = "10.96.0.1"
+DNS_SERVICE_ADDRESS = "10.96.0.10"
+API_PORT = 6443
+TUNNEL_PORT = 8800
+
+TEAMSPACE_NAME = "sandbox"
+TEAMSPACE_NAMESPACE = "codezero"
+SAMPLE_NAMESPACE = "sample-project"
+
+LAPTOP = "laptop"
+LAN = "lan"
+INTERNET = "internet"
+CLUSTER = "cluster"
+PLACES = (LAPTOP, LAN, INTERNET, CLUSTER)
+
+# Inside: on a memory file system of the sandbox's own, so that secrets never reach a disk and go with the keeper.
+INSIDE = Path("/run/codezero-sandbox")
+ACCESS_FOLDER = INSIDE / "access"
+KUBECONFIG = INSIDE / "cluster" / "kubeconfig"
+PODS_FOLDER = INSIDE / "pods"
+LAPTOP_MOUNTS = INSIDE / "places" / "laptop.mnt"
+LAPTOP_HOST_NAME = INSIDE / "places" / "laptop.uts"
+
+PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+def network_file(name: str) -> Path:
+    """The file that stands for a network namespace, as `ip netns` has it."""
+    return Path("/run/netns") / name
+
+
+def state_folder(name: str) -> Path:
+    """Outside: where the sandbox of that name keeps its control socket and its logs; raises `CodezeroError` for names that are none."""
+    if _NAME.fullmatch(name) is None:
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            f"{name[:40]!r} is no name for a sandbox: lower-case letters, digits and dashes, at most 32",
+            fix="czctl sandbox up --name demo",
+        )
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "codezero" / "sandbox" / name

@@ -1,0 +1,111 @@
+"""What the control socket does: one request and one answer a connection, from the sandbox's owner alone."""
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from codezero.kit import logs
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.sandbox import layout, network
+from codezero.sandbox.control import Answer, Request, Status
+from codezero.sandbox.identities import Identities
+
+_DEADLINE = 30.0
+_log = logs.get_logger("control")
+
+
+@dataclass(slots=True)
+class Operations:
+    """The sandbox, as far as requests are about it."""
+
+    name: str
+    identities: Identities
+    since: float
+    ready: bool = False
+    cut: bool = False
+
+    async def answer(self, request: Request) -> Any:  # noqa: ANN401 - each request has an answer of its own
+        """Do what is asked; raises `CodezeroError`."""
+        match request.do:
+            case "status":
+                return self._status()
+            case "cut" | "mend":
+                self.cut = request.do == "cut"
+                await (network.cut() if self.cut else network.mend())
+                return None
+            case "access-file":
+                return str(layout.ACCESS_FOLDER / f"{self._user(request.name)}.json")
+            case "token":
+                return self.identities.token(self._user(request.name))
+            case _:
+                raise CodezeroError(problems.BAD_REQUEST, f"the sandbox knows no request {request.do[:40]!r}")
+
+    def _user(self, name: str) -> str:
+        if name not in self.identities.users:
+            known = ", ".join(self.identities.users)
+            raise CodezeroError(problems.NOT_FOUND, f"the sandbox has the developers {known}, and no {name[:40]!r}")
+        return name
+
+    def _status(self) -> Status:
+        return Status(
+            name=self.name,
+            ready=self.ready,
+            since=self.since,
+            teamspace=self.identities.teamspace,
+            address=f"{layout.NODE_ADDRESS}:{layout.TUNNEL_PORT}",
+            cut=self.cut,
+            places={
+                layout.LAPTOP: layout.LAPTOP_ADDRESS,
+                layout.LAN: layout.LAN_PEER_ADDRESS,
+                layout.INTERNET: layout.INTERNET_WEB,
+                layout.CLUSTER: layout.NODE_ADDRESS,
+            },
+        )
+
+
+@asynccontextmanager
+async def answering(operations: Operations, listener: socket.socket) -> AsyncGenerator[None, None]:
+    """Answer requests on the control socket while the block lasts."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                writer.write(msgspec.json.encode(await _handle(operations, reader, writer)))
+                await writer.drain()
+        except (OSError, EOFError, TimeoutError):
+            pass  # the client left
+        finally:
+            writer.close()
+
+    listener.setblocking(False)
+    server = await asyncio.start_unix_server(serve, sock=listener)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _handle(operations: Operations, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
+    try:
+        connection = writer.get_extra_info("socket")
+        _, user, _ = struct.unpack("iii", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        # In the sandbox's user namespace its owner is user 0, and everybody else is nobody.
+        if user != os.geteuid():
+            raise CodezeroError(problems.FORBIDDEN, "the sandbox belongs to another user")
+        request = msgspec.json.decode(await reader.readline(), type=Request)
+        return Answer(result=msgspec.Raw(msgspec.json.encode(await operations.answer(request))))
+    except CodezeroError as error:
+        return Answer(problem=error.problem.code, detail=error.detail, fix=error.fix)
+    except (msgspec.DecodeError, ValueError) as error:
+        return Answer(problem=problems.BAD_REQUEST.code, detail=f"not a request: {error}")
+    except Exception as error:  # noqa: BLE001 - the edge of a request
+        _log.exception("request failed")
+        return Answer(problem=problems.INTERNAL.code, detail=f"{type(error).__name__}: {error}")

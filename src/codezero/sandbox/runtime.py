@@ -1,0 +1,103 @@
+"""The sandbox's own process: networks, internet, cluster and control, all in one event loop inside the cluster's network namespace."""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from codezero.kit import logs
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.sandbox import internet, laptop, layout, namespaces, network
+from codezero.sandbox.control import Report
+from codezero.sandbox.identities import Identities
+from codezero.sandbox.operations import Operations, answering
+
+_log = logs.get_logger("runtime")
+
+
+class Reporter:
+    """Tells whoever starts the sandbox how far it is; nobody may be listening any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def step(self, text: str) -> None:
+        """A step begins."""
+        _log.info("step", text=text)
+        self._send(Report(step=text))
+
+    def failed(self, error: CodezeroError) -> None:
+        """The sandbox does not come up, and why."""
+        self._send(Report(problem=error.problem.code, detail=error.detail, fix=error.fix))
+
+    def ready(self) -> None:
+        """All is ready; the last thing told."""
+        self._send(Report(ready=True))
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _send(self, report: Report) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, msgspec.json.encode(report) + b"\n")
+        except BrokenPipeError:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run until told to stop."""
+    parser = argparse.ArgumentParser(prog="codezero.sandbox.runtime", allow_abbrev=False)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--report", type=int, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--no-sample", dest="sample", action="store_false")
+    parser.add_argument("--bound", action="store_true")
+    options = parser.parse_args(arguments)
+    namespaces.die_with_parent()
+    logs.configure()
+    os.umask(0o022)
+    reporter = Reporter(options.report)
+    try:
+        uvloop.run(_run(options, reporter))
+    except CodezeroError as error:
+        _log.error("sandbox failed", error=str(error))
+        reporter.failed(error)
+        raise SystemExit(1) from None
+    except Exception as error:
+        reporter.failed(CodezeroError(problems.SANDBOX_FAILED, f"{type(error).__name__}: {error}"))
+        raise
+
+
+async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    identities = Identities.create()
+    operations = Operations(name=options.name, identities=identities, since=time.time())
+    async with AsyncExitStack() as stack:
+        reporter.step("making networks (stand-ins for laptop, LAN, internet and cluster)")
+        await network.make_places()
+        namespaces.enter_file(layout.network_file(layout.CLUSTER), namespaces.NEW_NETWORK)
+        await laptop.make_laptop(bound=options.bound)
+        await stack.enter_async_context(internet.serving())
+        await stack.enter_async_context(answering(operations, socket.socket(fileno=options.control)))
+        operations.ready = True
+        reporter.ready()
+        await stop.wait()
+        _log.info("stopping")
+
+
+if __name__ == "__main__":
+    main()
