@@ -1,4 +1,4 @@
-"""Kubernetes objects as JSON and an API server in memory, for tests of what follows a cluster.
+"""Kubernetes objects as JSON, an inventory told by hand and an API server in memory, for tests of what follows a cluster.
 
 `ScriptedApi` speaks to a reflector without sockets. It keeps the protocol's promises (versions, pages, history) until a test takes one away.
 """
@@ -10,7 +10,19 @@ from typing import Any
 
 import msgspec
 
+from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiError
+from codezero.system.kubernetes.objects import (
+    ENDPOINT_SLICES,
+    NAMESPACES,
+    NODES,
+    SERVICES,
+    EndpointSliceObject,
+    NamespaceObject,
+    NodeObject,
+    ServiceObject,
+)
+from codezero.system.kubernetes.reflector import ReflectorStatus
 
 Json = dict[str, Any]
 
@@ -18,7 +30,7 @@ Json = dict[str, Any]
 async def until(holds: Callable[[], bool], *, within: float = 20.0) -> None:
     """Let other tasks run until `holds` is true; raises `TimeoutError` after `within` seconds."""
     async with asyncio.timeout(within):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - any condition, also of code that signals nothing
             await asyncio.sleep(0.002)
 
 
@@ -79,6 +91,46 @@ def node_json(name: str, *addresses: str, version: int = 1) -> Json:
 def namespace_json(name: str, *, version: int = 1) -> Json:
     """A Namespace."""
     return {"metadata": _metadata(name, "", version), "status": {"phase": "Active"}}
+
+
+class FilledInventory(Inventory):
+    """An inventory that is told by hand, in JSON, what reflectors would tell it."""
+
+    def __init__(self) -> None:
+        super().__init__(coalesce=0.001)
+        self._told: dict[tuple[str, str, str], Any] = {}
+
+    def put(self, *items: Json) -> None:
+        """Create or replace objects."""
+        for item in items:
+            kind, changed = self._kind_of(item)
+            new = msgspec.convert(item, kind)
+            key = (kind.__name__, new.metadata.namespace, new.metadata.name)
+            old, self._told[key] = self._told.get(key), new
+            changed(old, new)
+
+    def remove(self, item: Json) -> None:
+        """Delete an object, if it is there."""
+        kind, changed = self._kind_of(item)
+        key = (kind.__name__, item["metadata"].get("namespace", ""), item["metadata"]["name"])
+        old = self._told.pop(key, None)
+        if old is not None:
+            changed(old, None)
+
+    def synced(self, *, stale_since: float | None = None) -> "FilledInventory":
+        """Everything was seen once; returns itself."""
+        for resource in (SERVICES, ENDPOINT_SLICES, NAMESPACES, NODES):
+            self.source_changed(resource.name, ReflectorStatus(True, stale_since))
+        return self
+
+    def _kind_of(self, item: Json) -> tuple[type[Any], Callable[[Any, Any], None]]:
+        if "spec" in item:
+            return ServiceObject, self.service_changed
+        if "addressType" in item:
+            return EndpointSliceObject, self.slice_changed
+        if "phase" in item["status"]:
+            return NamespaceObject, self.namespace_changed
+        return NodeObject, self.node_changed
 
 
 def _metadata(name: str, namespace: str, version: int) -> Json:
