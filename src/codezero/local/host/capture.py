@@ -163,6 +163,7 @@ class CaptureTable:
 
     async def restore(self) -> None:
         """Make the table again as it was, after it was lost; raises `CodezeroError`."""
+        await self.close()
         await self.start()
         if self._ports is not None:
             await self._run(_port_commands(self._ports))

@@ -42,18 +42,24 @@ class ManagedFile:
         present = self._read()
         return present.kind is FileKind.FILE and self._strip(present.content) != present.content
 
-    def apply(self, insert: Insert) -> bytes:
-        """Put our part in; gives what others wrote. Journaled first; raises `CodezeroError`, with the file as before, when it cannot be done."""
+    def watched(self) -> tuple[Path, ...]:
+        """The paths in which others may write: the file, and what it leads to where it was a link."""
+        entry = self._journal.get(self.path)
+        if entry is None or entry.original.kind is not FileKind.LINK:
+            return (self.path,)
+        return (self.path, self.path.parent / entry.original.target)
+
+    def apply(self, insert: Insert) -> bool:
+        """Put our part in; gives whether the file had to be written. Journaled first; raises `CodezeroError`, with the file as before, when it cannot be done."""
         present, entry = self._read(), self._journal.get(self.path)
         original = self._original(present, entry)
         wanted = insert(original.content)
         if wanted == original.content:
-            self.undo()
-            return original.content
+            return self.undo()
         if entry is None or entry.unfinished or entry.original != original:
             self._journal.put(Entry(str(self.path), original))
         if present.kind is FileKind.FILE and present.content == wanted:
-            return original.content
+            return False
         mode = original.mode if original.kind is FileKind.FILE else 0o644
         ours = FileState(FileKind.FILE, wanted, "", mode, original.uid, original.gid, attributes=original.attributes)
         try:
@@ -62,7 +68,7 @@ class ManagedFile:
             if self._read() == present:
                 self._forget_attempt(entry)
             raise _failed(self.path, error) from error
-        return original.content
+        return True
 
     def undo(self) -> bool:
         """Take our part out and, where only we changed the file, make it exactly what it was; gives whether the file was written.

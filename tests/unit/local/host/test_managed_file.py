@@ -192,7 +192,8 @@ def test_a_foreign_rewrite_is_the_new_original(machine: Path) -> None:
     with journal.locked():
         file.apply(resolv_conf.insert)
         path.write_bytes(b"nameserver 192.168.7.1\n")
-        assert file.apply(resolv_conf.insert) == b"nameserver 192.168.7.1\n"
+        assert file.apply(resolv_conf.insert)
+        assert file.original() == b"nameserver 192.168.7.1\n"
         assert path.read_bytes() == resolv_conf.insert(b"nameserver 192.168.7.1\n")
     _undo(machine)
     assert path.read_bytes() == b"nameserver 192.168.7.1\n"
@@ -221,7 +222,10 @@ def test_a_link_put_back_by_others_is_followed(machine: Path) -> None:
         path.symlink_to("../stub.conf")
         file.apply(resolv_conf.insert)
         (machine / "stub.conf").write_bytes(b"nameserver 127.0.0.53\nsearch new\n")
-        assert file.apply(resolv_conf.insert) == b"nameserver 127.0.0.53\nsearch new\n"
+        assert file.watched() == (path, machine / "etc/../stub.conf")
+        assert file.apply(resolv_conf.insert)
+        assert file.original() == b"nameserver 127.0.0.53\nsearch new\n"
+        assert not file.apply(resolv_conf.insert)
     _undo(machine)
     assert str(path.readlink()) == "../stub.conf"
 
