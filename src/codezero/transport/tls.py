@@ -24,6 +24,7 @@ _NOT_SENT: Final = 256 * 1024  # bytes in the kernel that are not on their way y
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
+_BACKLOG: Final = 1024
 
 _log = logs.get_logger("tls")
 
@@ -450,15 +451,22 @@ class UnprovenConnections:
 
 
 class TlsListener:
-    """A listening TLS port. Closing it leaves the connections it made alone."""
+    """A listening TLS port; made by `listen`. Closing it leaves the connections it made alone."""
 
-    def __init__(self, server: asyncio.Server, unproven: UnprovenConnections) -> None:
-        self._server = server
-        self._unproven = unproven
+    def __init__(
+        self, context: ssl.SSLContext, *, handlers: Mapping[str, ProtocolFactory], limits: UnprovenLimits
+    ) -> None:
+        self._handlers = dict(handlers)
+        self._limits = limits
+        self._unproven = UnprovenConnections(limits)
+        self._server: asyncio.Server | None = None
+        self._context = context
+        self.use(context)
 
     @property
     def port(self) -> int:
         """The port it listens on."""
+        assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
@@ -466,9 +474,38 @@ class TlsListener:
         """Connections whose peers have not proven themselves yet."""
         return len(self._unproven)
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Take this context for connections from now on, for example with a new certificate; it gets the application protocols."""
+        context.set_alpn_protocols([name for name in self._handlers if name])
+        self._context = context
+
     def close(self) -> None:
         """Take no more connections."""
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
+
+    async def start(self, host: str | None, port: int, sock: socket.socket | None) -> None:
+        """Listen, on `sock` where it is given."""
+        loop = asyncio.get_running_loop()
+        if sock is not None:
+            self._server = await loop.create_server(self._accept, sock=sock, backlog=_BACKLOG)
+        else:
+            self._server = await loop.create_server(self._accept, host, port, backlog=_BACKLOG)
+
+    def _accept(self) -> TlsConnection:
+        return TlsConnection(
+            self._context, self._owner, unproven=self._unproven, limits=self._limits, failed=self._refused
+        )
+
+    def _owner(self, connection: TlsConnection) -> asyncio.BaseProtocol:
+        handler = self._handlers.get(connection.application_protocol or "")
+        if handler is None:
+            connection.abort()
+            return asyncio.Protocol()
+        return handler(connection)
+
+    def _refused(self, error: Exception) -> None:
+        _log.debug("connection refused", reason=str(error))
 
 
 async def listen(
@@ -485,29 +522,9 @@ async def listen(
     Peers that ask for none get the handler `""`, or are refused where there is none. Each owner has to call `TlsConnection.accept` when it has
     the peer's first message and finds it good. With `sock` the socket given is used, and `host` and `port` are not.
     """
-    context.set_alpn_protocols([name for name in handlers if name])
-    limits = limits or UnprovenLimits()
-    unproven = UnprovenConnections(limits)
-
-    def choose(connection: TlsConnection) -> asyncio.BaseProtocol:
-        handler = handlers.get(connection.application_protocol or "")
-        if handler is None:
-            connection.abort()
-            return asyncio.Protocol()
-        return handler(connection)
-
-    def refused(error: Exception) -> None:
-        _log.debug("connection refused", reason=str(error))
-
-    def accept() -> TlsConnection:
-        return TlsConnection(context, choose, unproven=unproven, limits=limits, failed=refused)
-
-    loop = asyncio.get_running_loop()
-    if sock is not None:
-        server = await loop.create_server(accept, sock=sock, backlog=1024)
-    else:
-        server = await loop.create_server(accept, host, port, backlog=1024)
-    return TlsListener(server, unproven)
+    listener = TlsListener(context, handlers=handlers, limits=limits or UnprovenLimits())
+    await listener.start(host, port, sock)
+    return listener
 
 
 async def connect(

@@ -393,7 +393,6 @@ class Mux:
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Take in the next bytes of the connection. Raises `CodezeroError` when they break the protocol; the session is over then."""
         self._now = now
-        self._received_since_ping = True
         view = memoryview(data)
         try:
             self._parse(view)
@@ -505,6 +504,8 @@ class Mux:
         stream._receive_window -= length
         if stream._granted_at is None:
             stream._granted_at = self._now
+        if not stream.urgent:
+            self._received_since_ping = True
         self._payload_left = length
         self._payload_stream = stream
 
