@@ -1,6 +1,6 @@
 """`database`: a real PostgreSQL server with a few rows, made anew at every start in a temporary folder.
 
-It listens only once role, database and rows exist, so that being reachable is being ready. It takes the role `sample` with the password of
+It listens only once role, database and rows exist: milliseconds later it takes sessions, so a probe need only connect. It takes the role `sample` with the password of
 SP_DATABASE_PASSWORD, and nothing else.
 """
 

@@ -79,6 +79,7 @@ async def sockets(websocket: WebSocket) -> None:
                 additional_headers=carried_headers(),
                 max_size=MAX_MESSAGE,
                 open_timeout=5,
+                close_timeout=1,
                 proxy=None,
             ) as upstream,
             task_group("sockets") as tasks,
