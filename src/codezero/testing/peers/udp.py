@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import socket
+import time
 from typing import cast
 
 from codezero.testing.peers.verdict import BrokenError, Facts, Options, endpoint, forever, main, run
@@ -49,12 +50,16 @@ def check(options: Options) -> Facts:
 def _exchange(client: socket.socket, datagram: bytes, tries: int) -> int:
     """Send `datagram` until its echo comes; how often it had to be sent again."""
     for attempt in range(tries):
-        client.send(datagram)
         try:
+            client.send(datagram)
             while (echo := client.recv(65536)) != datagram:
                 if echo[:8] == datagram[:8]:
                     raise BrokenError(f"a datagram of {len(datagram)} bytes came back changed, with {len(echo)}")
         except TimeoutError:
+            continue
+        except ConnectionRefusedError:
+            # Nobody listens yet: as good as lost.
+            time.sleep(client.gettimeout() or 0)
             continue
         return attempt
     raise BrokenError(f"no echo of a datagram of {len(datagram)} bytes after {tries} tries")
