@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python -m codezero.sandbox.demo $(if $(CHECK),--check)
 
 test: $(VENV)/.dev
-	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent node npm
+	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep node npm
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.dev

@@ -1,0 +1,115 @@
+"""The laptop of a sandbox as acceptance tests use it: czctl, curl, getent and dig there, with answers that are easy to assert on."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codezero.sandbox import layout
+from codezero.sandbox.control import Sandbox
+from codezero.testing.waiting import eventually
+
+SAMPLE = layout.SAMPLE_NAMESPACE
+CORE_URL = f"http://sample-project-core.{SAMPLE}:3000/api"
+
+
+@dataclass(frozen=True, slots=True)
+class Laptop:
+    """Runs commands on the laptop of `sandbox`."""
+
+    sandbox: Sandbox
+
+    def run(
+        self, *arguments: str, check: bool = True, timeout: float = 60.0, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the laptop; a failure shows what it printed."""
+        ended = self.sandbox.run(layout.LAPTOP, arguments, check=False, timeout=timeout, **options)
+        if check and ended.returncode != 0:
+            raise AssertionError(f"{arguments} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}")
+        return ended
+
+    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start a command on the laptop."""
+        return self.sandbox.popen(layout.LAPTOP, arguments, **options)
+
+    def czctl(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run czctl on the laptop."""
+        return self.run("czctl", *arguments, check=check, **options)
+
+    def status(self) -> dict[str, Any]:
+        """`czctl status` as values."""
+        return json.loads(self.czctl("status", "-o", "json").stdout)
+
+    def is_connected(self) -> bool:
+        """Whether agent, tunnel and live picture are there."""
+        asked = self.czctl("status", "-o", "json", check=False)
+        if asked.returncode != 0:
+            return False
+        now = json.loads(asked.stdout)
+        return now["tunnel"]["state"] == "connected" and now["orchestrator"]["connected"]
+
+    def start(self, *options: str, user: str = "dev1") -> None:
+        """Start the agent, connected to the sandbox's Teamspace."""
+        self.czctl("start", "--teamspace", self.sandbox.access_file(user), *options)
+        eventually(self.is_connected)
+
+    def stop(self) -> None:
+        """Stop the agent, whatever state it is in, and undo all it did."""
+        self.czctl("cleanup", check=False)
+
+    def consume(self, *rules: str, primary_namespace: str | None = None) -> None:
+        """Make `rules` the consume rules."""
+        options = ("--primary-namespace", primary_namespace) if primary_namespace else ()
+        self.czctl("consume", "apply", *options, input="\n".join(rules) + "\n")
+
+    def consumed(self) -> dict[str, dict[str, Any]]:
+        """`czctl consume list` by `namespace/name`."""
+        view = json.loads(self.czctl("consume", "list", "-o", "json").stdout)
+        return {f"{one['service']['namespace']}/{one['service']['name']}": one for one in view["consumed"]}
+
+    def address_of(self, name: str) -> str | None:
+        """What the machine's own resolver says about `name` (IPv4), by getent."""
+        ended = self.run("getent", "ahostsv4", name, check=False)
+        return ended.stdout.split()[0] if ended.returncode == 0 else None
+
+    def dig(self, *arguments: str) -> str:
+        """What dig prints."""
+        return self.run("dig", "+time=3", "+tries=1", *arguments).stdout
+
+    def curl(self, url: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run curl, bounded in time."""
+        return self.run("curl", "-sS", "--max-time", "10", *options, url, check=check)
+
+    def core(self) -> dict[str, Any]:
+        """The sample project's answer."""
+        return json.loads(self.curl(CORE_URL).stdout)
+
+    def core_answers(self) -> bool:
+        """Whether the sample project answers by name."""
+        return self.curl(CORE_URL, "--max-time", "4", check=False).returncode == 0
+
+    def processes(self, program: str) -> list[int]:
+        """The ids, inside the sandbox, of the processes that run `program` (as in a command line)."""
+        ended = self.run("pgrep", "-f", program, check=False)
+        return [int(line) for line in ended.stdout.split()]
+
+    def kill(self, program: str, *, signal: str = "KILL") -> None:
+        """Kill what runs `program`."""
+        found = self.processes(program)
+        assert found, f"nothing runs {program}"
+        self.run("kill", f"-{signal}", *map(str, found))
+
+    def machine(self) -> dict[str, str]:
+        """Everything of the machine that the agent may change, as text to compare."""
+        commands: dict[str, Sequence[str]] = {
+            "hosts": ("sha256sum", "/etc/hosts"),
+            "resolv.conf": ("sha256sum", "/etc/resolv.conf"),
+            "files": ("stat", "-c", "%n %f %u %g %s", "/etc/hosts", "/etc/resolv.conf"),
+            "names": ("ls", "-A", "/etc"),
+            "nftables": ("nft", "list", "ruleset"),
+            "addresses": ("ip", "-o", "address"),
+            "routes": ("ip", "route", "show", "table", "all"),
+            "rules": ("ip", "rule"),
+        }
+        return {name: self.run(*command).stdout for name, command in commands.items()}
