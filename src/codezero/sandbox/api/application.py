@@ -498,7 +498,7 @@ class Application:
         propagation = exchange.query.get("propagationPolicy") or given.get("propagationPolicy")
         if propagation is None and given.get("orphanDependents") is not None:
             propagation = "Orphan" if given["orphanDependents"] else "Background"
-        if propagation not in {None, "Background", "Foreground", "Orphan"}:
+        if propagation not in [None, "Background", "Foreground", "Orphan"]:
             cause = errors.Cause(
                 "propagationPolicy",
                 f'Unsupported value: "{propagation}": supported values: "Background", "Foreground", "Orphan"',

@@ -22,13 +22,21 @@ def _no_rules(_content: JsonObject, _before: JsonObject | None) -> list[Cause]:
     return []
 
 
+def _nothing_to_carry(_content: JsonObject, _before: JsonObject) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How objects of a kind are completed (in place) and judged (against what they were, when updated)."""
+    """How objects of a kind are completed (in place) and judged (against what they were, when updated).
+
+    `carry_over` comes first in an update and settles what follows from the object before.
+    """
 
     set_defaults: Callable[[JsonObject], None] = _no_defaults
     check: Callable[[JsonObject, JsonObject | None], list[Cause]] = _no_rules
     name_rule: NameRule = metadata.subdomain
+    carry_over: Callable[[JsonObject, JsonObject], None] = _nothing_to_carry
 
 
 def of(resource: ResourceType) -> Behaviour:
@@ -126,7 +134,9 @@ _PLAIN = Behaviour()
 _BINDING = Behaviour(_set_binding_defaults, _check_binding, metadata.path_segment)
 _ROLE = Behaviour(name_rule=metadata.path_segment)
 _BY_KEY = {
-    "services": Behaviour(services.set_service_defaults, services.check_service, metadata.label_1035),
+    "services": Behaviour(
+        services.set_service_defaults, services.check_service, metadata.label_1035, services.carry_service_over
+    ),
     "endpoints": Behaviour(services.set_endpoints_defaults, services.check_endpoints),
     "endpointslices.discovery.k8s.io": Behaviour(services.set_slice_defaults, services.check_slice),
     "namespaces": Behaviour(_set_namespace_defaults, name_rule=metadata.label_1123),

@@ -1,9 +1,20 @@
 """CustomResourceDefinitions: their rules and defaults, and the resource types they declare."""
 
 import re
+from collections.abc import Iterator
 
-from codezero.sandbox.api import jsonpaths, metadata
-from codezero.sandbox.api.documents import JsonObject, as_list, as_object, as_objects, at, put
+from codezero.sandbox.api import jsonpaths, metadata, schemas, structure
+from codezero.sandbox.api.documents import (
+    JsonObject,
+    JsonValue,
+    as_list,
+    as_object,
+    as_objects,
+    at,
+    copy,
+    is_object,
+    put,
+)
 from codezero.sandbox.api.errors import Cause
 from codezero.sandbox.api.kinds import Column, ResourceType
 
@@ -59,6 +70,7 @@ def check(content: JsonObject, before: JsonObject | None) -> list[Cause]:
             found.append(
                 Cause(f"{path}.name", f'Invalid value: "{version.get("name")}": must match {_VERSION.pattern}')
             )
+        found += _schema_causes(at(version, "schema", "openAPIV3Schema"), f"{path}.schema.openAPIV3Schema")
         if at(version, "schema", "openAPIV3Schema", "type") != "object":
             found.append(
                 Cause(f"{path}.schema.openAPIV3Schema.type", 'Invalid value: must be "object" at the root', _REQUIRED)
@@ -72,6 +84,30 @@ def check(content: JsonObject, before: JsonObject | None) -> list[Cause]:
         if names.get("plural") != at(before, "spec", "names", "plural"):
             found.append(Cause("spec.names.plural", f'Invalid value: "{names.get("plural")}": field is immutable'))
     return found
+
+
+def _schema_causes(schema: JsonValue, path: str) -> Iterator[Cause]:
+    """What is wrong with a schema, also far below: whoever reads it later may trust its shape."""
+    if not is_object(schema):
+        yield Cause(path, "Invalid value: a schema must be an object")
+        return
+    for cause in structure.conform(
+        copy(schema), schemas.definition("apiextensions_v1.JSONSchemaProps"), root=False
+    ).causes:
+        yield Cause(f"{path}.{cause.field}", cause.message, cause.reason)
+    for name in ("properties", "patternProperties", "definitions"):
+        for key, below in as_object(schema.get(name)).items():
+            yield from _schema_causes(below, f"{path}.{name}[{key}]")
+    for name in ("items", "additionalProperties"):
+        if name in schema and not isinstance(schema[name], bool):
+            yield from _schema_causes(schema[name], f"{path}.{name}")
+    for name in ("allOf", "anyOf", "oneOf"):
+        for index, below in enumerate(as_list(schema.get(name))):
+            yield from _schema_causes(below, f"{path}.{name}[{index}]")
+    if "not" in schema:
+        yield from _schema_causes(schema["not"], f"{path}.not")
+    if "$ref" in schema:
+        yield Cause(f"{path}.$ref", "Forbidden: $ref is not supported", "FieldValueForbidden")
 
 
 def resource_types(definition: JsonObject) -> list[ResourceType]:

@@ -18,8 +18,9 @@ _STEP = re.compile(
 
 def find(content: JsonObject, path: str) -> JsonValue:
     """The first value at `path`, or None; a path this module does not understand finds nothing."""
-    values: list[JsonValue] = [content]
-    for step in _parse(path):
+    steps = _parse(path)
+    values: list[JsonValue] = [content] if steps else []
+    for step in steps:
         values = [found for value in values for found in _walk(value, step)]
     return values[0] if values else None
 
@@ -32,7 +33,7 @@ def _parse(path: str) -> tuple[re.Match[str], ...]:
     while position < len(text):
         step = _STEP.match(text, position)
         if step is None:
-            return tuple(steps[:0])
+            return ()
         steps.append(step)
         position = step.end()
     return tuple(steps)

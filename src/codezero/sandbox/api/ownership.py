@@ -216,7 +216,8 @@ def apply(
         others = [replace(entry, fields=entry.fields - changed) for entry in others]
     result = as_object(copy(_merge(live, wanted, schemas.resolve(schema), root=True)))
     owned_elsewhere = frozenset[Path]().union(*(entry.fields for entry in others))
-    for path in sorted(mine.fields - fields.keys() if mine else (), key=len, reverse=True):
+    # Items of a list before their parts: without its key an item could not be found.
+    for path in sorted(mine.fields - fields.keys() if mine else (), key=len):
         if not any(owned[: len(path)] == path for owned in owned_elsewhere):
             _remove(result, path)
     owned = frozenset(fields)
@@ -264,13 +265,11 @@ def _merge(live: JsonValue, wanted: JsonValue, declared: JsonObject, *, root: bo
 
 def _merge_keyed(live: list[JsonValue], wanted: list[JsonValue], declared: JsonObject) -> list[JsonValue]:
     items = as_object(declared.get("items"))
-    rest = {_key_step(as_object(item), declared): item for item in live}
-    merged: list[JsonValue] = []
+    merged = {_key_step(as_object(item), declared): item for item in live}
     for item in wanted:
         key = _key_step(as_object(item), declared)
-        merged.append(_merge(rest.pop(key), item, items) if key in rest else copy(item))
-    # In the order the applier wrote them, then what it does not know.
-    return merged + list(rest.values())
+        merged[key] = _merge(merged[key], item, items) if key in merged else copy(item)
+    return list(merged.values())
 
 
 def _remove(content: JsonValue, path: Path) -> None:

@@ -153,7 +153,7 @@ def strategic_merge(target: JsonObject, patch: JsonObject, schema: JsonObject) -
         return _plain(without(patch, *_DIRECTIVES), schema)
     if directive == "delete":
         return {}
-    if directive not in {None, "merge"}:
+    if directive is not None and directive != "merge":
         raise errors.bad_request(f"unknown $patch directive {directive!r}")
     result = dict(target)
     properties = as_object(schema.get("properties"))
@@ -202,7 +202,7 @@ def _merge_list(target: list[JsonValue], patch: list[JsonValue], schema: JsonObj
         return target + [item for item in patch if item not in target]
     result: list[JsonValue] = list(target)
     for item in patch:
-        if not is_object(item) or key not in item:
+        if not is_object(item) or item.get(key) is None:
             raise errors.bad_request(f"an item of a list that merges by {key!r} has no {key!r}")
         place = next((index for index, found in enumerate(result) if as_object(found).get(key) == item[key]), None)
         if item.get("$patch") == "delete":

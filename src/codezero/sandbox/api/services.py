@@ -36,6 +36,19 @@ def set_service_defaults(content: JsonObject) -> None:
     content.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
+def carry_service_over(content: JsonObject, before: JsonObject) -> None:
+    """Drop what belonged to the type a Service had before, where it was not changed together with the type."""
+    spec, old = as_object(content.get("spec")), as_object(before["spec"])
+    if spec.get("type") not in {"ClusterIP", "ExternalName"} or old.get("type") not in {"NodePort", "LoadBalancer"}:
+        return
+    had = {port.get("nodePort") for port in as_objects(old.get("ports"))}
+    for port in as_objects(spec.get("ports")):
+        if port.get("nodePort") in had:
+            port.pop("nodePort", None)
+    for name in ("externalTrafficPolicy", "allocateLoadBalancerNodePorts"):
+        spec.pop(name, None)
+
+
 def check_service(content: JsonObject, before: JsonObject | None) -> list[Cause]:
     """What is wrong with a Service."""
     spec = as_object(content.get("spec"))
@@ -246,9 +259,6 @@ class Allocator:
 
     def _allocate_ports(self, spec: JsonObject, old: JsonObject, uid: str, name: str) -> None:
         if spec["type"] == "ClusterIP":
-            if old.get("type") in {"NodePort", "LoadBalancer"}:
-                for port in as_objects(spec.get("ports")):
-                    port.pop("nodePort", None)
             return
         had = {(port.get("port"), port.get("protocol")): port.get("nodePort") for port in as_objects(old.get("ports"))}
         chosen: set[int] = set()

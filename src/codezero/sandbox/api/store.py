@@ -383,8 +383,16 @@ class Store:
     def _complete(self, kind: ResourceType, content: JsonObject, before: JsonObject | None) -> None:
         """Defaults, allocations and rules; the object is valid afterwards."""
         rules = behaviour.of(kind)
+        if before is not None:
+            rules.carry_over(content, before)
         rules.set_defaults(content)
         causes = metadata.check(content["metadata"], rules.name_rule) + rules.check(content, before)
+        if (
+            kind.key == custom.KEY
+            and (taken := self.types.named(_name_of(content))) is not None
+            and not taken.is_custom
+        ):
+            causes.append(Cause("spec.names.plural", f'Invalid value: "{taken.plural}": the server serves it already'))
         if causes:
             raise errors.invalid(kind.kind, kind.group, _name_of(content), causes)
         if kind.key == "services":
@@ -506,8 +514,8 @@ class Store:
             empty: JsonObject = {"metadata": {}}
             _, entries = ownership.apply(empty, own, schema, change, force=True)
             return self.create(kind, namespace, wanted, options, entries=entries)
-        self._check_versions(kind, before, wanted["metadata"])
         wanted = self._pruned(kind, wanted, options)
+        self._check_versions(kind, before, wanted["metadata"])
         if subresource == "status":
             wanted = {
                 "apiVersion": wanted["apiVersion"],
@@ -584,7 +592,7 @@ class Store:
             (preconditions.uid, found.uid, "UID"),
             (preconditions.revision, str(found.revision), "ResourceVersion"),
         ):
-            if wanted not in {None, "", actual}:
+            if wanted and wanted != actual:
                 why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}"
                 raise errors.conflict(kind.plural, kind.group, found.name, why)
 
