@@ -78,6 +78,7 @@ class Consumption:
         self._placements: dict[ServiceRef, Placement] = {}
         self._applied: dict[ServiceRef, Placement] = {}
         self._changed: set[ServiceRef] = set()
+        self.wanted_version = 0
 
     @property
     def rules(self) -> Rules:
@@ -100,7 +101,7 @@ class Consumption:
         return self._placements
 
     def wanted(self) -> tuple[ServiceRef, ...]:
-        """The services the rules let in, sorted: what admission is to be asked about."""
+        """The services the rules let in, sorted: what admission is to be asked about. `wanted_version` changes with it."""
         return tuple(sorted(self._placements))
 
     def change_catalog(self, upserts: Iterable[Service], removes: Iterable[ServiceRef]) -> None:
@@ -137,12 +138,23 @@ class Consumption:
         for ref in concerned:
             self._place(ref)
 
-    def set_conflicts(self, conflicts: Mapping[ServiceRef, str]) -> None:
-        """Services whose ports another process holds, each with a line for people; they lose their names until that ends (T15)."""
+    def set_conflicts(self, conflicts: Mapping[ServiceRef, str]) -> bool:
+        """Services whose ports another process holds, each with a line for people; they lose their names until that ends (T15).
+
+        Tells whether that is news.
+        """
         concerned = {ref for ref in {*conflicts, *self._conflicts} if conflicts.get(ref) != self._conflicts.get(ref)}
         self._conflicts = dict(conflicts)
         for ref in concerned:
             self._place(ref)
+        return bool(concerned)
+
+    def preview(self, rules: Rules, *, primary_namespace: str | None) -> "Consumption":
+        """What these rules would do; a copy, with the decisions known so far."""
+        copy = Consumption(self.plan, rules, primary_namespace=primary_namespace)
+        copy.change_catalog(self._catalog.values(), ())
+        copy.decide(self._decided, self._refused)
+        return copy
 
     def take_change(self) -> HostChange:
         """Everything that changed since the last call, as one step; the caller does it."""
@@ -210,8 +222,10 @@ class Consumption:
         if placement == self._placements.get(ref):
             return
         if placement is None:
-            self._placements.pop(ref, None)
+            del self._placements[ref]
+            self.wanted_version += 1
         else:
+            self.wanted_version += ref not in self._placements
             self._placements[ref] = placement
         self._changed.add(ref)
 

@@ -1,0 +1,510 @@
+"""The Daemon: joins link, live picture, consumption, machine and local API into one process."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from codezero import __version__
+from codezero.kit import logs
+from codezero.kit.tasks import Tasks, task_group
+from codezero.kit.watched import Watched
+from codezero.local.daemon import api, dns_server
+from codezero.local.daemon.capture import Capture
+from codezero.local.daemon.consumption import Consumption
+from codezero.local.daemon.dns_server import NameService
+from codezero.local.daemon.events import Events
+from codezero.local.daemon.forwarding import Forwarder, Upstream
+from codezero.local.daemon.health import Health
+from codezero.local.daemon.host_client import HostClient
+from codezero.local.daemon.link import Link
+from codezero.local.daemon.machine import Machine
+from codezero.local.daemon.names import NameTable, Responder
+from codezero.local.daemon.picture import Picture, presences_of
+from codezero.local.daemon.state import StateFolder
+from codezero.model import problems
+from codezero.model.consume import MAX_RULES, Rules, parse_namespace, parse_rules
+from codezero.model.problems import CodezeroError
+from codezero.transport.tunnel import Tunnel
+from codezero.wire.access_file import TeamspaceAccess
+from codezero.wire.host_api import DNS_ADDRESS, HostMode, HostWarning
+from codezero.wire.local_api import (
+    ActivityView,
+    ConsumeChange,
+    ConsumeState,
+    ConsumeView,
+    HealthWarning,
+    HostView,
+    OrchestratorView,
+    PresenceView,
+    ServicesView,
+    Severity,
+    StatusView,
+    TeamspaceView,
+    TunnelState,
+    TunnelView,
+)
+
+DNS_PORT = 53
+# How long an answer waits for what it changed to be in place.
+SETTLE_SECONDS = 2.0
+SAVE_SECONDS = 2.0
+LEAVE_SECONDS = 3.0
+
+NOT_SAVED = "STATE_NOT_SAVED"
+TEAMSPACE_REFUSED = "TEAMSPACE_REFUSED"
+NAME_SERVERS = "NAME_SERVERS"
+NAME_SERVER_LOOPS = "NAME_SERVER_LOOP"
+
+_log = logs.get_logger("daemon")
+
+
+@dataclass(slots=True)
+class _Joined:
+    """The Teamspace the Daemon is connected to, with all that belongs to it."""
+
+    access: TeamspaceAccess
+    link: Link
+    picture: Picture
+    consumption: Consumption
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether admission has answered about everything, or cannot at the moment."""
+        if not self.picture.is_connected or not self.picture.is_complete:
+            return self.link.tunnel.value is None
+        return all(one.state is not ConsumeState.PENDING for one in self.consumption.placements.values())
+
+
+class Daemon:
+    """The laptop's agent, as the local API sees it. Made by `running`."""
+
+    def __init__(
+        self, host: HostClient, state: StateFolder, tasks: Tasks, *, health: Health, is_supervised: bool
+    ) -> None:
+        self.events = Events()
+        self.table = NameTable()
+        self.forwarder = Forwarder(on_loop=self._name_server_loops)
+        self.capture = Capture(self._tunnel)
+        self.machine = Machine(host, self.capture, self.table, health=health, stepped=self._stepped)
+        self.dns_port: int | None = None
+        self._health = health
+        self._host = host
+        self._state = state
+        self._tasks = tasks
+        self._is_supervised = is_supervised
+        self._started = time.time()
+        self._rules, self._primary_namespace = state.rules()
+        self._joined: _Joined | None = None
+        self._switching = asyncio.Lock()
+        self._addresses_due = asyncio.Event()
+        # Touched at each change of anything, for those who wait for something to become true.
+        self._pulse = Watched(0)
+
+    # --- The local API ------------------------------------------------------------------------------------------------------------------
+
+    def status(self) -> StatusView:
+        """How everything is."""
+        joined = self._joined
+        placements = joined.consumption.placements.values() if joined else ()
+        mode = self._host.mode
+        return StatusView(
+            release=__version__,
+            pid=os.getpid(),
+            started=self._started,
+            supervised=self._is_supervised,
+            tunnel=joined.link.view() if joined else TunnelView(TunnelState.NONE),
+            orchestrator=joined.picture.view() if joined else OrchestratorView(connected=False),
+            host=HostView(
+                capture=mode.capture,
+                names=mode.names,
+                dns=DNS_ADDRESS if self.dns_port is not None else None,
+                captured_ports=self.capture.captured_ports,
+                published_names=self.machine.published_names,
+            ),
+            consumed=sum(one.state in {ConsumeState.ENABLED, ConsumeState.UNREADY} for one in placements),
+            rules=len(self._rules.rules),
+            primary_namespace=self._primary_namespace,
+            teamspace=_teamspace_view(joined.access) if joined else None,
+            warnings=self._health.warnings,
+        )
+
+    async def select_teamspace(self, access: TeamspaceAccess) -> None:
+        """Connect to that Teamspace instead of the one before, whose connections end. Raises `CodezeroError` with nothing changed.
+
+        The same Teamspace again, with a renewed certificate or another address, keeps its session.
+        """
+        async with self._switching:
+            before = self._joined
+            if before is not None and before.access == access:
+                before.link.hurry()
+                joined = before
+            else:
+                joined = self._prepare(access)
+                is_other = before is not None and before.access.teamspace != access.teamspace
+                self._saved(lambda: self._state.save_teamspace(access))
+                await self._leave("another Teamspace was selected", for_good=is_other)
+                await self._join(joined)
+        # Most Teamspaces answer within this time, and then the caller sees how it went.
+        await self._until(lambda: joined.link.tunnel.value is not None or joined.link.attempt.value.cause is not None)
+
+    async def forget_teamspace(self) -> None:
+        """Leave the Teamspace and drop its key."""
+        async with self._switching:
+            self._saved(lambda: self._state.save_teamspace(None))
+            await self._leave("the Teamspace was left", for_good=True)
+
+    def services(self) -> ServicesView:
+        """The catalog."""
+        joined = self._teamspace()
+        catalog = joined.consumption.catalog
+        return ServicesView(tuple(catalog[ref] for ref in sorted(catalog)), joined.picture.stale_since)
+
+    def consume(self) -> ConsumeView:
+        """The rules and what they let in."""
+        return self._consume_view(self._joined.consumption if self._joined else None)
+
+    async def change_consume(self, change: ConsumeChange) -> ConsumeView:
+        """Change the rules; what they let in is in place when this returns, unless it takes long. Raises `CodezeroError` with nothing changed."""
+        rules, primary_namespace = self._changed_rules(change)
+        await self._use_rules(rules, primary_namespace)
+        return self.consume()
+
+    def test_consume(self, change: ConsumeChange) -> ConsumeView:
+        """What a change would let in."""
+        rules, primary_namespace = self._changed_rules(change)
+        if self._joined is None:
+            return ConsumeView(rules.lines, primary_namespace, ())
+        return self._consume_view(self._joined.consumption.preview(rules, primary_namespace=primary_namespace))
+
+    async def select_primary_namespace(self, namespace: str | None) -> ConsumeView:
+        """Choose whose services answer to bare names; raises `CodezeroError` when a rule needs one."""
+        primary_namespace = parse_namespace(namespace) if namespace is not None else None
+        rules = parse_rules(self._rules.lines, primary_namespace=primary_namespace)
+        await self._use_rules(rules, primary_namespace)
+        return self.consume()
+
+    async def reset(self) -> ConsumeView:
+        """End everything the user consumes."""
+        await self._use_rules(Rules(), self._primary_namespace)
+        return self.consume()
+
+    def presence(self) -> PresenceView:
+        """Who is connected."""
+        return PresenceView(presences_of(self._teamspace().picture.presences))
+
+    def activity(self) -> ActivityView:
+        """What happened."""
+        return ActivityView(tuple(self._teamspace().picture.activities))
+
+    async def shut_down(self) -> None:
+        """Stop, and put the machine back."""
+        _log.info("asked to stop")
+        await self._host.stop()
+
+    # --- Life ---------------------------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Join the Teamspace of last time, if there is one."""
+        access = self._state.teamspace()
+        for warning in self._state.warnings:
+            self._health.add(warning)
+        self._update_names()
+        if access is None:
+            return
+        async with self._switching:
+            try:
+                joined = self._prepare(access)
+            except CodezeroError as error:
+                self._health.warn(TEAMSPACE_REFUSED, error.detail, fix=error.fix, severity=Severity.ERROR)
+                return
+            await self._join(joined)
+
+    async def end(self) -> None:
+        """Withdraw the names, leave the Teamspace, end all connections."""
+        self.table.clear()
+        self.events.close()
+        async with self._switching:
+            joined, self._joined = self._joined, None
+            if joined is not None:
+                await self._part(joined, for_good=True)
+        self.forwarder.close()
+        self.capture.close(_over("Codezero was stopped on this laptop"))
+
+    def hear_host(self, message: HostMode | HostWarning) -> None:
+        """The Supervisor says something unasked."""
+        if isinstance(message, HostMode):
+            self._use_name_servers(message)
+        elif message.text:
+            self._health.warn(message.code, message.text, fix=message.fix)
+        else:
+            self._health.clear(message.code)
+        self.events.publish("status")
+
+    async def tell_warnings(self) -> None:
+        """Publish changes of warnings, for as long as this runs."""
+        async for _ in self._health.changes.changes():
+            self.events.publish("status")
+
+    async def keep_addresses(self) -> None:
+        """Save the virtual addresses now and then when they changed, for as long as this runs."""
+        saved: dict[str, str] = {}
+        while True:
+            await self._addresses_due.wait()
+            await asyncio.sleep(SAVE_SECONDS)
+            self._addresses_due.clear()
+            joined = self._joined
+            known = joined.consumption.plan.known() if joined else saved
+            if joined is None or known == saved:
+                continue
+            saved = known
+            try:
+                await asyncio.to_thread(self._state.save_addresses, joined.access.teamspace, known)
+            except OSError as error:
+                self._not_saved(error)
+
+    # --- Teamspace ----------------------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, access: TeamspaceAccess) -> _Joined:
+        consumption = Consumption(
+            self._state.plan(access.teamspace), self._rules, primary_namespace=self._primary_namespace
+        )
+        link = Link(
+            access,
+            session=self._state.session(access.teamspace),
+            save_session=lambda session: self._saved(lambda: self._state.save_session(access.teamspace, session)),
+        )
+        picture = Picture(
+            consumption,
+            name=socket.gethostname()[:63],
+            changed=self._picture_changed,
+            happened=lambda activity: self.events.publish("activity", activity),
+        )
+        return _Joined(access, link, picture, consumption)
+
+    async def _join(self, joined: _Joined) -> None:
+        self._joined = joined
+        # They may have changed while the Teamspace before was being left.
+        joined.consumption.replace_rules(self._rules, primary_namespace=self._primary_namespace)
+        self._update_names()
+        await self.machine.follow(joined.consumption)
+        joined.task = self._tasks.start("teamspace", self._live_in(joined))
+        self._publish_all()
+
+    async def _leave(self, why: str, *, for_good: bool) -> None:
+        joined, self._joined = self._joined, None
+        if joined is None:
+            return
+        self._update_names()
+        self._health.clear(TEAMSPACE_REFUSED)
+        await self.machine.follow(None)
+        self.capture.release_all(_over(why))
+        await self._part(joined, for_good=for_good)
+        self._publish_all()
+
+    async def _part(self, joined: _Joined, *, for_good: bool) -> None:
+        if for_good:
+            await joined.picture.leave()
+            self._saved(lambda: self._state.save_session(joined.access.teamspace, None))
+        if joined.task is not None:
+            joined.task.cancel()
+            await asyncio.wait((joined.task,), timeout=LEAVE_SECONDS)
+
+    async def _live_in(self, joined: _Joined) -> None:
+        async with task_group("teamspace") as tasks:
+            tasks.start_service("link", joined.link.keep())
+            tasks.start_service("picture", self._follow_picture(joined))
+            tasks.start_service("link-changes", self._follow_link(joined.link))
+            await asyncio.get_running_loop().create_future()
+
+    async def _follow_picture(self, joined: _Joined) -> None:
+        async for tunnel in joined.link.tunnel.changes():
+            if tunnel is not None:
+                await joined.picture.follow(tunnel)
+
+    async def _follow_link(self, link: Link) -> None:
+        async for attempt in link.attempt.changes():
+            cause = attempt.cause
+            if link.tunnel.value is not None:
+                self._health.clear(TEAMSPACE_REFUSED)
+            elif cause is not None and cause.problem in {problems.BAD_IDENTITY, problems.VERSIONS}:
+                self._health.warn(TEAMSPACE_REFUSED, cause.detail, fix=cause.fix, severity=Severity.ERROR)
+            self.events.publish("status")
+            self._pulse.touch()
+
+    def _tunnel(self) -> Tunnel | None:
+        tunnel = self._joined.link.tunnel.value if self._joined is not None else None
+        return None if tunnel is None or tunnel.is_closed else tunnel
+
+    def _teamspace(self) -> _Joined:
+        if self._joined is None:
+            raise CodezeroError(
+                problems.NO_TEAMSPACE,
+                "no Teamspace is selected",
+                fix="czctl start --teamspace FILE",
+            )
+        return self._joined
+
+    # --- Rules --------------------------------------------------------------------------------------------------------------------------
+
+    def _changed_rules(self, change: ConsumeChange) -> tuple[Rules, str | None]:
+        primary_namespace = self._primary_namespace
+        if change.primary_namespace is not msgspec.UNSET:
+            primary_namespace = (
+                parse_namespace(change.primary_namespace) if change.primary_namespace is not None else None
+            )
+        # First alone, so that a mistake is told with its line in the file of the user.
+        rules = parse_rules(change.rules, primary_namespace=primary_namespace)
+        if change.append:
+            rules = parse_rules((*self._rules.lines, *rules.lines), primary_namespace=primary_namespace)
+        if len(rules.lines) > 2 * MAX_RULES:
+            raise CodezeroError(problems.TOO_LARGE, f"the rules have {len(rules.lines)} lines; write fewer comments")
+        return rules, primary_namespace
+
+    async def _use_rules(self, rules: Rules, primary_namespace: str | None) -> None:
+        self._rules, self._primary_namespace = rules, primary_namespace
+        self._saved(lambda: self._state.save_rules(rules, primary_namespace=primary_namespace))
+        joined = self._joined
+        if joined is not None:
+            joined.consumption.replace_rules(rules, primary_namespace=primary_namespace)
+            joined.picture.wanted_changed()
+            self.machine.changed()
+        self.events.publish("consume")
+        self.events.publish("status")
+        if joined is not None:
+            await self._until(lambda: joined.is_settled and self.machine.is_settled)
+
+    def _consume_view(self, consumption: Consumption | None) -> ConsumeView:
+        if consumption is None:
+            return ConsumeView(self._rules.lines, self._primary_namespace, ())
+        shadowed = consumption.shadowed_namespaces()
+        warnings: tuple[HealthWarning, ...] = ()
+        if shadowed:
+            text = (
+                f"namespaces named like domains of the internet ({', '.join(shadowed[:5])}): their services answer to "
+                "service.namespace.svc, not to service.namespace"
+            )
+            warnings = (HealthWarning("NAMESPACE_IS_DOMAIN", Severity.INFO, text),)
+        return ConsumeView(
+            consumption.rules.lines,
+            consumption.primary_namespace,
+            tuple(
+                msgspec.structs.replace(one, sessions=self.capture.sessions(one.service)) for one in consumption.view()
+            ),
+            warnings,
+        )
+
+    # --- What others report -------------------------------------------------------------------------------------------------------------
+
+    def _picture_changed(self, what: str) -> None:
+        if what in {"services", "consume"}:
+            self._update_names()
+            self.machine.changed()
+        self.events.publish(what)
+        self._pulse.touch()
+
+    def _stepped(self, has_changed: bool) -> None:
+        if has_changed:
+            self._addresses_due.set()
+            self.events.publish("consume")
+            self.events.publish("status")
+        self._pulse.touch()
+
+    def _update_names(self) -> None:
+        """Whether a name of the cluster may be denied: not while it is still unknown which there are."""
+        self.table.is_complete = self._joined is None or self._joined.picture.is_complete
+
+    def _use_name_servers(self, mode: HostMode) -> None:
+        self.forwarder.set_upstreams(mode.upstreams, own_ports=() if self.dns_port is None else (self.dns_port,))
+        if mode.upstreams and not self.forwarder.upstreams:
+            self._health.warn(NAME_SERVERS, f"none of the machine's name servers can be asked: {mode.upstreams}")
+        else:
+            self._health.clear(NAME_SERVERS)
+
+    def _name_server_loops(self, upstream: Upstream) -> None:
+        self._health.warn(
+            NAME_SERVER_LOOPS,
+            f"the name server {upstream} of this machine asks us, so it is not asked any more",
+            fix="take 127.72.0.53 out of that server's configuration, then run `czctl restart`",
+        )
+
+    def _publish_all(self) -> None:
+        for what in ("status", "services", "consume", "presence"):
+            self.events.publish(what)
+
+    # --- Small things -------------------------------------------------------------------------------------------------------------------
+
+    def _saved(self, save: Callable[[], None]) -> None:
+        try:
+            save()
+        except OSError as error:
+            self._not_saved(error)
+        else:
+            self._health.clear(NOT_SAVED)
+
+    def _not_saved(self, error: OSError) -> None:
+        _log.error("state could not be saved", reason=str(error))
+        self._health.warn(
+            NOT_SAVED, f"changes will be lost when Codezero ends: {error.strerror}", fix="free space on this machine"
+        )
+
+    async def _until(self, is_true: Callable[[], bool]) -> None:
+        """Wait until something is true, or until an answer should not wait any longer."""
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                async for _ in self._pulse.changes():
+                    if is_true():
+                        return
+        except TimeoutError:
+            pass
+
+
+def _teamspace_view(access: TeamspaceAccess) -> TeamspaceView:
+    return TeamspaceView(
+        access.teamspace, access.name, f"{access.host}:{access.port}", access.organization, access.user
+    )
+
+
+def _over(why: str) -> CodezeroError:
+    return CodezeroError(problems.TUNNEL_DOWN, why)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    host: HostClient, state: StateFolder, *, listener: socket.socket, owner: int, is_supervised: bool
+) -> AsyncGenerator[Daemon, None]:
+    """A Daemon at work; the block's end ends it in order. `listener` is the bound socket of the local API.
+
+    Raises `CodezeroError` when DNS cannot be served although the machine is to resolve names by it.
+    """
+    async with task_group("daemon") as tasks, contextlib.AsyncExitStack() as stack:
+        daemon = Daemon(host, state, tasks, health=Health(), is_supervised=is_supervised)
+        captures = host.mode.capture == "nftables"
+        capture_port = await stack.enter_async_context(daemon.capture.listen_for_captured()) if captures else None
+        service = NameService(Responder(daemon.table), daemon.forwarder, tasks)
+        where = ("127.0.0.1", 0) if captures else (DNS_ADDRESS, DNS_PORT)
+        try:
+            daemon.dns_port = await stack.enter_async_context(dns_server.listen(service, *where))
+        except CodezeroError as error:
+            if captures or host.mode.names == "resolv.conf":
+                raise
+            _log.warning("no DNS server, which nothing depends on here", reason=error.detail)
+        host.listen(daemon.hear_host)
+        # Without nftables nothing is sent to the ports, and any stand for "ready".
+        dns_port = daemon.dns_port or DNS_PORT
+        await host.ready(capture_port=capture_port or dns_port, dns_port=dns_port)
+        tasks.start_service("machine", daemon.machine.keep())
+        tasks.start_service("warnings", daemon.tell_warnings())
+        tasks.start_service("addresses", daemon.keep_addresses())
+        await stack.enter_async_context(api.serve(api.application(daemon, owner=owner), listener))
+        try:
+            await daemon.begin()
+            yield daemon
+        finally:
+            await daemon.end()
