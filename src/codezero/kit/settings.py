@@ -59,11 +59,6 @@ class Environment:
             return "127.0.0.1", 0
         return host, int(port)
 
-    def items(self, name: str) -> tuple[str, ...]:
-        """Items separated by commas; blanks around them are dropped."""
-        value = self._get(name) or ""
-        return tuple(item for part in value.split(",") if (item := part.strip()))
-
     def check(self) -> None:
         """Raise `SettingsError` with all mistakes found so far, if there are any."""
         if self._mistakes:

@@ -111,7 +111,7 @@ class Coordinator:
         async with task_group("orchestrator") as tasks:
             self._tasks = tasks
             tasks.start_service("fan-out", self.fanout.run())
-            tasks.start_service("leases", self._watch_leases())
+            await self._watch_leases()
 
     def belongs_to(self, teamspace: TeamspaceId) -> None:
         """Serve that Teamspace alone."""

@@ -1,0 +1,126 @@
+"""The System's own connection to the Orchestrator: catalog and tunnels up, for as long as both live."""
+
+import asyncio
+from typing import Any, Final, cast
+
+import msgspec
+
+from codezero import __version__
+from codezero.kit.backoff import Backoff
+from codezero.kit.logs import get_logger
+from codezero.kit.tasks import task_group
+from codezero.model import problems
+from codezero.model.ids import new_ulid
+from codezero.model.problems import CodezeroError
+from codezero.system.forward import Orchestrator
+from codezero.system.inventory import Inventory
+from codezero.system.outbox import Outbox
+from codezero.system.report import report_catalog
+from codezero.transport.messages import MessageStream
+from codezero.transport.tls import TlsConnection
+from codezero.wire.coordination import (
+    PROTOCOL_VERSIONS,
+    CatalogReport,
+    Goodbye,
+    Ping,
+    StreamRefused,
+    SystemHello,
+    ToSystem,
+    TunnelReport,
+    Welcome,
+)
+
+PING_SECONDS: Final = 5.0
+SILENT_SECONDS: Final = 15.0
+HELLO_SECONDS: Final = 5.0
+
+FromSystem = SystemHello | CatalogReport | TunnelReport | StreamRefused | Ping
+Stream = MessageStream[FromSystem, ToSystem]
+
+_DECODER: Final[msgspec.msgpack.Decoder[ToSystem]] = msgspec.msgpack.Decoder(ToSystem)
+
+_log = get_logger("coordination")
+
+
+class OrchestratorLink:
+    """Keeps the Orchestrator informed, and comes back after every loss. `connected` says how it is."""
+
+    def __init__(self, orchestrator: Orchestrator, inventory: Inventory, outbox: Outbox) -> None:
+        self.connected = False
+        self._orchestrator = orchestrator
+        self._inventory = inventory
+        self._outbox = outbox
+        self._incarnation = new_ulid()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        backoff = Backoff(first=0.2, most=10.0)
+        while True:
+            try:
+                await self._report(backoff)
+            except CodezeroError as error:
+                _log.warning("Orchestrator lost", code=error.problem.code, reason=error.detail)
+            except EOFError as error:
+                _log.warning("Orchestrator lost", reason=str(error))
+            await asyncio.sleep(backoff.next())
+
+    async def _report(self, backoff: Backoff) -> None:
+        stream = await self._connect()
+        try:
+            await stream.send(SystemHello(PROTOCOL_VERSIONS, __version__, self._incarnation), within=HELLO_SECONDS)
+            welcome = await stream.receive(within=HELLO_SECONDS)
+            _refuse_goodbye(welcome)
+            if not isinstance(welcome, Welcome):
+                raise CodezeroError(problems.PROTOCOL, f"{type(welcome).__name__} came instead of Welcome")
+            backoff.reset()
+            self.connected = True
+            self._outbox.begin()
+            _log.info("Orchestrator found", release=welcome.release, epoch=welcome.epoch)
+            await self._exchange(stream)
+        finally:
+            self.connected = False
+            stream.abort()
+
+    async def _connect(self) -> Stream:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        connection: TlsConnection = await self._orchestrator.connect(lambda _: protocol)
+        writer = asyncio.StreamWriter(connection, protocol, reader, asyncio.get_running_loop())
+        return MessageStream(reader, writer, _DECODER)
+
+    async def _exchange(self, stream: Stream) -> None:
+        async def send() -> None:
+            # A failure to send shows the receiver the end; it alone says what went wrong.
+            try:
+                async with task_group("reports") as senders:
+                    senders.start_service("catalog", report_catalog(self._inventory, cast("Any", stream)))
+                    senders.start_service("tunnels", self._send_outbox(stream))
+                    await _ping(stream)
+            except* (CodezeroError, EOFError) as errors:
+                _log.debug("sending ended", reason=str(errors.exceptions[0]))
+                stream.abort()
+
+        async with task_group("orchestrator-link") as tasks:
+            sending = tasks.start("send", send())
+            try:
+                while True:
+                    _refuse_goodbye(await stream.receive(within=SILENT_SECONDS))
+            finally:
+                sending.cancel()
+
+    async def _send_outbox(self, stream: Stream) -> None:
+        while True:
+            for report in await self._outbox.take():
+                await stream.send(report, within=SILENT_SECONDS)
+
+
+async def _ping(stream: Stream) -> None:
+    while True:
+        await asyncio.sleep(PING_SECONDS)
+        await stream.send(Ping(), within=PING_SECONDS)
+
+
+def _refuse_goodbye(message: ToSystem) -> None:
+    if isinstance(message, Goodbye):
+        problem = problems.ALL.get(message.code, problems.UNREACHABLE)
+        raise CodezeroError(problem, f"the Orchestrator sent this System away: {message.detail}")

@@ -1,0 +1,167 @@
+"""`czsystem`: follows the cluster, tells the Orchestrator, and carries the laptops' streams; all through port 8800."""
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import uvloop
+
+from codezero import __version__
+from codezero.kit import certificates, logs
+from codezero.kit.mounted import MountedFiles
+from codezero.kit.probes import Probes
+from codezero.kit.settings import SettingsError
+from codezero.kit.tasks import task_group
+from codezero.kit.watched import Watched
+from codezero.model import problems
+from codezero.model.ids import TeamspaceId
+from codezero.model.problems import CodezeroError
+from codezero.system import connect_door, metrics, settings
+from codezero.system.cluster import ClusterFollower
+from codezero.system.connect_door import ConnectDoor
+from codezero.system.coordination import OrchestratorLink
+from codezero.system.dialling import Dialler
+from codezero.system.endpoints import EndpointChooser
+from codezero.system.forward import Orchestrator
+from codezero.system.grants import Grants
+from codezero.system.inventory import Inventory
+from codezero.system.kubernetes import client
+from codezero.system.kubernetes.reflector import Reflector
+from codezero.system.outbox import Outbox
+from codezero.system.settings import SystemSettings
+from codezero.system.tokens import TokenVerifier
+from codezero.system.tunnel_port import TunnelPort
+from codezero.transport import identity, listening, tunnel
+from codezero.transport.identity import Identity
+
+_POLICY: Final = "policy.json"
+_KEYS: Final = "jwks.json"
+
+_log = logs.get_logger("system")
+
+
+async def run(wanted: SystemSettings, *, stop: asyncio.Event) -> None:
+    """Run the System until `stop` is set. Raises OSError when a port cannot be had, `CodezeroError` when there is no cluster to follow."""
+    api = client.in_cluster() if wanted.kubeconfig is None else client.from_kubeconfig(wanted.kubeconfig)
+    try:
+        inventory = Inventory()
+        follower = ClusterFollower(api, inventory)
+        # The API server is no service of the cluster's, whatever an EndpointSlice says.
+        addresses = replace(wanted.addresses, api_hosts=wanted.addresses.api_hosts | {api.host})
+        async with task_group("system") as tasks:
+            tasks.start_service("cluster", follower.run())
+            await serve(replace(wanted, addresses=addresses), inventory, stop=stop, reflectors=follower.reflectors)
+    finally:
+        await api.close()
+
+
+async def serve(
+    wanted: SystemSettings, inventory: Inventory, *, stop: asyncio.Event, reflectors: Sequence[Reflector[Any]] = ()
+) -> None:
+    """Serve laptops by an inventory that somebody else keeps, until `stop` is set; laptops are sent away then."""
+    identities: Watched[Identity | None] = Watched(None)
+    grants, outbox = Grants(), Outbox()
+    tokens = TokenVerifier(issuer=wanted.token_issuer)
+    dialler = Dialler(EndpointChooser(inventory, wanted.addresses))
+    orchestrator = Orchestrator(wanted.orchestrator, identities)
+    link = OrchestratorLink(orchestrator, inventory, outbox)
+
+    def unready() -> str | None:
+        if identities.value is None:
+            return "waiting for an identity"
+        return None if inventory.is_synced else "waiting for the cluster's services"
+
+    def teamspace() -> TeamspaceId:
+        own = identities.value
+        if own is None:
+            raise CodezeroError(problems.TUNNEL_DOWN, "this System has no identity yet")
+        return own.teamspace
+
+    port = TunnelPort(grants=grants, dialler=dialler, orchestrator=orchestrator, outbox=outbox)
+    door = ConnectDoor(tokens=tokens, teamspace=teamspace, grants=grants, dialler=dialler, unready=unready)
+    probes = await Probes(
+        unready=unready,
+        metrics=lambda: metrics.page(
+            port=port, door=door, link=link, grants=grants, inventory=inventory, reflectors=reflectors
+        ),
+    ).listen(*wanted.probes)
+    try:
+        sock = listening.bind(*wanted.listen)
+        async with task_group("serving") as tasks:
+            tasks.start_service("identity", _follow_identity(wanted, identities))
+            tasks.start_service("policy", _follow_policy(wanted, grants))
+            tasks.start_service("keys", _follow_keys(wanted, tokens))
+            tasks.start_service("tunnels", port.run())
+            tasks.start_service("door", door.run())
+            tasks.start_service("orchestrator", link.run())
+            async with listening.serving(
+                sock,
+                identities,
+                context=_context,
+                handlers={tunnel.ALPN: port.connection, connect_door.ALPN: door.connection, "": door.connection},
+            ):
+                _log.info("System runs", release=__version__, port=sock.getsockname()[1])
+                await stop.wait()
+            _log.info("System ends", tunnels=port.tunnels)
+            await port.drain()
+    finally:
+        probes.close()
+
+
+def _context(own: Identity) -> ssl.SSLContext:
+    # Without the devices' issuer nobody can prove to be a laptop, and the door still works.
+    return certificates.server_context(own.credentials, client_roots=own.device_issuer, require_client=False)
+
+
+async def _follow_identity(wanted: SystemSettings, identities: Watched[Identity | None]) -> None:
+    async for found in identity.follow(wanted.identity_folder, role="system"):
+        if found.device_issuer is None:
+            _log.warning("no laptop can connect: device-issuer.crt is missing")
+        identities.set(found)
+
+
+async def _follow_policy(wanted: SystemSettings, grants: Grants) -> None:
+    async for content in MountedFiles(wanted.policy_folder, (_POLICY,)).changes():
+        if grants.read(content.get(_POLICY)):
+            _log.info("policy read", refuses_all_because=grants.reason)
+
+
+async def _follow_keys(wanted: SystemSettings, tokens: TokenVerifier) -> None:
+    async for content in MountedFiles(wanted.identity_folder, (_KEYS,)).changes():
+        try:
+            _log.info("key set read", keys=tokens.read_keys(content.get(_KEYS)))
+        except CodezeroError as error:
+            _log.warning("key set not usable", reason=error.detail)
+
+
+async def _main(wanted: SystemSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(wanted, stop=stop)
+
+
+def main() -> None:
+    """Entry point of `czsystem`."""
+    try:
+        wanted = settings.from_environment(os.environ)
+    except SettingsError as error:
+        for mistake in error.mistakes:
+            print(f"czsystem: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
+    logs.configure(level=wanted.log_level, json=wanted.log_json)
+    try:
+        uvloop.run(_main(wanted))
+    except CodezeroError as error:
+        print(f"czsystem: {error}", *([f"fix: {error.fix}"] if error.fix else []), sep="\n", file=sys.stderr)
+        raise SystemExit(error.problem.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Settings of the System, from environment variables.
+
+Not `CODEZERO_PORT`: Kubernetes sets that for the Service `codezero`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from codezero.kit.logs import LEVELS
+from codezero.kit.settings import Environment, SettingsError
+from codezero.model.problems import CodezeroError
+from codezero.system.endpoints import AddressRules, parse_allowed_domains, parse_networks
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSettings:
+    """Where to listen, where the Orchestrator and the mounted files are, where streams may lead, and how to log.
+
+    `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from.
+    """
+
+    listen: tuple[str, int]
+    probes: tuple[str, int]
+    orchestrator: tuple[str, int]
+    identity_folder: Path
+    policy_folder: Path
+    kubeconfig: Path | None
+    addresses: AddressRules
+    token_issuer: str | None
+    log_level: str
+    log_json: bool
+
+
+def from_environment(variables: Mapping[str, str]) -> SystemSettings:
+    """The settings; raises `SettingsError` with all mistakes."""
+    environment = Environment(variables, "CODEZERO_")
+    mistakes: list[str] = []
+    addresses = AddressRules()
+    try:
+        addresses = AddressRules(
+            domains=parse_allowed_domains(environment.text("ALLOWED_DOMAINS", "")),
+            networks=parse_networks(environment.text("ALLOWED_NETWORKS", "")),
+        )
+    except CodezeroError as error:
+        mistakes.append(f"CODEZERO_ALLOWED_DOMAINS or CODEZERO_ALLOWED_NETWORKS: {error.detail}")
+    settings = SystemSettings(
+        listen=environment.address("LISTEN", "0.0.0.0:8800"),
+        probes=environment.address("PROBES", "0.0.0.0:8802"),
+        orchestrator=environment.address("ORCHESTRATOR", "orchestrator.codezero.svc:8900"),
+        identity_folder=environment.path("IDENTITY_FOLDER", "/var/run/codezero/identity"),
+        policy_folder=environment.path("POLICY_FOLDER", "/etc/codezero/policy"),
+        kubeconfig=environment.path("KUBECONFIG", "/") if variables.get("CODEZERO_KUBECONFIG") else None,
+        addresses=addresses,
+        token_issuer=environment.text("TOKEN_ISSUER", "") or None,
+        log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
+        log_json=environment.text("LOG_FORMAT", "json", choices=("json", "text")) == "json",
+    )
+    try:
+        environment.check()
+    except SettingsError as error:
+        mistakes.extend(error.mistakes)
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings

@@ -1,0 +1,349 @@
+"""A Teamspace's real System and Orchestrator in one process over loopback, with identities made for the occasion and an inventory told by hand."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+
+from codezero.kit import certificates
+from codezero.kit.certificates import Authority, Credentials
+from codezero.kit.tasks import task_group
+from codezero.model import problems
+from codezero.model.access import Policy, allow_all
+from codezero.model.ids import Device, SessionId, TeamspaceId, Workload, new_ulid
+from codezero.model.problems import CodezeroError
+from codezero.orchestrator import main as orchestrator_main
+from codezero.orchestrator import settings as orchestrator_settings
+from codezero.system import main as system_main
+from codezero.system import settings as system_settings
+from codezero.testing.kubernetes import (
+    FilledInventory,
+    endpoint_json,
+    namespace_json,
+    node_json,
+    service_json,
+    slice_json,
+)
+from codezero.transport import tunnel
+from codezero.transport.messages import MessageStream
+from codezero.transport.tunnel import ClientTunnel, Timing, TunnelStream
+from codezero.wire import policy_file
+from codezero.wire.coordination import (
+    PROTOCOL_VERSIONS,
+    ActivityHappened,
+    CatalogDelta,
+    CatalogSnapshot,
+    ConsumeDecisions,
+    DaemonHello,
+    FromDaemon,
+    PresenceChanged,
+    ToDaemon,
+    Welcome,
+)
+from codezero.wire.open_header import OpenHeader, StreamKind
+
+INSTALL = "hub.test"
+
+_TO_DAEMON: msgspec.msgpack.Decoder[ToDaemon] = msgspec.msgpack.Decoder(ToDaemon)
+
+
+@dataclass(frozen=True)
+class Authorities:
+    """All that signs for one Teamspace, and who is known in it."""
+
+    teamspace: TeamspaceId = field(default_factory=lambda: TeamspaceId(new_ulid()))
+    organization: str = field(default_factory=new_ulid)
+    devices: Authority = field(default_factory=lambda: Authority.create("devices"))
+    parts: Authority = field(default_factory=lambda: Authority.create("parts"))
+    token_key: OKPKey = field(
+        default_factory=lambda: OKPKey.import_key(ed25519.Ed25519PrivateKey.generate(), {"kid": "key-1"})
+    )
+
+    @property
+    def server_name(self) -> str:
+        """The TLS name of the exposed port."""
+        return f"{self.teamspace.lower()}.spaces.codezero.io"
+
+    def device(self, *, organization: str | None = None) -> Device:
+        """A new laptop of a new user."""
+        return Device(INSTALL, organization or self.organization, new_ulid(), new_ulid())
+
+    def laptop(self, device: Device, *, lifetime: timedelta = timedelta(hours=1)) -> Credentials:
+        """Credentials of a laptop."""
+        return self.devices.issue("laptop", uris=[str(device)], lifetime=lifetime, client=True)
+
+    def part(self, role: str, *, teamspace: TeamspaceId | None = None) -> Credentials:
+        """Credentials of a part of the Teamspace, or of another one that the same authority signed for."""
+        names = [self.server_name] if role == "system" else [f"{role}.codezero", f"{role}.codezero.svc"]
+        uri = str(Workload(teamspace or self.teamspace, role))
+        return self.parts.issue(role, uris=[uri], dns=names, server=True, client=True)
+
+    def write(self, folder: Path, role: str) -> None:
+        """The files of the identity folder of a part."""
+        own = self.part(role)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in (
+            ("tls.crt", own.certificate_pem),
+            ("tls.key", own.key_pem),
+            ("ca.crt", self.parts.certificate_pem),
+            ("device-issuer.crt", self.devices.certificate_pem),
+            ("jwks.json", json.dumps({"keys": [self.token_key.as_dict(private=False)]})),
+        ):
+            (folder / name).write_text(content)
+
+    def claims(self, device: Device, **changes: object) -> dict[str, Any]:
+        """The claims of a good token; None drops one."""
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": f"https://{device.install}",
+            "sub": str(device),
+            "aud": self.teamspace,
+            "org": device.organization,
+            "iat": now,
+            "exp": now + 600,
+            **changes,
+        }
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token(self, device: Device, **changes: object) -> str:
+        """A token by the Hub's key."""
+        header = {"alg": "EdDSA", "typ": "JWT", "kid": "key-1"}
+        return jwt.encode(header, self.claims(device, **changes), self.token_key, algorithms=["EdDSA"])
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Coordination:
+    """What a Daemon does with its coordination stream: keeps the picture it is told. `heard` counts messages by kind."""
+
+    def __init__(self, stream: MessageStream[FromDaemon, ToDaemon]) -> None:
+        self.stream = stream
+        self.welcome: Welcome | None = None
+        self.catalog: dict[str, Any] = {}
+        self.revision = 0
+        self.known = False
+        self.stale_since: float | None = None
+        self.presences: dict[str, Any] = {}
+        self.activities: list[Any] = []
+        self.decisions: list[ConsumeDecisions] = []
+        self.heard: dict[str, int] = {}
+
+    async def hear(self) -> None:
+        """Take messages until the stream ends; raises what ended it."""
+        while True:
+            self._take(await self.stream.receive())
+
+    async def until(self, holds: Callable[["Coordination"], object], *, within: float = 20.0) -> None:
+        """Take messages until `holds(self)`; raises TimeoutError after `within` seconds."""
+        async with asyncio.timeout(within):
+            while not holds(self):
+                self._take(await self.stream.receive())
+
+    def _take(self, message: ToDaemon) -> None:
+        name = type(message).__name__
+        self.heard[name] = self.heard.get(name, 0) + 1
+        match message:
+            case Welcome():
+                self.welcome = message
+            case CatalogSnapshot():
+                self.catalog = {} if message.part == 0 else self.catalog
+                self.catalog |= {str(service.ref): service for service in message.services}
+                self.stale_since = message.stale_since
+                if message.last:
+                    self.known, self.revision = True, message.revision
+            case CatalogDelta():
+                self.catalog |= {str(service.ref): service for service in message.upserts}
+                for ref in message.removes:
+                    self.catalog.pop(str(ref), None)
+                self.revision, self.stale_since = message.revision, message.stale_since
+            case PresenceChanged():
+                self.presences = {} if message.reset else self.presences
+                self.presences |= {presence.session: presence for presence in message.presences}
+            case ActivityHappened():
+                self.activities += message.activities
+            case ConsumeDecisions():
+                self.decisions.append(message)
+            case _:
+                pass
+
+
+def _refuse(header: OpenHeader, _stream: TunnelStream) -> asyncio.Protocol:
+    raise CodezeroError(problems.STREAM_KIND_UNKNOWN, f"this laptop takes no {header.kind}")
+
+
+@dataclass
+class RealTeamspace:
+    """A Teamspace whose parts can be started and stopped one by one. `folder` holds its mounted files."""
+
+    folder: Path
+    authorities: Authorities = field(default_factory=Authorities)
+    inventory: FilledInventory = field(default_factory=FilledInventory)
+    port: int = field(default_factory=free_port)
+    orchestrator_port: int = field(default_factory=free_port)
+    probes: Mapping[str, int] = field(default_factory=lambda: {"system": free_port(), "orchestrator": free_port()})
+
+    def __post_init__(self) -> None:
+        for role in ("system", "orchestrator"):
+            self.authorities.write(self.folder / role, role)
+        self.write_policy(allow_all(self.authorities.organization))
+        self.inventory.put(namespace_json("shop"), node_json("node", "192.0.2.10"))
+        self.inventory.synced()
+
+    def write_policy(self, policy: Policy | bytes | None) -> None:
+        """Replace the policy file as a ConfigMap mount does; None removes it."""
+        folder = self.folder / "policy"
+        folder.mkdir(exist_ok=True)
+        if policy is None:
+            (folder / "policy.json").unlink()
+            return
+        fresh = folder / "fresh"
+        fresh.write_bytes(policy if isinstance(policy, bytes) else policy_file.encode(policy))
+        fresh.rename(folder / "policy.json")
+
+    def offer(
+        self, name: str, port: int, *, protocol: str = "TCP", address: str = "127.0.0.1", ready: bool = True
+    ) -> None:
+        """A service `shop/<name>` on port 80 with one endpoint."""
+        self.inventory.put(
+            service_json(name, ports=({"port": 80, "protocol": protocol},)),
+            slice_json(
+                name,
+                endpoints=[endpoint_json(address, ready=ready)],
+                ports=({"name": "", "port": port, "protocol": protocol},),
+            ),
+        )
+
+    def environment(self, role: str) -> dict[str, str]:
+        """The settings of a part."""
+        port = self.port if role == "system" else self.orchestrator_port
+        return {
+            "CODEZERO_LISTEN": f"127.0.0.1:{port}",
+            "CODEZERO_PROBES": f"127.0.0.1:{self.probes[role]}",
+            "CODEZERO_ORCHESTRATOR": f"127.0.0.1:{self.orchestrator_port}",
+            "CODEZERO_IDENTITY_FOLDER": str(self.folder / role),
+            "CODEZERO_POLICY_FOLDER": str(self.folder / "policy"),
+            "CODEZERO_ALLOWED_NETWORKS": str(IPv4Network("127.0.0.0/8")),
+            "CODEZERO_LOG_FORMAT": "text",
+        }
+
+    @asynccontextmanager
+    async def orchestrator(self) -> AsyncGenerator[None]:
+        """The Orchestrator runs."""
+        wanted = orchestrator_settings.from_environment(self.environment("orchestrator"))
+        stop = asyncio.Event()
+        async with task_group("test") as tasks:
+            task = tasks.start("orchestrator", orchestrator_main.run(wanted, stop=stop))
+            try:
+                await _listening(self.orchestrator_port, task)
+                yield
+            finally:
+                stop.set()
+
+    @asynccontextmanager
+    async def system(self) -> AsyncGenerator[None]:
+        """The System runs, on the inventory told by hand."""
+        wanted = system_settings.from_environment(self.environment("system"))
+        stop = asyncio.Event()
+        async with task_group("test") as tasks:
+            task = tasks.start("system", system_main.serve(wanted, self.inventory, stop=stop))
+            try:
+                await _listening(self.port, task)
+                yield
+            finally:
+                stop.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator["RealTeamspace"]:
+        """Both run."""
+        async with self.orchestrator(), self.system():
+            yield self
+
+    async def connect(
+        self,
+        device: Device,
+        *,
+        session: SessionId | None = None,
+        credentials: Credentials | None = None,
+        timing: Timing | None = None,
+    ) -> ClientTunnel:
+        """A laptop's tunnel; the caller ends it with `abandon`."""
+        return await tunnel.connect_tunnel(
+            "127.0.0.1",
+            self.port,
+            context=certificates.client_context(
+                roots=self.authorities.parts.certificate_pem, credentials=credentials or self.authorities.laptop(device)
+            ),
+            server_name=self.authorities.server_name,
+            release="test",
+            acceptor=_refuse,
+            session=session,
+            timing=timing,
+        )
+
+    async def coordinate(
+        self, through: ClientTunnel, *, name: str = "laptop", resume: Coordination | None = None
+    ) -> Coordination:
+        """The coordination of a laptop, after its hello; with `resume` it goes on where that one stopped."""
+        reader, writer = await through.open_stream(OpenHeader(StreamKind.ORCHESTRATOR))
+        stream: MessageStream[FromDaemon, ToDaemon] = MessageStream(reader, writer, _TO_DAEMON)
+        coordination = Coordination(stream)
+        epoch, revision = None, 0
+        if resume is not None and resume.welcome is not None:
+            epoch, revision = resume.welcome.epoch, resume.revision
+            coordination.catalog, coordination.revision = dict(resume.catalog), resume.revision
+        await stream.send(DaemonHello(PROTOCOL_VERSIONS, "test", name, epoch, revision))
+        await coordination.until(lambda picture: picture.welcome is not None)
+        return coordination
+
+
+async def _listening(port: int, task: asyncio.Task[None]) -> None:
+    """Wait until the port takes connections."""
+    async with asyncio.timeout(20):
+        while True:
+            if task.done():
+                task.result()
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
+
+
+@asynccontextmanager
+async def echo_server(greeting: bytes = b"") -> AsyncGenerator[int]:
+    """A TCP server on loopback that greets, sends back what comes, and ends when its client has; gives its port."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(greeting)
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass  # the client went away
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
