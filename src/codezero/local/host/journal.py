@@ -46,11 +46,14 @@ class Journal:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
                 raise CodezeroError(
                     problems.ALREADY_RUNNING,
-                    f"another Codezero process holds {self.folder / 'lock'} and may be changing this machine",
+                    f"process {holder or 'unknown'} of Codezero is in charge of this machine ({self.folder / 'lock'})",
                     fix="czctl stop",
                 ) from None
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
             yield
         finally:
             os.close(descriptor)

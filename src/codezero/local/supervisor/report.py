@@ -50,6 +50,11 @@ def read_state(run_folder: Path) -> SupervisorState | None:
         return None
 
 
+def forget_state(run_folder: Path) -> None:
+    """Remove the state file: nothing runs."""
+    (run_folder / STATE_FILE).unlink(missing_ok=True)
+
+
 def write_crash(state_folder: Path, report: CrashReport) -> None:
     """Replace the report of the last crash; for root only, as logs are."""
     _write(state_folder / CRASH_FILE, msgspec.json.encode(report), mode=0o600)
