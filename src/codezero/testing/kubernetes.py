@@ -141,7 +141,7 @@ def _metadata(name: str, namespace: str, version: int) -> Json:
 class ScriptedApi:
     """One collection behind the two requests a reflector makes.
 
-    `on_list` and `on_watch` are called before each answer and may raise `ApiError`. `requests` are the parameters of all requests.
+    `while_listing` are lines that come between the objects of a streamed list and its end. `on_list` and `on_watch` are called before each answer and may raise `ApiError`. `requests` are the parameters of all requests.
     """
 
     def __init__(self, objects: Iterable[Json] = (), *, offers_streamed_lists: bool = False) -> None:
@@ -149,6 +149,7 @@ class ScriptedApi:
         self.requests: list[dict[str, str]] = []
         self.on_list: Callable[[Mapping[str, str]], None] = lambda _: None
         self.on_watch: Callable[[Mapping[str, str]], None] = lambda _: None
+        self.while_listing: list[bytes] = []
         self.version = 100
         self._oldest = 0
         self._history: list[tuple[int, bytes]] = []
@@ -224,6 +225,8 @@ class ScriptedApi:
                 raise ApiError("sendInitialEvents is forbidden", status=422, reason="Invalid")
             for key in sorted(self._objects):
                 queue.put_nowait(_event("ADDED", self._objects[key]))
+            for line in self.while_listing:
+                queue.put_nowait(line)
             queue.put_nowait(self._bookmark(ends_initial_events=True))
         else:
             since = int(parameters["resourceVersion"])

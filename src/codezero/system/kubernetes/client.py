@@ -6,8 +6,8 @@ Bodies stay bytes: the mirrors decode them into structs of their own. Proxies an
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 import yaml
 from lightkube.config.client_adapter import user_auth, verify_cluster
-from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
@@ -158,16 +158,33 @@ class ApiClient:
             raise ApiError(f"{type(error).__name__}: {error}") from error
 
 
-def in_cluster_or_kubeconfig(kubeconfig: Path | None = None, *, context: str | None = None) -> ApiClient:
-    """A client for the cluster this pod runs in, or for that of the given kubeconfig; raises `CodezeroError` when neither can be used.
+def in_cluster(service_account: Path = Path(SERVICE_ACCOUNT)) -> ApiClient:
+    """A client for the cluster this pod runs in; raises `CodezeroError` when this is no pod with a service account.
 
-    The service account's token is read again when the API server refuses it.
+    The token is read again when the API server refuses it.
     """
+    with _settings_checked():
+        return ApiClient(_chosen(KubeConfig.from_service_account(service_account).get()))
+
+
+def from_kubeconfig(
+    kubeconfig: Path, *, context: str | None = None, answer_seconds: float = ANSWER_SECONDS
+) -> ApiClient:
+    """A client for the cluster of the current (or the named) context of a kubeconfig; raises `CodezeroError` when it cannot be used."""
+    with _settings_checked():
+        return ApiClient(_chosen(KubeConfig.from_file(kubeconfig).get(context)), answer_seconds=answer_seconds)
+
+
+def _chosen(config: SingleConfig | None) -> SingleConfig:
+    if config is None:
+        raise _bad_settings("there is no current context")
+    return config
+
+
+@contextmanager
+def _settings_checked() -> Generator[None, None, None]:
     try:
-        if kubeconfig is None:
-            config = KubeConfig.from_service_account().get()
-        else:
-            config = KubeConfig.from_file(kubeconfig).get(context)
+        yield
     except KeyError as error:
         raise _bad_settings(f"{error.args[0]} is missing") from error
     except yaml.YAMLError:
@@ -175,9 +192,6 @@ def in_cluster_or_kubeconfig(kubeconfig: Path | None = None, *, context: str | N
         raise _bad_settings("the kubeconfig is not YAML") from None
     except (ConfigError, OSError, ValueError, TypeError, AttributeError) as error:
         raise _bad_settings(str(error)) from error
-    if config is None:
-        raise _bad_settings("there is no current context")
-    return ApiClient(config)
 
 
 def _bad_settings(why: str) -> CodezeroError:

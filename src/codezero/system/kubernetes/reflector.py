@@ -61,14 +61,13 @@ class Api(Protocol):
 class Timing:
     """How often and how long, in seconds. `page` counts objects.
 
-    `silence` is how long a watch may be mute once it has shown that it sends bookmarks (API servers do each minute). `settled` is how long a watch
-    must stand to end a series of failures. `initial` is how long a streamed list may take.
+    `silence` is how long a watch may be mute: API servers send a bookmark each minute. `settled` is how long a watch
+    must stand to end a series of failures; after a silence it must also say something. `initial` is how long a streamed list may take.
     """
 
     page: int = 500
     watch: float = 240.0
     watch_jitter: float = 60.0
-    grace: float = 15.0
     silence: float = 150.0
     settled: float = 5.0
     initial: float = 60.0
@@ -140,8 +139,9 @@ class Reflector(Generic[Kind]):
         self._version: str | None = None
         self._streamed_list = streamed_list  # whether the server offers it
         self._trust_stream = True  # whether to try it next time
-        self._sends_bookmarks = False
-        self._settled = False
+        self._stood = False  # the watch has stood for long enough
+        self._must_hear = False  # after a silence that is not enough
+        self._settled = False  # both are well
         self._failures_in_a_row = 0
         self._current_at = wall_clock()
         self._log = get_logger("reflector", resource=resource.name)
@@ -160,7 +160,7 @@ class Reflector(Generic[Kind]):
 
     async def _follow_once(self) -> float | None:
         """List if needed, then watch until the watch ends; how long to pause before the next time."""
-        self._settled = False
+        self._stood = self._settled = False
         try:
             await self._follow()
         except _FollowError as failure:
@@ -191,6 +191,7 @@ class Reflector(Generic[Kind]):
         # A connection that stood until it broke was current until then; a mute one was not.
         if self._settled and not failure.silent:
             self._current_at = self._wall_clock()
+        self._must_hear = self._must_hear or failure.silent
         self._trust_stream = False
         self.counters.failures[failure.kind] = self.counters.failures.get(failure.kind, 0) + 1
         # Decorrelated delays also shrink by chance; the floor keeps a long series slow.
@@ -207,7 +208,13 @@ class Reflector(Generic[Kind]):
     def _tell(self, *, stale_since: float | None) -> None:
         self.status.set(ReflectorStatus(self.status.value.synced, stale_since))
 
-    def _become_settled(self) -> None:
+    def _stand(self) -> None:
+        self._stood = True
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._settled or self._must_hear or not self._stood:
+            return
         self._settled = True
         self._trust_stream = True
         self._backoff.reset()
@@ -272,10 +279,6 @@ class Reflector(Generic[Kind]):
         timing = self._timing
         streamed_list = self._version is None
         lasts = timing.watch + self._random.uniform(0, timing.watch_jitter)
-        silence = lasts + timing.grace
-        # Who offers streamed lists sends bookmarks.
-        if streamed_list or self._sends_bookmarks:
-            silence = min(silence, timing.silence)
         parameters = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -288,12 +291,12 @@ class Reflector(Generic[Kind]):
             self.counters.watches += 1
             parameters["resourceVersion"] = self._version or ""
         async with (
-            self._api.watch(self.resource.path, parameters, silence=silence) as chunks,
+            self._api.watch(self.resource.path, parameters, silence=timing.silence) as chunks,
             aclosing(_lines(chunks)) as lines,
         ):
             if streamed_list:
                 await self._take_initial(lines)
-            settling = asyncio.get_running_loop().call_later(timing.settled, self._become_settled)
+            settling = asyncio.get_running_loop().call_later(timing.settled, self._stand)
             try:
                 async for line in lines:
                     self._take(line)
@@ -306,21 +309,31 @@ class Reflector(Generic[Kind]):
             async with asyncio.timeout(self._timing.initial):
                 async for line in lines:
                     event = _event_decoder.decode(line)
-                    if event.type == "ADDED":
-                        self._take_listed(event.object, seen)
-                    elif event.type == "BOOKMARK":
+                    if event.type == "BOOKMARK":
                         bookmark = _bookmark_decoder.decode(event.object).metadata
                         if (bookmark.annotations or BookmarkAnnotations()).initial_events_end == "true":
                             self._complete(seen, bookmark.resource_version)
                             return
-                    elif event.type == "ERROR":
-                        raise _error_of(event)
-                    # A MODIFIED or DELETED here would be of a server that does not keep the order of a streamed list.
                     else:
-                        raise _FollowError("unexpected event in a streamed list")
+                        self._take_initial_event(event, seen)
         except TimeoutError:
             raise _FollowError("streamed list did not end") from None
         raise _FollowError("streamed list was cut")
+
+    def _take_initial_event(self, event: WatchEvent, seen: set[Key]) -> None:
+        match event.type:
+            # What changes while the list is sent comes in between.
+            case "ADDED" | "MODIFIED":
+                self._take_listed(event.object, seen)
+            case "DELETED":
+                item = self._decoder.decode(event.object)
+                key = (item.metadata.namespace, item.metadata.name)
+                seen.discard(key)
+                self._remove(key)
+            case "ERROR":
+                raise _error_of(event)
+            case _:
+                raise _FollowError("unknown kind of event")
 
     def _take(self, line: bytes) -> None:
         event = _event_decoder.decode(line)
@@ -335,13 +348,14 @@ class Reflector(Generic[Kind]):
                 self._version = item.metadata.resource_version
             case "BOOKMARK":
                 self._version = _bookmark_decoder.decode(event.object).metadata.resource_version
-                self._sends_bookmarks = True
             case "ERROR":
                 raise _error_of(event)
             case _:
                 raise _FollowError("unknown kind of event")
         self.counters.events += 1
         self._current_at = self._wall_clock()
+        self._must_hear = False
+        self._settle()
 
 
 def _failure_of(error: ApiError) -> _FollowError:

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from codezero.kit.tasks import task_group
@@ -13,7 +14,7 @@ from codezero.system.kubernetes.objects import SERVICES, ServiceObject
 from codezero.system.kubernetes.reflector import Reflector, Timing
 from codezero.testing.kubernetes import Json, ScriptedApi, service_json, until
 
-QUICK = Timing(page=3, settled=0.02, first_delay=0.005, most_delay=0.05, silence=0.2, initial=0.2)
+QUICK = Timing(page=3, settled=0.02, first_delay=0.005, most_delay=0.05, silence=0.5, initial=0.2)
 
 
 class Recorder:
@@ -271,6 +272,20 @@ async def test_a_server_that_declines_streamed_lists_is_asked_once() -> None:
 
         assert sum("sendInitialEvents" in request for request in api.requests) == 1
         assert "HTTP 422" not in recorder.reflector.counters.failures
+
+
+async def test_changes_in_the_middle_of_a_streamed_list_count() -> None:
+    """A busy cluster does not wait until the list is over."""
+    api = ScriptedApi(numbered(3), offers_streamed_lists=True)
+    changed, gone = service_json("s1", ports=[{"port": 81}], version=900), service_json("s2", version=901)
+    api.while_listing = [
+        msgspec.json.encode({"type": kind, "object": item}) + b"\n"
+        for kind, item in (("MODIFIED", changed), ("DELETED", gone))
+    ]
+    async with running(Recorder(api)) as recorder:
+        await until(lambda: recorder.reflector.status.value.synced)
+
+        assert recorder.names == {"s0": 80, "s1": 81}
 
 
 async def test_a_streamed_list_that_never_ends_is_given_up_for_pages() -> None:
