@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 import h11
 
@@ -109,8 +109,8 @@ class HeadProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports only look like asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._too_late)
 
     def data_received(self, data: bytes) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from codezero.kit import http_head
 from codezero.kit.http_head import Head, HeadError, HeadProtocol
@@ -60,8 +60,7 @@ class Probes:
 
 class _Full(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        cast("asyncio.Transport", transport).abort()
 
 
 def _refuse(transport: asyncio.Transport, error: HeadError) -> None:
