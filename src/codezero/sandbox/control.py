@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -214,9 +214,9 @@ class Sandbox:
         given: dict[str, Any] = {"capture_output": True, "text": True}
         if "input" not in options:
             given["stdin"] = subprocess.DEVNULL
-        given |= {"env": {**self.environment(place), **(env or {})}, "check": check, "timeout": timeout, **options}
-        ended: subprocess.CompletedProcess[str] = subprocess.run(self.command(place, arguments), **given)
-        return ended
+        given |= {"env": {**self.environment(place), **(env or {})}, "timeout": timeout, **options}
+        ended = subprocess.run(self.command(place, arguments), check=check, **given)  # pyright: ignore[reportUnknownVariableType]
+        return cast("subprocess.CompletedProcess[str]", ended)
 
     def status(self) -> Status:
         """How it is now."""

@@ -3,10 +3,12 @@
 Run inside a new mount namespace. Afterwards nothing written to `/etc`, `/run`, `/tmp`, `/var` or `/dev/shm` reaches the machine.
 """
 
+import errno
 import os
 import shutil
+import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import codezero
@@ -24,12 +26,10 @@ NSSWITCH_CONF = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nn
 def prepare_machine(state: Path) -> None:
     """Give this mount namespace folders of its own, and the sandbox its own folder (`layout.INSIDE`)."""
     namespaces.make_private()
-    _cover(COVERED, keep=[*_program_folders(), state])
+    _cover(COVERED, keep=[*program_folders(), state])
     for folder in (layout.INSIDE, layout.ACCESS_FOLDER, layout.KUBECONFIG.parent, layout.PODS_FOLDER):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     layout.LAPTOP_MOUNTS.parent.mkdir(exist_ok=True)
-    for file in (layout.LAPTOP_MOUNTS, layout.LAPTOP_HOST_NAME):
-        file.touch()
     layout.KUBECONFIG.parent.chmod(0o700)
     layout.PODS_FOLDER.chmod(0o711)
     _own_settings(layout.NODE_NAME)
@@ -42,7 +42,7 @@ def prepare_laptop(*, bound: bool) -> None:
     """
     namespaces.make_private()
     access = os.open(layout.ACCESS_FOLDER, os.O_PATH | os.O_CLOEXEC)
-    _cover(COVERED, keep=_program_folders())
+    _cover(COVERED, keep=program_folders())
     layout.ACCESS_FOLDER.mkdir(parents=True)
     namespaces.bind(f"/proc/self/fd/{access}", layout.ACCESS_FOLDER, read_only=True)
     os.close(access)
@@ -53,10 +53,39 @@ def prepare_laptop(*, bound: bool) -> None:
             namespaces.bind(f"/etc/{name}", f"/etc/{name}")
 
 
-def _program_folders() -> list[Path]:
+def prepare_container(mounts: Sequence[tuple[Path, Path, bool]], settings: Mapping[str, str]) -> None:
+    """Make the current mount namespace a container's. `mounts` are source, target, read-only; `settings` are files of `/etc` with their content."""
+    sources = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target, read_only) for source, target, read_only in mounts]
+    _cover(COVERED, keep=program_folders())
+    stage = Path("/run/settings")
+    stage.mkdir()
+    for name, content in settings.items():
+        (stage / name).write_text(content)
+        namespaces.bind(stage / name, f"/etc/{name}")
+    for source, target, read_only in sorted(sources, key=lambda one: len(one[1].parts)):
+        _make_mount_point(target, folder=stat.S_ISDIR(os.fstat(source).st_mode))
+        namespaces.bind(f"/proc/self/fd/{source}", target, read_only=read_only)
+        os.close(source)
+
+
+def _make_mount_point(target: Path, *, folder: bool) -> None:
+    """A place to mount at. Never on a file system of the machine's: there it must exist already."""
+    if target.exists():
+        return
+    above = next(parent for parent in target.parents if parent.exists()).resolve()
+    if not any(above.is_relative_to(place) for place in (*COVERED, "/etc")):
+        raise OSError(
+            errno.EROFS,
+            f"{target} does not exist on this machine; the sandbox mounts new places below /etc, /run, /tmp and /var only",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.mkdir() if folder else target.touch()
+
+
+def program_folders() -> list[Path]:
     """What this Python needs to run, wherever it is installed."""
     package = Path(codezero.__file__).resolve().parents[1]
-    return [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, package, Path.cwd()]
+    return [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, package]
 
 
 def _cover(folders: Sequence[str], *, keep: Sequence[Path]) -> None:

@@ -1,38 +1,62 @@
 """The laptop: the sandbox's place with files of its own, where the agent changes names and addresses as it would on a real machine."""
 
 import argparse
+import asyncio
+import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 from codezero.sandbox import files, layout, namespaces
-from codezero.sandbox.processes import run
+from codezero.sandbox.processes import CommandError, Process
+
+_DEADLINE = 30.0
+_PREPARED = b"prepared"
 
 
-async def make_laptop(*, bound: bool) -> None:
-    """Make the laptop's mount and host-name namespaces and keep them by their files."""
-    prepare = [sys.executable, "-I", "-m", "codezero.sandbox.laptop", *(["--bound"] if bound else [])]
-    await run(
-        [
-            "unshare",
-            f"--mount={layout.LAPTOP_MOUNTS}",
-            f"--uts={layout.LAPTOP_HOST_NAME}",
-            "--propagation",
-            "private",
-            "--",
-            *prepare,
-        ]
-    )
+@asynccontextmanager
+async def laptop(log: Path, *, bound: bool) -> AsyncGenerator[None, None]:
+    """The laptop's mount and host-name namespaces, kept by this process and found by their files while the block lasts.
+
+    They are kept open rather than bind-mounted: a kernel that numbers namespaces for each processor by itself (6.18) refuses such mounts at
+    random, because it takes them for loops.
+    """
+    own, others = socket.socketpair()
+    own.setblocking(False)
+    with own, others, log.open("ab") as output:
+        command = [sys.executable, "-I", "-m", "codezero.sandbox.laptop", "--socket", str(others.fileno())]
+        process = Process([*command, *(["--bound"] if bound else [])], output=output, descriptors=[others.fileno()])
+        others.close()
+        async with asyncio.timeout(_DEADLINE):
+            said = await asyncio.get_running_loop().sock_recv(own, len(_PREPARED))
+        if said != _PREPARED:
+            raise CommandError(f"the laptop was not prepared; see {log}")
+        kept = [os.open(f"/proc/{process.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("mnt", "uts")]
+    await process.wait()
+    for descriptor, file in zip(kept, (layout.LAPTOP_MOUNTS, layout.LAPTOP_HOST_NAME), strict=True):
+        file.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+    try:
+        yield
+    finally:
+        for descriptor in kept:
+            os.close(descriptor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare the namespaces this process was started in."""
+    """Make and prepare namespaces, and wait until they are kept."""
     parser = argparse.ArgumentParser(prog="codezero.sandbox.laptop", allow_abbrev=False)
+    parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--bound", action="store_true")
     options = parser.parse_args(arguments)
+    namespaces.unshare(namespaces.NEW_MOUNTS | namespaces.NEW_HOST_NAME)
     namespaces.enter_file(layout.network_file(layout.LAPTOP), namespaces.NEW_NETWORK)
     socket.sethostname(layout.LAPTOP)
     files.prepare_laptop(bound=options.bound)
+    with socket.socket(fileno=options.socket) as keeper:
+        keeper.sendall(_PREPARED)
+        keeper.recv(1)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from codezero.kit import logs
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout, network
+from codezero.sandbox.cluster import Cluster
 from codezero.sandbox.control import Answer, Request, Status
 from codezero.sandbox.identities import Identities
 
@@ -31,6 +32,7 @@ class Operations:
     since: float
     ready: bool = False
     cut: bool = False
+    cluster: Cluster | None = None
 
     async def answer(self, request: Request) -> Any:  # noqa: ANN401 - each request has an answer of its own
         """Do what is asked; raises `CodezeroError`."""
@@ -41,6 +43,8 @@ class Operations:
                 self.cut = request.do == "cut"
                 await (network.cut() if self.cut else network.mend())
                 return None
+            case "kill":
+                return self._kill(request.namespace, request.name)
             case "access-file":
                 return str(layout.ACCESS_FOLDER / f"{self._user(request.name)}.json")
             case "token":
@@ -53,6 +57,18 @@ class Operations:
             known = ", ".join(self.identities.users)
             raise CodezeroError(problems.NOT_FOUND, f"the sandbox has the developers {known}, and no {name[:40]!r}")
         return name
+
+    def _kill(self, namespace: str, name: str) -> int:
+        try:
+            if self.cluster is not None:
+                return self.cluster.kubelet.kill(namespace, name)
+        except KeyError:
+            pass
+        raise CodezeroError(
+            problems.NOT_FOUND,
+            f"no pod {name[:80]!r} runs in namespace {namespace[:80]!r}",
+            fix="czctl sandbox status",
+        )
 
     def _status(self) -> Status:
         return Status(
@@ -68,6 +84,8 @@ class Operations:
                 layout.INTERNET: layout.INTERNET_WEB,
                 layout.CLUSTER: layout.NODE_ADDRESS,
             },
+            pods=self.cluster.pods() if self.cluster is not None else (),
+            api_requests=self.cluster.requests() if self.cluster is not None else {},
         )
 
 

@@ -14,13 +14,16 @@ import msgspec
 import uvloop
 
 from codezero.kit import logs
+from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.sandbox import internet, laptop, layout, namespaces, network
+from codezero.sandbox import cluster, internet, laptop, layout, namespaces, network
+from codezero.sandbox.cluster import Cluster
 from codezero.sandbox.control import Report
 from codezero.sandbox.identities import Identities
 from codezero.sandbox.operations import Operations, answering
 
+_READY_DEADLINE = 60.0
 _log = logs.get_logger("runtime")
 
 
@@ -81,6 +84,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise
 
 
+async def _ready(stand_in: Cluster, namespace: str) -> None:
+    try:
+        async with asyncio.timeout(_READY_DEADLINE):
+            await stand_in.ready(namespace)
+    except TimeoutError:
+        raise CodezeroError(
+            problems.SANDBOX_FAILED,
+            f"namespace {namespace} was not ready within {_READY_DEADLINE:.0f} s: {stand_in.unready(namespace)}",
+            fix="look into the pods' logs, in the folder beside this one",
+        ) from None
+
+
 async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -90,9 +105,23 @@ async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         reporter.step("making networks (stand-ins for laptop, LAN, internet and cluster)")
         await network.make_places()
         namespaces.enter_file(layout.network_file(layout.CLUSTER), namespaces.NEW_NETWORK)
-        await laptop.make_laptop(bound=options.bound)
+        await stack.enter_async_context(laptop.laptop(options.state / "log" / "sandbox.log", bound=options.bound))
         await stack.enter_async_context(internet.serving())
         await stack.enter_async_context(answering(operations, socket.socket(fileno=options.control)))
+        reporter.step("starting the cluster (a stand-in for Kubernetes)")
+        stand_in = await stack.enter_async_context(cluster.running(options.state / "log" / "pods"))
+        operations.cluster = stand_in
+        reporter.step("installing the Teamspace: System and Orchestrator")
+        cluster.write_access_files(identities)
+        cluster.install_teamspace(stand_in, identities)
+        tasks = await stack.enter_async_context(task_group("runtime"))
+        tasks.start_service("identities", cluster.keep_identities_fresh(stand_in, identities))
+        if options.sample:
+            reporter.step("installing the sample project")
+            stand_in.install(cluster.sample_manifests())
+        for namespace in (layout.TEAMSPACE_NAMESPACE, *((layout.SAMPLE_NAMESPACE,) if options.sample else ())):
+            reporter.step(f"waiting for the pods in namespace {namespace}")
+            await _ready(stand_in, namespace)
         operations.ready = True
         reporter.ready()
         await stop.wait()
