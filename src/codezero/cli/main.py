@@ -13,11 +13,16 @@ from codezero.model.problems import CodezeroError
 
 # Name of a command or group -> module of `codezero.cli.commands`, attribute, line of help (so that --help loads none of them).
 COMMANDS = {
+    "start": ("agent", "start", "Connect this machine to its Teamspace."),
+    "stop": ("agent", "stop", "Disconnect and put the machine back as it was."),
+    "restart": ("agent", "restart", "Stop and start."),
     "status": ("status", "status", "Show how everything is."),
     "services": ("services", "services", "Look at the Teamspace's services."),
     "consume": ("consume", "consume", "Choose which services this machine reaches by name."),
     "primary-namespace": ("consume", "primary_namespace", "Choose whose services answer to their bare names."),
     "reset": ("consume", "reset", "End everything you consume."),
+    "cleanup": ("agent", "cleanup", "Undo all changes to this machine, also after a crash."),
+    "sandbox": ("sandbox", "sandbox", "A Teamspace in a box, to try things."),
     "explain": ("about", "explain", "Explain an error code."),
     "completion": ("about", "completion", "Print shell completion."),
     "version": ("about", "version", "Print the versions of czctl and the Daemon."),

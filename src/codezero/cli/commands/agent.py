@@ -1,0 +1,163 @@
+"""start, stop, restart, cleanup: the life of this machine's agent."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import click
+
+from codezero.cli import agent
+from codezero.cli.console import say
+from codezero.cli.context import Places, client, places
+from codezero.local.host import undo
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.transport.local_client import LocalClient
+from codezero.wire import access_file
+from codezero.wire.access_file import TeamspaceAccess
+from codezero.wire.local_api import StatusView, TunnelState
+
+_CONNECT_SECONDS = 10.0
+
+capture_option = click.option(
+    "--capture",
+    type=click.Choice(["auto", "nftables", "listeners"]),
+    default="auto",
+    show_default=True,
+    help="How connections to consumed services are caught.",
+)
+names_option = click.option(
+    "--names",
+    type=click.Choice(["auto", "resolv.conf", "hosts", "none"]),
+    default="auto",
+    show_default=True,
+    help="How names of consumed services become known to this machine.",
+)
+log_level_option = click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+
+
+@click.command()
+@click.option(
+    "--teamspace",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Connect to the Teamspace of this access file.",
+)
+@capture_option
+@names_option
+@log_level_option
+def start(file: Path | None, capture: str, names: str, log_level: str) -> None:
+    """Connect this machine to its Teamspace.
+
+    \b
+    Needs root for names, addresses and packet capture; asks sudo for it unless installed
+    (czctl daemon install). The Teamspace is remembered for the next start.
+    \b
+    Examples:
+      czctl start --teamspace shop.json
+    """
+    access = _read_access(file) if file is not None else None
+    asked, daemon = places(), client()
+    if agent.answers(daemon):
+        say("already running")
+    else:
+        agent.launch(asked, agent.supervisor_command(asked, capture=capture, names=names, log_level=log_level), daemon)
+        say("started")
+    if access is not None:
+        daemon.select_teamspace(access)
+    _await_tunnel(daemon)
+
+
+@click.command()
+def stop() -> None:
+    """Disconnect and put the machine back as it was."""
+    asked = places()
+    if not _stop(asked, client()):
+        say("not running")
+
+
+@click.command()
+@capture_option
+@names_option
+@log_level_option
+def restart(capture: str, names: str, log_level: str) -> None:
+    """Stop and start; does nothing when the agent is not running."""
+    asked, daemon = places(), client()
+    if not _stop(asked, daemon):
+        say("not running")
+        return
+    agent.launch(asked, agent.supervisor_command(asked, capture=capture, names=names, log_level=log_level), daemon)
+    say("started")
+    _await_tunnel(daemon)
+
+
+@click.command()
+def cleanup() -> None:
+    """Undo all changes to this machine, also after a crash; stops the agent first if it runs.
+
+    Works offline and can be repeated.
+    """
+    asked = places()
+    _stop(asked, client())
+    if os.geteuid() != 0:
+        ended = subprocess.run(agent.elevated(agent.cleanup_command(asked)), check=False)
+        raise click.exceptions.Exit(ended.returncode)
+    undone = undo.undo(state_folder=asked.state)
+    for path in undone:
+        say(f"put back: {path}")
+    say("this machine is as it was" if undone else "nothing to undo")
+
+
+def _read_access(file: Path) -> TeamspaceAccess:
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(access_file.MAX_SIZE + 1)
+    except OSError as error:
+        raise CodezeroError(
+            problems.BAD_REQUEST, f"{file}: {error.strerror}", fix="give the path of a Teamspace access file"
+        ) from None
+    return access_file.decode(content)
+
+
+def _await_tunnel(daemon: LocalClient) -> None:
+    """Wait until the tunnel stands; a Teamspace that does not answer is told, and the agent keeps trying."""
+
+    def is_settled() -> bool:
+        return daemon.status().tunnel.state is not TunnelState.CONNECTING
+
+    try:
+        agent.wait_until(is_settled, seconds=_CONNECT_SECONDS, what="the Teamspace did not answer", fix="czctl status")
+    except CodezeroError:
+        now = daemon.status()
+        say(f"warning: not connected yet: {now.tunnel.cause or 'still trying'}; `czctl status` tells more")
+        return
+    _tell(daemon.status())
+
+
+def _tell(now: StatusView) -> None:
+    if now.teamspace is None:
+        say("no Teamspace selected; next: czctl start --teamspace FILE")
+        return
+    say(f"connected to {now.teamspace.name} as {now.teamspace.user}")
+    if now.consumed == 0:
+        say("next: czctl services list, then: echo '*.NAMESPACE' | czctl consume apply")
+
+
+def _stop(asked: Places, daemon: LocalClient) -> bool:
+    """Stop the agent and wait for its end; false when it did not run."""
+    try:
+        daemon.shutdown()
+    except CodezeroError as error:
+        if error.problem is problems.NOT_RUNNING:
+            return False
+        raise
+    agent.wait_until(
+        lambda: not asked.socket.exists(),
+        seconds=agent.STOP_SECONDS,
+        what="the agent did not end",
+        fix="czctl cleanup",
+    )
+    say("stopped")
+    return True
