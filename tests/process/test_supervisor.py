@@ -204,13 +204,32 @@ def test_all_killed_together_stay_dead_and_cleanup_puts_the_machine_back(machine
     eventually(lambda: not set(machine.processes()) & {state["guard"], state["pid"], state["daemon"]})
     assert machine.fingerprint() != before
     assert "codezero" not in machine.shell("nft list tables 2>&1 || true")
-    undo = (
-        "from pathlib import Path; from codezero.local.host.undo import undo; "
-        f"print(undo(state_folder=Path({str(machine.state_folder)!r})))"
-    )
+    undo = _undo_script(machine)
     assert names in machine.shell(f'{sys.executable} -c "{undo}"')
     assert machine.fingerprint() == before
     assert machine.shell(f'{sys.executable} -c "{undo}"') == "()\n"
+
+
+@pytest.mark.parametrize(
+    "killed", [("pid", "daemon"), ("pid",), ("daemon",), ()], ids=lambda killed: " and ".join(killed) or "none"
+)
+def test_cleanup_wins_over_whoever_is_left(machine: Machine, killed: tuple[str, ...]) -> None:
+    """While a guard is about to bring everything back, or all is well: after `czctl cleanup` nothing runs, and nothing comes back."""
+    before = machine.fingerprint()
+    _start(machine)
+    state = eventually(lambda: (now := machine.supervisor_state())["guard"] and now)
+    for name in killed:
+        _kill(state[name])
+    machine.shell(f'{sys.executable} -c "{_undo_script(machine)}"')
+    eventually(lambda: len(machine.processes()) == 1)
+    assert machine.fingerprint() == before
+
+
+def _undo_script(machine: Machine) -> str:
+    return (
+        "from pathlib import Path; from codezero.local.host.undo import undo; "
+        f"print(undo(state_folder=Path({str(machine.state_folder)!r})))"
+    )
 
 
 def test_the_next_start_undoes_what_a_dead_one_left(machine: Machine) -> None:

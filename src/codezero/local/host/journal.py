@@ -37,24 +37,39 @@ class Journal:
         self.disk = disk or Disk()
 
     @contextmanager
-    def locked(self) -> Generator[None]:
-        """Be the only one who changes this machine; raises `CodezeroError` ALREADY_RUNNING when another is."""
+    def locked(self) -> Generator[int | None]:
+        """Be the only one who changes this machine; raises `CodezeroError` ALREADY_RUNNING when another is.
+
+        Gives the process that was in charge before and did not end in order, or None.
+        """
         _make_private(self.folder.parent)
         _make_private(self.folder)
         descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            holder = _process_id(descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
                 raise CodezeroError(
                     problems.ALREADY_RUNNING,
                     f"process {holder or 'unknown'} of Codezero is in charge of this machine ({self.folder / 'lock'})",
                     fix="czctl stop",
                 ) from None
+            predecessor = _process_id(descriptor)
+            os.pwrite(descriptor, f"{os.getpid():<20}\n".encode(), 0)
+            yield predecessor
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-            yield
+        finally:
+            os.close(descriptor)
+
+    def holder(self) -> int | None:
+        """The process in charge, or the one that was and died."""
+        try:
+            descriptor = os.open(self.folder / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return _process_id(descriptor)
         finally:
             os.close(descriptor)
 
@@ -107,3 +122,8 @@ def _make_private(folder: Path) -> None:
             f"{folder} must be a folder of uid {os.geteuid()} that nobody else can write",
             fix=f"sudo chown {os.geteuid()} {folder} && sudo chmod 0700 {folder}",
         )
+
+
+def _process_id(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 21, 0).strip()
+    return int(text) if text.isdigit() else None

@@ -3,13 +3,21 @@
 Packet capture needs no undo: its table goes with the process that owns it.
 """
 
+import os
+import signal
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from codezero.local.host import hosts_file, resolv_conf
 from codezero.local.host.journal import Journal
 from codezero.local.host.managed_file import ManagedFile, Strip
+from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire.local_api import DEFAULT_STATE_FOLDER
+
+# A Supervisor gives its Daemon 5 seconds, then undoes everything itself.
+STOP_SECONDS = 15.0
 
 
 def undo(
@@ -20,11 +28,39 @@ def undo(
 ) -> tuple[str, ...]:
     """Undo all changes; gives the files that were put back. For `czctl cleanup`, as root.
 
-    Raises `CodezeroError` ALREADY_RUNNING while a Supervisor runs, and the first failure after having tried everything.
+    A process of ours that is in charge is stopped first. Raises `CodezeroError`: ALREADY_RUNNING when it does not stop, else the first failure
+    after having tried everything.
     """
     journal = Journal(state_folder)
-    with journal.locked():
+    with ExitStack() as stack:
+        _take_charge(journal, stack)
         return undo_locked(journal, resolv_conf_path=resolv_conf_path, hosts_path=hosts_path)
+
+
+def _take_charge(journal: Journal, stack: ExitStack) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    asked: set[int] = set()
+    while True:
+        try:
+            stack.enter_context(journal.locked())
+        except CodezeroError as error:
+            if error.problem is not problems.ALREADY_RUNNING or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        holder = journal.holder()
+        if holder is not None and holder not in asked:
+            asked.add(holder)
+            _ask_to_end(holder)
+        time.sleep(0.05)
+
+
+def _ask_to_end(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGTERM)
+    except ProcessLookupError:
+        # It is from another process namespace, or just ended; the lock will tell.
+        return
 
 
 def undo_locked(journal: Journal, *, resolv_conf_path: Path, hosts_path: Path) -> tuple[str, ...]:

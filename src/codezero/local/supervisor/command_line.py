@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 from codezero.kit import logs
 from codezero.local.host.detect import AUTO, Capture, Names
 from codezero.local.host.programs import command, installation
 from codezero.local.supervisor import guard
 from codezero.local.supervisor.host_agent import HostSettings
+from codezero.local.supervisor.log_file import Forgiving, LogFile
 from codezero.local.supervisor.service_manager import ServiceManager
 from codezero.local.supervisor.supervisor import Supervisor, SupervisorSettings
 from codezero.model import problems
@@ -23,8 +23,8 @@ from codezero.wire.local_api import DEFAULT_RUN_FOLDER, DEFAULT_STATE_FOLDER
 def run(arguments: Sequence[str]) -> int:
     """Run the Supervisor until it is stopped; gives the exit code."""
     options = _parser().parse_args(arguments)
-    sys.stderr = _Forgiving(sys.stderr)
-    logs.configure(level=options.log_level)
+    sys.stderr = LogFile(options.log_file) if options.log_file else Forgiving(sys.stderr)
+    logs.configure(level=options.log_level, json=not sys.stderr.isatty())
     manager = ServiceManager()
     has_guard = options.guard and not manager.is_present
     settings = SupervisorSettings(
@@ -56,31 +56,6 @@ async def _run(settings: SupervisorSettings, manager: ServiceManager) -> None:
     await Supervisor(settings, manager).run()
 
 
-class _Forgiving:
-    """Standard error whose end may be gone or full: losing a line of the log must never end the process that could undo our changes."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write what can be written."""
-        try:
-            return self._stream.write(text)
-        except (OSError, ValueError):
-            return len(text)
-
-    def flush(self) -> None:
-        """Flush what can be flushed."""
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
-
-    def isatty(self) -> bool:
-        """Whether people read along."""
-        return self._stream.isatty()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="czsupervisor",
@@ -95,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resolv-conf", type=_path, default=HostSettings().resolv_conf, help=argparse.SUPPRESS)
     parser.add_argument("--hosts", type=_path, default=HostSettings().hosts, help=argparse.SUPPRESS)
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
+    parser.add_argument("--log-file", type=_path, help="write the log there, at most twice 5 MB, instead of stderr")
     parser.add_argument(
         "--guard",
         action=argparse.BooleanOptionalAction,

@@ -73,7 +73,10 @@ class HostSettings:
 
 
 class HostAgent:
-    """Applies wishes to this machine; made by `host_agent`, which undoes all of them when its block ends."""
+    """Applies wishes to this machine; made by `host_agent`, which undoes all of them when its block ends.
+
+    `predecessor` is the process that was in charge before and died without ending in order, or None.
+    """
 
     def __init__(
         self,
@@ -81,11 +84,13 @@ class HostAgent:
         setup: Setup,
         *,
         journal: Journal,
+        predecessor: int | None,
         table: CaptureTable | None,
         notify: Callable[[ToDaemon], None],
     ) -> None:
         self._settings = settings
         self._setup = setup
+        self.predecessor = predecessor
         self._table = table
         self._notify = notify
         self._lock = asyncio.Lock()
@@ -155,7 +160,7 @@ class HostAgent:
                 await self._poll()
 
     async def close(self) -> None:
-        """Take everything back: names first, then capture. Raises `CodezeroError` when a file could not be put back."""
+        """Take everything back: names first, then capture. Idempotent. Raises `CodezeroError` when a file could not be put back."""
         try:
             self._resolver.undo()
         finally:
@@ -357,7 +362,7 @@ async def host_agent(settings: HostSettings, *, notify: Callable[[ToDaemon], Non
     `notify` gets what the Daemon should be told unasked. Raises `CodezeroError` when another process is in charge, or a wished way is impossible.
     """
     journal = Journal(settings.state_folder)
-    with journal.locked():
+    with journal.locked() as predecessor:
         leftovers = undo_locked(journal, resolv_conf_path=settings.resolv_conf, hosts_path=settings.hosts)
         if leftovers:
             _log.info("changes of an earlier run were undone", files=leftovers)
@@ -365,7 +370,7 @@ async def host_agent(settings: HostSettings, *, notify: Callable[[ToDaemon], Non
         try:
             facts = detect.gather(resolv_conf=settings.resolv_conf, hosts=settings.hosts, nftables_obstacle=obstacle)
             setup = detect.choose(facts, capture=settings.capture, names=settings.names)
-            agent = HostAgent(settings, setup, journal=journal, table=table, notify=notify)
+            agent = HostAgent(settings, setup, journal=journal, predecessor=predecessor, table=table, notify=notify)
         except BaseException:
             if table is not None:
                 await table.close()

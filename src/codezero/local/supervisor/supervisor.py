@@ -67,10 +67,11 @@ class Supervisor:
         """Run until stopped; the machine is then as before. Raises `CodezeroError`: ALREADY_RUNNING, CRASH_LOOP and others."""
         settings = self._settings
         _prepare_run_folder(settings.run_folder)
-        earlier = report.read_state(settings.run_folder) if settings.revived else None
+        earlier = report.read_state(settings.run_folder)
         async with host_agent(settings.host, notify=self._tell) as agent:
-            # What an earlier run left is undone here. A guard that woke up in the middle of stopping has nothing more to do.
-            if earlier is not None and earlier.phase == "stopping":
+            # What an earlier run left is undone by now.
+            if settings.revived and (agent.predecessor is None or (earlier and earlier.phase == "stopping")):
+                _log.info("the Supervisor was stopped meanwhile, so it is not started again")
                 report.forget_state(settings.run_folder)
                 return
             _refuse_endless_revival(settings.revived)
@@ -78,12 +79,15 @@ class Supervisor:
             with _ApiSocket(settings) as api_socket:
                 try:
                     await self._supervise(agent, api_socket)
+                    self._remember(phase="stopping", daemon=None)
                 except CodezeroError:
                     self._remember(phase="failed", daemon=None, guard=None)
                     # An end on purpose: the guard must not start it all over.
                     await self._end_guard()
                     raise
-                self._remember(phase="stopping", daemon=None)
+                finally:
+                    # Before the socket goes: that it is gone tells `czctl stop` that all is done.
+                    await agent.close()
         await self._end_guard()
         report.forget_state(settings.run_folder)
         self._manager.notify("STOPPING=1")
