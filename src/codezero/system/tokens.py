@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
+from joserfc.jws import JWSRegistry
 
 from codezero.model import problems
 from codezero.model.ids import Device, TeamspaceId
@@ -53,6 +54,18 @@ class _KeySet(msgspec.Struct, frozen=True):
     keys: list[_Key]
 
 
+class _EdDSAOnly(JWSRegistry):
+    """The one algorithm, which joserfc has a warning for: RFC 9864 prefers to call it Ed25519, and older clients do not know that name."""
+
+    def get_alg(self, name: str):  # noqa: ANN202 - joserfc does not export the type's name
+        if name != ALGORITHM:
+            raise UnsupportedAlgorithmError(f"algorithm {name}")
+        return self.algorithms[name]
+
+
+_REGISTRY: Final = _EdDSAOnly()
+
+
 class TokenVerifier:
     """Knows the Hub's public keys, and whose token a token is. Without keys it refuses every token."""
 
@@ -89,7 +102,7 @@ class TokenVerifier:
         if key is None:
             raise _refused("it is signed by an unknown key")
         try:
-            payload = jws.deserialize_compact(token, key, algorithms=[ALGORITHM]).payload
+            payload = jws.deserialize_compact(token, key, registry=_REGISTRY).payload
             claims = msgspec.json.decode(payload, type=_Claims)
         except (JoseError, ValueError, TypeError, RecursionError, msgspec.DecodeError):
             raise _refused("its signature or content is not valid") from None

@@ -1,6 +1,7 @@
 """A Teamspace's real System and Orchestrator in one process over loopback, with identities made for the occasion and an inventory told by hand."""
 
 import asyncio
+import base64
 import json
 import socket
 import time
@@ -13,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from joserfc import jwt
-from joserfc.jwk import OKPKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
@@ -67,9 +66,7 @@ class Authorities:
     organization: str = field(default_factory=new_ulid)
     devices: Authority = field(default_factory=lambda: Authority.create("devices"))
     parts: Authority = field(default_factory=lambda: Authority.create("parts"))
-    token_key: OKPKey = field(
-        default_factory=lambda: OKPKey.import_key(ed25519.Ed25519PrivateKey.generate(), {"kid": "key-1"})
-    )
+    token_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
     @property
     def server_name(self) -> str:
@@ -99,7 +96,7 @@ class Authorities:
             ("tls.key", own.key_pem),
             ("ca.crt", self.parts.certificate_pem),
             ("device-issuer.crt", self.devices.certificate_pem),
-            ("jwks.json", json.dumps({"keys": [self.token_key.as_dict(private=False)]})),
+            ("jwks.json", json.dumps({"keys": [self.public_key()]})),
         ):
             (folder / name).write_text(content)
 
@@ -117,10 +114,20 @@ class Authorities:
         }
         return {name: value for name, value in claims.items() if value is not None}
 
+    def public_key(self) -> dict[str, str]:
+        """The Hub's key as JWK."""
+        public = _base64(self.token_key.public_key().public_bytes_raw())
+        return {"kty": "OKP", "crv": "Ed25519", "x": public, "kid": "key-1", "use": "sig", "alg": "EdDSA"}
+
     def token(self, device: Device, **changes: object) -> str:
         """A token by the Hub's key."""
-        header = {"alg": "EdDSA", "typ": "JWT", "kid": "key-1"}
-        return jwt.encode(header, self.claims(device, **changes), self.token_key, algorithms=["EdDSA"])
+        parts = ({"alg": "EdDSA", "typ": "JWT", "kid": "key-1"}, self.claims(device, **changes))
+        signed = ".".join(_base64(json.dumps(part).encode()) for part in parts)
+        return f"{signed}.{_base64(self.token_key.sign(signed.encode()))}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def free_port() -> int:
