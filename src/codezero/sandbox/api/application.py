@@ -132,6 +132,20 @@ class Application:
     # Who, and may they
 
     def _user(self, exchange: Exchange) -> User:
+        user = self._own_user(exchange)
+        if "impersonate-user" not in exchange.headers:
+            return user
+        name = exchange.headers["impersonate-user"]
+        self._allow(user, Action("impersonate", resource="users", name=name))
+        for group in exchange.header_values("impersonate-group"):
+            self._allow(user, Action("impersonate", resource="groups", name=group))
+        other = User(name, frozenset({*exchange.header_values("impersonate-group"), rbac.AUTHENTICATED}))
+        account = other.service_account
+        if account is None:
+            return other
+        return User(name, other.groups | {"system:serviceaccounts", f"system:serviceaccounts:{account[0]}"})
+
+    def _own_user(self, exchange: Exchange) -> User:
         certificate = exchange.connection.certificate
         if certificate is not None and (user := authentication.certificate_user(certificate)):
             return user
@@ -493,8 +507,7 @@ class Application:
         await exchange.answer(head + b',"items":[' + b",".join(stored_bytes(kind, stored) for stored in found) + b"]}")
 
     async def _delete_arguments(self, exchange: Exchange) -> _DeleteArguments:
-        body = await exchange.body()
-        given = as_object(_delete_options(body)) if body.strip() else {}
+        given = as_object(await exchange.document(is_optional=True))
         propagation = exchange.query.get("propagationPolicy") or given.get("propagationPolicy")
         if propagation is None and given.get("orphanDependents") is not None:
             propagation = "Orphan" if given["orphanDependents"] else "Background"
@@ -651,10 +664,3 @@ def _is_dry(query: str, body: list[Any]) -> bool:
     if wanted - {"All"}:
         raise errors.bad_request(f"Invalid value for dryRun: {sorted(wanted)}: supported values: All")
     return bool(wanted)
-
-
-def _delete_options(body: bytes) -> object:
-    try:
-        return decode(body)
-    except ValueError as error:
-        raise errors.bad_request(f"the body of the request cannot be read: {error}") from None

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
-from codezero.sandbox.api import documents, errors
+from codezero.sandbox.api import documents, errors, protobuf
 from codezero.sandbox.api.documents import DocumentError, JsonObject, JsonValue, encode
 
 Message = MutableMapping[str, Any]
@@ -50,6 +50,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.connection: Connection = scope[CONNECTION]
         self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self._header_lines: list[tuple[bytes, bytes]] = scope["headers"]
         self._query_string: bytes = scope["query_string"]
         self._receive = receive
         self._send = send
@@ -63,6 +64,10 @@ class Exchange:
             return dict(parse_qsl(self._query_string.decode("ascii"), keep_blank_values=True, max_num_fields=100))
         except (ValueError, UnicodeDecodeError):
             raise errors.bad_request("the query cannot be read") from None
+
+    def header_values(self, name: str) -> list[str]:
+        """All values of a header that may come more than once."""
+        return [value.decode("latin-1") for key, value in self._header_lines if key == name.encode()]
 
     def flag(self, name: str) -> bool:
         """Whether a parameter is set to true."""
@@ -98,17 +103,17 @@ class Exchange:
             if not message.get("more_body"):
                 return b"".join(parts)
 
-    async def document(self, *, content_type: str | None = None) -> JsonValue:
-        """The body as a document."""
-        given = (
-            self.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if content_type is None
-            else content_type
-        )
+    async def document(self, *, is_optional: bool = False) -> JsonValue:
+        """The body as a document; None for an empty one that `is_optional`."""
+        given = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         body = await self.body()
+        if is_optional and not body.strip():
+            return None
         try:
             if "yaml" in given:
                 return documents.decode_yaml(body)
+            if given == protobuf.MEDIA_TYPE:
+                return protobuf.decode(body)
             if given in {"", "*/*"} or given.endswith("json"):
                 return documents.decode(body)
         except DocumentError as error:

@@ -557,7 +557,6 @@ class Store:
         if kind.stored_version:
             content["apiVersion"] = f"{kind.group}/{kind.stored_version}"
         if options.is_dry_run:
-            content["metadata"].setdefault("resourceVersion", "0")
             return Stored.of(self.storage.revision, content)
         stored = self.storage.write(kind.key, content)
         if self._may_go(kind.key, content):

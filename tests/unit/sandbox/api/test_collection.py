@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from codezero.sandbox.api import Store, Stored
+import pytest
+
+from codezero.sandbox.api import ApiError, Store, Stored
 
 Json = dict[str, Any]
 Make = Callable[..., Json]
@@ -107,13 +109,10 @@ def test_namespace_waits_for_what_is_held_and_takes_nothing_new(store: Store, se
 
     store.delete("namespaces", "", "shop")
     phase = store.get("namespaces", "", "shop").content["status"]["phase"]
-    try:
+    with pytest.raises(ApiError) as caught:
         store.create("configmaps", "shop", {"metadata": {"name": "late"}})
-        refusal = None
-    except Exception as error:
-        refusal = error
     store.patch("services", "shop", "orders", {"metadata": {"finalizers": []}})
 
     assert phase == "Terminating"
-    assert getattr(refusal, "code", None) == 403
+    assert caught.value.code == 403
     assert store.find("namespaces", "", "shop") is None
