@@ -50,7 +50,7 @@ def parse(data: bytes) -> Head:
         connection.receive_data(data)
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise HeadError(HTTPStatus(error.error_status_hint), f"the request cannot be read: {error}") from None
+        raise HeadError(HTTPStatus.BAD_REQUEST, f"the request cannot be read: {error}") from None
     if not isinstance(event, h11.Request):
         raise HeadError(HTTPStatus.BAD_REQUEST, "the request cannot be read")
     if event.http_version != b"1.1":

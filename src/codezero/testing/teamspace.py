@@ -276,6 +276,12 @@ class RealTeamspace:
                 stop.set()
 
     @asynccontextmanager
+    async def system_alone(self) -> AsyncGenerator["RealTeamspace"]:
+        """The System runs, and has an Orchestrator to look for in vain."""
+        async with self.system():
+            yield self
+
+    @asynccontextmanager
     async def running(self) -> AsyncGenerator["RealTeamspace"]:
         """Both run."""
         async with self.orchestrator(), self.system():
