@@ -48,16 +48,15 @@ class Cluster:
 
     def __post_init__(self) -> None:
         leaf = self.authority.issue("api", addresses=["127.0.0.1"], server=True)
-        self.server = ApiServer(
-            self.store, tls=certificates.server_context(leaf), tokens=self.tokens, bookmark_seconds=0.1
-        )
+        tls = certificates.server_context(leaf, client_roots=self.authority.certificate_pem, require_client=False)
+        self.server = ApiServer(self.store, tls=tls, tokens=self.tokens, bookmark_seconds=0.1)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         async with self.server.listening("127.0.0.1", self.port) as self.port:
             yield
 
-    def client(self, token: str = "first") -> ApiClient:
+    def client(self, user: dict[str, str] | None = None) -> ApiClient:
         file = self.folder / "kubeconfig"
         roots = b64encode(self.authority.certificate_pem.encode()).decode()
         file.write_text(
@@ -72,7 +71,7 @@ class Cluster:
                             },
                         }
                     ],
-                    "users": [{"name": "u", "user": {"token": token}}],
+                    "users": [{"name": "u", "user": user or {"token": "first"}}],
                     "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
                     "current-context": "x",
                 }
@@ -376,7 +375,7 @@ def _kept_by_the_system() -> int:
 
 async def test_a_refusal_says_why(cluster: Cluster) -> None:
     """ "Forbidden" alone does not help an administrator."""
-    client = cluster.client(token="unknown")
+    client = cluster.client({"token": "unknown"})
     try:
         with pytest.raises(ApiError) as caught:
             await client.get("/api/v1/services", {"limit": "1"})
@@ -423,6 +422,20 @@ async def test_a_pods_token_is_read_again_when_it_has_changed(
         await client.close()
 
 
+async def test_a_client_certificate_inside_the_kubeconfig_is_enough(cluster: Cluster) -> None:
+    """So administrators' kubeconfigs are made; the key stays off the disk."""
+    admin = cluster.authority.issue("admin", client=True, organization=MASTERS)
+    user = {
+        "client-certificate-data": b64encode(admin.certificate_pem.encode()).decode(),
+        "client-key-data": b64encode(admin.key_pem.encode()).decode(),
+    }
+    client = cluster.client(user)
+    try:
+        assert b'"items"' in await client.get("/api/v1/services", {"limit": "1"})
+    finally:
+        await client.close()
+
+
 async def test_a_client_without_rights_says_so_and_waits(cluster: Cluster) -> None:
     """Missing RBAC is an everyday mistake at installation; it must show, not flood."""
     cluster.tokens["weak"] = User("nobody")
@@ -432,7 +445,7 @@ async def test_a_client_without_rights_says_so_and_waits(cluster: Cluster) -> No
         tokens=cluster.tokens,
     )
     async with server.listening("127.0.0.1", 0) as cluster.port, AsyncExitStack() as stack:
-        client = cluster.client("weak")
+        client = cluster.client({"token": "weak"})
         stack.push_async_callback(client.close)
         inventory = Inventory()
         follower = ClusterFollower(client, inventory, timing=QUICK)

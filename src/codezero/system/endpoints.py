@@ -160,6 +160,7 @@ class EndpointChooser:
     ) -> None:
         self._inventory = inventory
         self._rules = rules or AddressRules()
+        self._api_hosts = frozenset(_one_spelling(host) for host in self._rules.api_hosts)
         self._resolve = resolve
         self._clock = clock
         self._random = source or random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -269,7 +270,7 @@ class EndpointChooser:
             return "which is not an address", text
         normal = str(address)
         verdict = refusal(address, self._rules)
-        if verdict is None and (normal in self._rules.api_hosts or self._inventory.is_api_address(normal)):
+        if verdict is None and (normal in self._api_hosts or self._inventory.is_api_address(normal)):
             verdict = "the Kubernetes API itself"
         if verdict is None and not any(address in network for network in self._rules.networks):
             node = self._inventory.node_of(normal)
@@ -329,6 +330,13 @@ def _is_public(address: str) -> bool:
         return ipaddress.ip_address(address).is_global
     except ValueError:
         return False
+
+
+def _one_spelling(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
 
 
 def _parse_allowed_domain(entry: str) -> AllowedDomain:

@@ -2,6 +2,8 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codezero.model.services import Protocol, Service, ServiceKind, ServicePort, ServiceRef
 from codezero.system.backends import Backend, backends_of, catalog_view, pod_names
@@ -167,3 +169,57 @@ def test_empty_and_null_lists_are_the_same() -> None:
     service["spec"]["ports"] = None
 
     assert view(service, item) == Service(REF, ServiceKind.CLUSTER_IP, ())
+
+
+# Names of the fields are real; their values are whatever the types allow.
+_texts = st.none() | st.text(max_size=8) | st.sampled_from(["http", "TCP", "UDP", "Pod", "IPv4", "IPv6", "None"])
+_flags = st.none() | st.booleans()
+_ports = st.none() | st.integers(-1, 70000)
+any_slice = st.builds(
+    lambda family, endpoints, ports: {
+        **slice_json("orders"),
+        "addressType": family,
+        "endpoints": endpoints,
+        "ports": ports,
+    },
+    st.sampled_from(["IPv4", "IPv6", "FQDN", ""]),
+    st.none()
+    | st.lists(
+        st.fixed_dictionaries(
+            {
+                "addresses": st.none() | st.lists(st.text(max_size=5), max_size=2),
+                "conditions": st.none()
+                | st.fixed_dictionaries({"ready": _flags, "serving": _flags, "terminating": _flags}),
+                "hostname": _texts,
+                "targetRef": st.none() | st.just({"kind": "Pod", "name": "p"}) | st.just({}),
+            }
+        ),
+        max_size=4,
+    ),
+    st.none() | st.lists(st.fixed_dictionaries({"name": _texts, "protocol": _texts, "port": _ports}), max_size=3),
+)
+any_service = st.builds(
+    lambda ports, selector, address, kind: service_json(
+        "orders", ports=ports, selector=selector, clusterIP=address, type=kind
+    ),
+    st.lists(
+        st.fixed_dictionaries(
+            {"port": st.integers(-1, 70000), "protocol": st.sampled_from(["TCP", "UDP", "SCTP", "", "QUIC"])}
+        ),
+        max_size=4,
+    ),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+    st.sampled_from(["", "None", "10.96.0.1"]),
+    st.sampled_from(["ClusterIP", "ExternalName", "Odd", ""]),
+)
+
+
+@given(service=any_service, slices=st.lists(any_slice, max_size=3))
+def test_no_object_however_odd_ends_the_system(service: Json, slices: list[Json]) -> None:
+    """Anybody with rights in one namespace writes these; a crash would take the Teamspace from everybody."""
+    seen = view(service, *slices)
+
+    assert 0 <= seen.ready <= seen.total
+    for port in service["spec"]["ports"]:
+        found = backends(service, *slices, port=port["port"])
+        assert len({backend.address for backend in found}) == len(found)

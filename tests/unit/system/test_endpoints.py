@@ -213,13 +213,15 @@ async def test_nodes_and_the_kubernetes_api_are_refused(inventory: FilledInvento
         service_json("kubernetes", "default", clusterIP="10.96.0.1", ports=[{"port": 443}]),
         slice_json("kubernetes", "default", endpoints=[endpoint_json("172.20.0.2")]),
     )
-    choose = chooser(inventory, AddressRules(api_hosts=frozenset({"203.0.113.9"})))
+    choose = chooser(inventory, AddressRules(api_hosts=frozenset({"203.0.113.9", "FD00:0::9", "api.example"})))
 
     assert (await refused(choose, CatalogId.parse("default/kubernetes:443")))[0] is problems.ADDRESS_REFUSED
-    for address in ("192.168.0.4", "FD00:0::0004", "10.96.0.1", "172.20.0.2", "203.0.113.9"):
-        leads_to(inventory, address, selector={})
-        if ":" in address:
-            inventory.put(slice_json("orders", family="IPv6", endpoints=[endpoint_json(address)]))
+    for address in ("192.168.0.4", "FD00:0::0004", "10.96.0.1", "172.20.0.2", "203.0.113.9", "fd00::9"):
+        family = "IPv6" if ":" in address else "IPv4"
+        inventory.put(
+            service_json("orders", selector={}),
+            slice_json("orders", family=family, endpoints=[endpoint_json(address)]),
+        )
         assert (await refused(choose))[0] is problems.ADDRESS_REFUSED
     leads_to(inventory, "192.168.0.4", "10.0.0.1")
     assert await choose.choose(ORDERS) == (Endpoint("10.0.0.1", 8080),)

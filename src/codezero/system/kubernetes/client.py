@@ -4,10 +4,12 @@ Bodies stay bytes: the mirrors decode them into structs of their own. Proxies an
 """
 
 import asyncio
+import os
 import socket
 import ssl
+from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -15,8 +17,8 @@ from pathlib import Path
 import httpx2
 import msgspec
 import yaml
-from lightkube.config.client_adapter import user_auth, verify_cluster
-from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig
+from lightkube.config.client_adapter import user_auth
+from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig, StrOrPath
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
@@ -75,7 +77,7 @@ class ApiClient:
         if not (config.cluster.server or "").startswith("https://") or config.cluster.insecure:
             raise _bad_settings("only https with a verified certificate is spoken")
         try:
-            context = verify_cluster(config.cluster, config.user or User(), config.abs_file, trust_env=False)
+            context = _tls_context(config)
             auth = user_auth(config.user)
         except (ConfigError, OSError, ssl.SSLError, ValueError) as error:
             raise _bad_settings(str(error)) from error
@@ -173,6 +175,33 @@ def from_kubeconfig(
     """A client for the cluster of the current (or the named) context of a kubeconfig; raises `CodezeroError` when it cannot be used."""
     with _settings_checked():
         return ApiClient(_chosen(KubeConfig.from_file(kubeconfig).get(context)), answer_seconds=answer_seconds)
+
+
+def _tls_context(config: SingleConfig) -> ssl.SSLContext:
+    """TLS by the kubeconfig's authority and client certificate; keys in the file itself reach OpenSSL without touching a disk."""
+    cluster, user = config.cluster, config.user or User()
+    if cluster.certificate_auth:
+        context = ssl.create_default_context(cafile=config.abs_file(cluster.certificate_auth))
+    elif cluster.certificate_auth_data:
+        context = ssl.create_default_context(cadata=b64decode(cluster.certificate_auth_data, validate=True).decode())
+    else:
+        context = ssl.create_default_context()
+    with ExitStack() as stack:
+        certificate = _file_of(config, user.client_cert_data, user.client_cert, stack)
+        key = _file_of(config, user.client_key_data, user.client_key, stack)
+        if certificate is not None:
+            # A password, even an empty one, keeps OpenSSL from asking on a terminal.
+            context.load_cert_chain(certificate, key, password="")
+    return context
+
+
+def _file_of(config: SingleConfig, content: str | None, name: str | None, stack: ExitStack) -> StrOrPath | None:
+    if content is None:
+        return None if name is None else config.abs_file(name)
+    descriptor = os.memfd_create("credentials", os.MFD_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    os.write(descriptor, b64decode(content, validate=True))
+    return f"/proc/self/fd/{descriptor}"
 
 
 def _chosen(config: SingleConfig | None) -> SingleConfig:
