@@ -110,7 +110,7 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         self._protocol: asyncio.BaseProtocol | None = None
         self._takes_views = False
         self._proven = False
-        self._received_unproven = 0
+        self._unproven_left = self._limits.size
         self._deadline: asyncio.TimerHandle | None = None
         self._closing = False
         self._cause: Exception | None = None
@@ -134,25 +134,24 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
             self._handshake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next ciphertext goes."""
-        return self._cipher
+        """Where the next ciphertext goes; for a stranger no more than what it may still say."""
+        return self._cipher if self._proven else self._cipher[: self._unproven_left]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext has come."""
         if self._closing:
-            return
-        if not self._proven:
-            self._received_unproven += nbytes
-            if self._received_unproven > self._limits.size:
-                self._fail(ConnectionAbortedError(f"more than {self._limits.size} bytes before the peer proved itself"))
-                return
+            return  # nobody is left to read it; the peer has not heard of our goodbye yet
+        self._unproven_left -= nbytes
         self._incoming.write(self._cipher[:nbytes])
-        if self._protocol is None and not self._handshake():
-            return
-        self._decrypt()
+        if self._protocol is not None or self._handshake():
+            self._decrypt()
+        if self._unproven_left <= 0 and not self._proven:
+            self._fail(ConnectionAbortedError(f"{self._limits.size} bytes came and the peer has not proven itself"))
 
     def eof_received(self) -> bool:
-        """The socket ended without TLS saying so."""
+        """The socket ended: after our own goodbye as it should, else without TLS saying so."""
+        if self._closing:
+            return False
         self._fail(ConnectionAbortedError("the peer closed the connection"))
         return False
 
@@ -256,12 +255,17 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         self._close_socket()
 
     def _close_socket(self) -> None:
+        """End our side and read on until the peer's end: closing with bytes unread would be a reset, which destroys what is on its way."""
         self._closing = True
         self._leave_unproven()
-        if self._socket is not None:
-            self._socket.close()
-            # A peer that does not read could keep the last bytes, and so the connection, here for good.
-            self._deadline = self._loop.call_later(CLOSE_SECONDS, self._socket.abort)
+        if self._socket is None or self._socket.is_closing():
+            return
+        self._deadline = self._loop.call_later(CLOSE_SECONDS, self._socket.abort)
+        try:
+            self._socket.write_eof()
+            self._socket.resume_reading()
+        except (OSError, RuntimeError):
+            self._socket.abort()
 
     def _leave_unproven(self) -> None:
         if self._deadline is not None:
@@ -477,6 +481,7 @@ class TlsListener:
     def use(self, context: ssl.SSLContext) -> None:
         """Take this context for connections from now on, for example with a new certificate; it gets the application protocols."""
         context.set_alpn_protocols([name for name in self._handlers if name])
+        context.num_tickets = 0  # nobody resumes a TLS session of ours
         self._context = context
 
     def close(self) -> None:
