@@ -193,6 +193,9 @@ class Application:
                 content = discovery.resource_list(types, group, version)
             case ["version"]:
                 content = dict(discovery.VERSION)
+            case ["openapi", "v2"]:
+                await exchange.answer(openapi.V2_EMPTY, media_type=openapi.V2_PROTOBUF)
+                return
             case ["openapi", "v3"]:
                 content = self._openapi.index()
             case ["openapi", "v3", *path]:

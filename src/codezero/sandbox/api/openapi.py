@@ -19,6 +19,12 @@ _COLLECTION = ("get", "post", "delete")
 _ITEM = ("get", "put", "patch", "delete")
 
 
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+# The empty document of version 2 (gnostic's Document: 1 swagger, 2 info with 1 title and 2 version, 8 paths). Clients ask for it where a kind is in
+# no document of version 3, and then find out that the server does not know the kind.
+V2_EMPTY = b"\x0a\x032.0\x12\x0f\x0a\x0aKubernetes\x12\x01-B\x00"
+
+
 class OpenApi:
     """The documents of the types in a table; made when asked for and kept until the types change."""
 

@@ -29,6 +29,8 @@ _PACKAGES = {
     "rbac_v1": "io.k8s.api.rbac.v1",
     "apiextensions_v1": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
     "meta_v1": "io.k8s.apimachinery.pkg.apis.meta.v1",
+    "resource": "io.k8s.apimachinery.pkg.api.resource",
+    "util_intstr": "io.k8s.apimachinery.pkg.util.intstr",
 }
 _GROUPS = {"rbac": "rbac.authorization.k8s.io", "core": "", "meta": ""} | {
     name: f"{name}.k8s.io"
@@ -77,8 +79,22 @@ _QUANTITY_MAPS = frozenset(
     {"limits", "requests", "capacity", "allocatable", "overhead", "hard", "used", "allocatedResources"}
 )
 _ANYTHING: JsonObject = {"x-kubernetes-preserve-unknown-fields": True}
-_INT_OR_STRING: JsonObject = {"x-kubernetes-int-or-string": True, "oneOf": [{"type": "integer"}, {"type": "string"}]}
-_QUANTITY: JsonObject = {"oneOf": [{"type": "string"}, {"type": "number"}], "x-codezero-quantity": True}
+# Definitions that are no objects; the models have them as plain unions.
+_SCALARS: dict[str, JsonObject] = {
+    "util_intstr.IntOrString": {
+        "description": "A number, or a string that stands for one.",
+        "format": "int-or-string",
+        "oneOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+    },
+    "resource.Quantity": {
+        "description": "An amount: a number, with a suffix such as m, k, Mi.",
+        "oneOf": [{"type": "string"}, {"type": "number"}],
+        "x-codezero-quantity": True,
+    },
+}
+_INT_OR_STRING: JsonObject = {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.util.intstr.IntOrString"}
+_QUANTITY: JsonObject = {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.api.resource.Quantity"}
 
 
 def full_name(model: str) -> str:
@@ -90,6 +106,8 @@ def full_name(model: str) -> str:
 @functools.cache
 def definition(model: str) -> JsonObject:
     """The schema of a model such as `core_v1.Pod`, as OpenAPI v3; others are referred to by `$ref` (see `resolve`)."""
+    if model in _SCALARS:
+        return _SCALARS[model]
     module, _, name = model.partition(".")
     struct = getattr(importlib.import_module(f"lightkube.models.{module}"), name)
     texts = _texts(inspect.getdoc(struct) or "")
