@@ -122,7 +122,7 @@ class Sandbox:
         """
         folder = layout.state_folder(name)
         with _start_lock(name, folder):
-            if _connect(folder) is not None:
+            if _answers(folder):
                 raise CodezeroError(
                     problems.SANDBOX_RUNNING,
                     f"a sandbox named {name!r} runs already",
@@ -144,7 +144,7 @@ class Sandbox:
     def forget(name: str = DEFAULT_NAME) -> bool:
         """Remove what a sandbox that was killed left behind; false when it left nothing. Raises when it runs."""
         folder = layout.state_folder(name)
-        if _connect(folder) is not None:
+        if _answers(folder):
             raise CodezeroError(problems.SANDBOX_RUNNING, f"the sandbox {name!r} runs", fix="czctl sandbox down")
         return _remove(folder)
 
@@ -402,6 +402,14 @@ def _connect(folder: Path) -> socket.socket | None:
     finally:
         os.close(descriptor)
     return connection
+
+
+def _answers(folder: Path) -> bool:
+    connection = _connect(folder)
+    if connection is None:
+        return False
+    connection.close()
+    return True
 
 
 def _peer(connection: socket.socket) -> int:

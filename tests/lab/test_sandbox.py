@@ -1,0 +1,346 @@
+"""The sandbox itself: a cluster that kubectl believes in, networks that are what they say, and an end without a trace."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.sandbox.control import Sandbox
+from codezero.testing.waiting import eventually
+
+pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft]
+
+NAMESPACE = "sandbox-tests"
+
+
+@pytest.fixture(scope="module")
+def cluster(sandbox: Sandbox) -> Iterator[Callable[..., str]]:
+    """kubectl in the cluster, in a namespace of these tests."""
+
+    def kubectl(*arguments: str, namespace: str = NAMESPACE, given: str | None = None, check: bool = True) -> str:
+        options = {"input": given} if given is not None else {}
+        ended = sandbox.run("cluster", ["kubectl", "-n", namespace, *arguments], check=False, **options)
+        if check and ended.returncode != 0:
+            raise AssertionError(f"kubectl {arguments}: {ended.stdout}{ended.stderr}")
+        return ended.stdout
+
+    kubectl("create", "namespace", NAMESPACE)
+    yield kubectl
+    kubectl("delete", "namespace", NAMESPACE)
+
+
+def echo_server(name: str, *, replicas: int = 1, extra: str = "") -> str:
+    """A Deployment and Service whose pods answer with their names, and are ready while /tmp/ready is there."""
+    return f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - name: main
+        image: none:1
+        command: [sh, -c, "touch /tmp/ready; cd /tmp; hostname > index.html; exec python -m http.server 8080"]
+        ports: [{{name: web, containerPort: 8080}}]
+        readinessProbe: {{exec: {{command: [cat, /tmp/ready]}}, periodSeconds: 1, failureThreshold: 1}}
+{extra}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  selector: {{app: {name}}}
+  ports: [{{name: http, port: 80, targetPort: web}}]
+"""
+
+
+def in_pod(kubectl: Callable[..., str], sandbox: Sandbox, script: str) -> str:
+    """What a shell script prints in a pod of its own."""
+    name = f"once-{time.monotonic_ns()}"
+    kubectl(
+        "run", name, "--image=none:1", "--restart=Never", "--command", "--", "sh", "-c", script,
+    )  # fmt: skip
+    eventually(lambda: kubectl("get", "pod", name, "-o", "jsonpath={.status.phase}") in {"Succeeded", "Failed"})
+    printed = kubectl("logs", name)
+    kubectl("delete", "pod", name)
+    return printed
+
+
+def test_kubectl_sees_a_ready_cluster(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    nodes = json.loads(cluster("get", "nodes", "-o", "json"))["items"]
+    assert [condition["status"] for condition in nodes[0]["status"]["conditions"] if condition["type"] == "Ready"] == [
+        "True"
+    ]
+    cluster("wait", "--for=condition=Ready", "pod", "--all", "--timeout=30s", namespace="sample-project")
+    cluster("wait", "--for=condition=Available", "deployment", "--all", "--timeout=5s", namespace="codezero")
+
+    assert "Started container core" in cluster("describe", "pods", "-l", "component=core", namespace="sample-project")
+    assert "listening" in cluster("logs", "deployment/sample-project-core", namespace="sample-project")
+
+
+def test_a_pod_reaches_services_by_every_form_of_their_names(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    leaf = "sample-project-leaf.sample-project"
+    script = "; ".join(
+        f"curl -sS -m5 http://{name}:3010/api; echo" for name in (leaf, f"{leaf}.svc", f"{leaf}.svc.cluster.local")
+    )
+    answers = in_pod(cluster, sandbox, script).split("\n")
+
+    assert [json.loads(line)["who"] for line in answers if line] == ["leaf"] * 3
+
+
+def test_a_pod_of_a_headless_service_answers_to_its_name(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    peers = "sample-project-peers.sample-project"
+    printed = in_pod(cluster, sandbox, f"curl -sS http://sample-project-peers-1.{peers}:3010/api")
+
+    assert json.loads(printed)["where"] == "sample-project-peers-1"
+
+
+def test_a_pod_knows_itself_and_reaches_the_internet_and_the_api(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    account = "/var/run/secrets/kubernetes.io/serviceaccount"
+    printed = in_pod(
+        cluster,
+        sandbox,
+        f"cat {account}/namespace; echo; curl -s http://www.example | head -c 15; echo; "
+        f"curl -s -o /dev/null -w '%{{http_code}}\\n' --cacert {account}/ca.crt "
+        f'-H "Authorization: Bearer $(cat {account}/token)" https://kubernetes.default.svc/api; ls /run/codezero-sandbox',
+    )
+
+    assert printed.split("\n")[:3] == [NAMESPACE, "<!doctype html>", "200"]
+    assert "kubeconfig" not in printed
+
+
+def test_a_service_spreads_over_its_pods_and_leaves_out_those_that_are_not_ready(
+    sandbox: Sandbox, cluster: Callable[..., str]
+) -> None:
+    cluster("apply", "-f", "-", given=echo_server("spread", replicas=3))
+    cluster("rollout", "status", "deployment/spread", "--timeout=30s")
+    address = cluster("get", "service", "spread", "-o", "jsonpath={.spec.clusterIP}")
+
+    def answering() -> set[str]:
+        script = f"for i in $(seq 20); do curl -sS -m2 http://{address}/; done"
+        return set(sandbox.run("cluster", ["sh", "-c", script]).stdout.split())
+
+    assert eventually(lambda: len(answering()) == 3)
+
+    first, second, _ = sorted(answering())
+    for pod in (first, second):
+        process = sandbox.run(
+            "cluster",
+            ["sh", "-c", f"ip netns pids pod-$(kubectl -n {NAMESPACE} get pod {pod} -o jsonpath={{.metadata.uid}})"],
+        )
+        sandbox.run("cluster", ["nsenter", "-t", process.stdout.split()[0], "-m", "rm", "/tmp/ready"])
+    assert eventually(lambda: answering().isdisjoint({first, second}))
+
+    cluster("scale", "deployment/spread", "--replicas=0")
+    assert eventually(
+        lambda: sandbox.run("cluster", ["curl", "-sm2", f"http://{address}/"], check=False).returncode == 7
+    )
+
+
+def test_a_rolling_update_never_leaves_a_service_without_a_pod(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    # As in any cluster, a pod must outlive the moment in which proxies still know it.
+    linger = "        lifecycle: {preStop: {sleep: {seconds: 1}}}"
+    cluster("apply", "-f", "-", given=echo_server("rolling", replicas=2, extra=linger))
+    cluster("rollout", "status", "deployment/rolling", "--timeout=30s")
+    before = set(cluster("get", "pods", "-l", "app=rolling", "-o", "name").split())
+    address = cluster("get", "service", "rolling", "-o", "jsonpath={.spec.clusterIP}")
+
+    loop = sandbox.popen(
+        "cluster",
+        ["sh", "-c", f"while :; do curl -sS -m5 -o /dev/null http://{address}/ || exit 1; done"],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        cluster("rollout", "restart", "deployment/rolling")
+        cluster("rollout", "status", "deployment/rolling", "--timeout=60s")
+        eventually(lambda: len(cluster("get", "pods", "-l", "app=rolling", "-o", "name").split()) == 2)
+        after = set(cluster("get", "pods", "-l", "app=rolling", "-o", "name").split())
+        failed = loop.poll()
+    finally:
+        loop.kill()
+        _, errors = loop.communicate()
+
+    assert before.isdisjoint(after)
+    assert failed is None, errors
+
+
+def test_a_changed_secret_reaches_the_pods_that_mount_it(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    """Certificates of an hour are renewed under running processes."""
+    cluster("create", "secret", "generic", "turning", "--from-literal=value=old")
+    mount = """
+        volumeMounts: [{name: turning, mountPath: /etc/turning, readOnly: true}]
+      volumes: [{name: turning, secret: {secretName: turning}}]
+"""
+    cluster("apply", "-f", "-", given=echo_server("turning", extra=mount.rstrip()))
+    cluster("rollout", "status", "deployment/turning", "--timeout=30s")
+    uid = cluster("get", "pod", "-l", "app=turning", "-o", "jsonpath={.items[0].metadata.uid}")
+    process = sandbox.run("cluster", ["ip", "netns", "pids", f"pod-{uid}"]).stdout.split()[0]
+
+    def seen() -> str:
+        return sandbox.run("cluster", ["nsenter", "-t", process, "-m", "cat", "/etc/turning/value"]).stdout
+
+    assert seen() == "old"
+    cluster("patch", "secret", "turning", "-p", '{"stringData":{"value":"new"}}')
+    assert eventually(lambda: seen() == "new")
+
+
+def test_a_pod_that_crashes_is_started_again_and_says_so(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    cluster("run", "crashing", "--image=none:1", "--command", "--", "sh", "-c", "echo once more; exit 3")
+
+    eventually(lambda: "CrashLoopBackOff" in cluster("get", "pod", "crashing"))
+    status = json.loads(cluster("get", "pod", "crashing", "-o", "json"))["status"]["containerStatuses"][0]
+    assert status["restartCount"] >= 1
+    assert status["lastState"]["terminated"]["exitCode"] == 3
+    assert "once more" in cluster("logs", "crashing", "--previous")
+    cluster("delete", "pod", "crashing")
+
+
+def test_an_image_without_a_command_is_refused_in_words(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    cluster("run", "imageful", "--image=nginx")
+
+    eventually(lambda: "ErrImagePull" in cluster("get", "pod", "imageful"))
+    assert "the sandbox has no images" in cluster("describe", "pod", "imageful")
+    cluster("delete", "pod", "imageful")
+
+
+def test_only_the_tunnel_port_is_open_to_the_world(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    node_port = cluster("get", "service", "codezero", "-o", "jsonpath={.spec.ports[0].nodePort}", namespace="codezero")
+    pod = cluster("get", "pods", "-o", "jsonpath={.items[0].status.podIP}", namespace="codezero")
+    sandbox.run("laptop", ["sh", "-c", "ip route replace 10.0.0.0/8 via 203.0.113.1"])
+    targets = [f"198.51.100.10:{port}" for port in (22, 53, 80, 443, 6443, 8900, node_port)]
+    targets += ["10.96.0.1:443", "10.96.0.10:53", f"{pod}:8800"]
+    try:
+        reached = [target for target in targets if _connects(sandbox, target)]
+    finally:
+        sandbox.run("laptop", ["ip", "route", "del", "10.0.0.0/8"])
+
+    assert reached == []
+    assert _connects(sandbox, "198.51.100.10:8800")
+
+
+def test_a_cut_is_silent_and_can_be_mended(sandbox: Sandbox) -> None:
+    sandbox.cut()
+    try:
+        assert sandbox.status().cut
+        assert sandbox.run("laptop", _connect_command("198.51.100.10:8800", 2), check=False).stdout == "TimeoutError\n"
+    finally:
+        sandbox.mend()
+    assert _connects(sandbox, "198.51.100.10:8800")
+
+
+def test_what_the_laptop_changes_stays_on_the_laptop(sandbox: Sandbox) -> None:
+    """The machine's own /etc must not be touched, whoever is root in the sandbox."""
+    before = {name: Path("/etc", name).read_bytes() for name in ("hosts", "resolv.conf")}
+    sandbox.run(
+        "laptop",
+        ["sh", "-c", "echo 127.9.9.9 mine >> /etc/hosts; cp /etc/resolv.conf /etc/r && mv /etc/r /etc/resolv.conf"],
+    )
+
+    assert "mine" in sandbox.run("laptop", ["cat", "/etc/hosts"]).stdout
+    assert "mine" not in sandbox.run("cluster", ["cat", "/etc/hosts"]).stdout
+    assert {name: Path("/etc", name).read_bytes() for name in before} == before
+    sandbox.run("laptop", ["sed", "-i", "/mine/d", "/etc/hosts"])
+
+
+def test_an_exit_status_and_signals_come_through(sandbox: Sandbox) -> None:
+    assert sandbox.run("laptop", ["sh", "-c", "exit 7"], check=False).returncode == 7
+    assert sandbox.run("laptop", ["sh", "-c", "kill -KILL $$"], check=False).returncode == -signal.SIGKILL
+    assert sandbox.run("laptop", ["no-such-program"], check=False).returncode == 127
+
+    waiting = sandbox.popen(
+        "laptop",
+        ["sh", "-c", "trap 'echo told; exit 5' TERM; echo up; while :; do sleep 0.1; done"],
+        stdout=subprocess.PIPE,
+    )
+    assert waiting.stdout is not None
+    waiting.stdout.readline()
+    waiting.terminate()
+    printed, _ = waiting.communicate()
+
+    assert (waiting.returncode, printed) == (5, b"told\n")
+
+
+def test_a_second_sandbox_of_a_name_is_refused_and_other_names_are_not(sandbox: Sandbox) -> None:
+    with pytest.raises(CodezeroError) as refused:
+        Sandbox.up(name=sandbox.name)
+    assert refused.value.problem is problems.SANDBOX_RUNNING
+
+    with pytest.raises(CodezeroError) as missing:
+        Sandbox.find("another")
+    assert missing.value.problem is problems.SANDBOX_NOT_RUNNING
+
+
+def test_killing_the_keeper_ends_everything(state_home: Path) -> None:
+    """Whatever happens, nothing of a sandbox may survive it: no process, no network namespace, no mount, no secret."""
+    doomed = Sandbox.up(name=f"doomed-{os.getpid()}", sample=False, tied=True)
+    inside = Path(f"/proc/{doomed.keeper}/ns/pid").readlink()
+    other = doomed.popen("laptop", ["sleep", "1000"])
+    # Keeper, runtime, System, Orchestrator and the sleeper.
+    assert eventually(lambda: len(_processes_in(inside)) >= 5)
+
+    os.kill(doomed.keeper, signal.SIGKILL)
+
+    other.wait(timeout=10)
+    assert eventually(lambda: not _processes_in(inside))
+    assert "codezero-sandbox" not in Path("/proc/self/mountinfo").read_text()
+    assert not any(b"PRIVATE KEY" in file.read_bytes() for file in doomed.folder.rglob("*") if file.is_file())
+    with pytest.raises(CodezeroError):
+        doomed.status()
+    assert not doomed.down()
+    assert not doomed.folder.exists()
+
+
+def test_a_tied_sandbox_ends_with_whoever_started_it(state_home: Path) -> None:
+    script = (
+        "import os, sys; from codezero.sandbox.control import Sandbox; "
+        f"s = Sandbox.up(name='tied-{os.getpid()}', sample=False, tied=True); print(s.keeper, flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    keeper = int(owner.stdout.readline())
+    inside = Path(f"/proc/{keeper}/ns/pid").readlink()
+
+    owner.kill()
+    owner.communicate()
+
+    assert eventually(lambda: not _processes_in(inside))
+    assert Sandbox.forget(f"tied-{os.getpid()}")
+
+
+def _connect_command(target: str, seconds: int) -> list[str]:
+    host, _, port = target.rpartition(":")
+    script = (
+        "import socket\n"
+        f"try: socket.create_connection(({host!r}, {port}), timeout={seconds})\n"
+        "except OSError as error: print(type(error).__name__); raise SystemExit(1)"
+    )
+    return ["python", "-c", script]
+
+
+def _connects(sandbox: Sandbox, target: str) -> bool:
+    return sandbox.run("laptop", _connect_command(target, 1), check=False).returncode == 0
+
+
+def _processes_in(namespace: Path) -> list[int]:
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if (entry / "ns/pid").readlink() == namespace:
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
