@@ -16,11 +16,13 @@ from codezero.sandbox.api import (
     patches,
     rbac,
     reviews,
+    schemas,
     selectors,
+    structure,
     tables,
 )
 from codezero.sandbox.api.authentication import Tokens
-from codezero.sandbox.api.documents import JsonObject, as_list, as_object, at, decode, encode
+from codezero.sandbox.api.documents import JsonObject, as_list, as_object, at, decode, encode, is_object
 from codezero.sandbox.api.errors import ApiError
 from codezero.sandbox.api.exchange import Exchange, Form, Receive, Send
 from codezero.sandbox.api.faults import Faults, Requests
@@ -510,11 +512,18 @@ class Application:
         await exchange.answer(head + b',"items":[' + b",".join(stored_bytes(kind, stored) for stored in found) + b"]}")
 
     async def _delete_arguments(self, exchange: Exchange) -> _DeleteArguments:
-        given = as_object(await exchange.document(is_optional=True))
+        document = await exchange.document(is_optional=True)
+        given = as_object(document)
+        if document is not None and not is_object(document):
+            raise errors.bad_request("delete options must be an object")
+        # A precondition that was misread would delete what the client meant to spare.
+        found = structure.conform(given, schemas.definition("meta_v1.DeleteOptions"), root=False)
+        if found.causes:
+            raise errors.bad_request("; ".join(f"{cause.field}: {cause.message}" for cause in found.causes))
         propagation = exchange.query.get("propagationPolicy") or given.get("propagationPolicy")
         if propagation is None and given.get("orphanDependents") is not None:
             propagation = "Orphan" if given["orphanDependents"] else "Background"
-        if propagation not in [None, "Background", "Foreground", "Orphan"]:
+        if propagation not in {None, "Background", "Foreground", "Orphan"}:
             cause = errors.Cause(
                 "propagationPolicy",
                 f'Unsupported value: "{propagation}": supported values: "Background", "Foreground", "Orphan"',
@@ -522,8 +531,6 @@ class Application:
             raise errors.invalid("DeleteOptions", "meta.k8s.io", "", [cause])
         grace = exchange.number("gracePeriodSeconds")
         grace = given.get("gracePeriodSeconds") if grace is None else grace
-        if grace is not None and not isinstance(grace, int):
-            raise errors.bad_request("gracePeriodSeconds must be a whole number")
         uid, revision = at(given, "preconditions", "uid"), at(given, "preconditions", "resourceVersion")
         return {
             "propagation": cast("Propagation", propagation or "Background"),
@@ -572,6 +579,8 @@ class Application:
                 scale = await exchange.json_object()
             else:
                 patch_kind, patch = self._patch_kind(exchange), await exchange.document()
+                if patch_kind != "json" and not is_object(patch):
+                    raise errors.bad_request("a patch is a JSON object")
                 scale = (
                     patches.json_patch(scale, patch)
                     if patch_kind == "json"

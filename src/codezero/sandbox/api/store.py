@@ -292,8 +292,9 @@ class Store:
     ) -> JsonObject:
         """Change how many replicas an object wants; returns its new `Scale`."""
         kind, options = self._kind(resource), options or Options()
-        replicas = at(scale, "spec", "replicas")
-        replicas = 0 if replicas is None else replicas
+        if not is_object(scale.get("spec")):
+            raise errors.invalid("Scale", "autoscaling", name, [Cause("spec", "Required value", structure.REQUIRED)])
+        replicas = scale["spec"].get("replicas", 0)
         if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
             cause = Cause("spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0")
             raise errors.invalid("Scale", "autoscaling", name, [cause])
