@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 MAX_FILE = 4 * 1024 * 1024
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 
 Content = dict[str, bytes]
 

@@ -320,8 +320,12 @@ class RealTeamspace:
         if resume is not None and resume.welcome is not None:
             epoch, revision = resume.welcome.epoch, resume.revision
             coordination.catalog, coordination.revision = dict(resume.catalog), resume.revision
-        await stream.send(DaemonHello(PROTOCOL_VERSIONS, "test", name, epoch, revision))
-        await coordination.until(lambda picture: picture.welcome is not None)
+        try:
+            await stream.send(DaemonHello(PROTOCOL_VERSIONS, "test", name, epoch, revision))
+            await coordination.until(lambda picture: picture.welcome is not None)
+        except BaseException:
+            stream.close()
+            raise
         return coordination
 
 
