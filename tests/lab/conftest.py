@@ -66,7 +66,7 @@ def consuming(sandbox: Sandbox) -> Iterator[Laptop]:
 def with_peers(sandbox: Sandbox, peers: None) -> Iterator[Laptop]:
     found = _started(sandbox)
     found.consume(*RULES, "*.peers", primary_namespace=SAMPLE)
-    eventually(lambda: found.consumed()["peers/http"]["state"] == "ready")
+    eventually(lambda: found.consumed()["peers/http"]["state"] == "enabled")
     yield found
     sandbox.mend()
 
