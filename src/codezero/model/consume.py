@@ -91,7 +91,11 @@ def parse_namespace(text: str) -> str:
     """The namespace `text` names, lower-cased; raises `CodezeroError` when it cannot be one."""
     namespace = text.strip().lower()
     if not is_label(namespace):
-        raise CodezeroError(problems.BAD_REQUEST, f"{text[:100]!r} is not the name of a namespace")
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            f"{text[:100]!r} is not the name of a namespace",
+            fix="czctl services list shows the namespaces there are",
+        )
     return namespace
 
 
