@@ -463,3 +463,23 @@ async def test_flows_of_udp_end_when_unused(
         await eventually(lambda: laptop.daemon.status().tunnel.streams >= streams)
 
     await eventually(lambda: laptop.daemon.status().tunnel.streams == streams)
+
+
+async def test_events_tell_what_changed(laptop: Laptop, teamspace: RealTeamspace, echo: int) -> None:
+    """Who shows the picture need not poll; the stream ends with the Daemon, not before."""
+    heard: list[str] = []
+
+    def follow() -> None:
+        for event in laptop.api.events():
+            heard.append(event.what)
+            if {"services", "consume", "activity"} <= set(heard):
+                return
+
+    following = asyncio.create_task(asyncio.to_thread(follow))
+    await eventually(lambda: laptop.daemon.events._listeners)
+    await laptop.consume("*")
+    teamspace.offer("other", echo)
+
+    async with asyncio.timeout(20):
+        await following
+    await eventually(lambda: not laptop.daemon.events._listeners)

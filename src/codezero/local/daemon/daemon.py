@@ -54,7 +54,7 @@ DNS_PORT = 53
 # How long an answer waits for what it changed to be in place.
 SETTLE_SECONDS = 2.0
 SAVE_SECONDS = 2.0
-LEAVE_SECONDS = 3.0
+LEAVE_SECONDS = 2.0
 
 NOT_SAVED = "STATE_NOT_SAVED"
 TEAMSPACE_REFUSED = "TEAMSPACE_REFUSED"
@@ -228,7 +228,7 @@ class Daemon:
 
     async def end(self) -> None:
         """Withdraw the names, leave the Teamspace, end all connections."""
-        self.table.clear()
+        self.machine.leave_names()
         self.events.close()
         async with self._switching:
             joined, self._joined = self._joined, None

@@ -21,7 +21,7 @@ from codezero.wire.control import Farewell
 from codezero.wire.local_api import TunnelState, TunnelView
 from codezero.wire.open_header import OpenHeader
 
-MOST_DELAY = 10.0
+MOST_DELAY = 5.0
 # A tunnel that lasted this long was good: the next loss is answered at once.
 GOOD_SECONDS = 10.0
 # Somebody else's refusal (identity, versions) does not pass by itself; still asked now and then, as it may be repaired there.

@@ -73,6 +73,11 @@ class Machine:
                 consumption.forget_applied()
         self.changed()
 
+    def leave_names(self) -> None:
+        """Withdraw all names at once, and do nothing any more: the Daemon ends, and the rest is undone by others."""
+        self._consumption = None
+        self._table.clear()
+
     def changed(self) -> None:
         """There may be something to do."""
         self.is_settled = False
@@ -146,7 +151,7 @@ class Machine:
         self._capture.release(change.released, _RELEASED)
         self._tell_conflicts(consumption)
         wanted = self._without_conflicts(change.add_names)
-        if wanted:
+        if wanted and consumption is self._consumption:
             self._table.add(wanted)
             await self._publish()
 
