@@ -1,15 +1,21 @@
 """czctl: the tree of commands, each loaded when it is used, and the one place where errors become exit codes."""
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from codezero.cli import errors
-from codezero.cli.console import Output, say
+from codezero.cli.console import Output, asked_output, output_failed, say
+from codezero.model import problems
 from codezero.model.problems import CodezeroError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Name of a command or group -> module of `codezero.cli.commands`, attribute, line of help (so that --help loads none of them).
 COMMANDS = {
@@ -28,6 +34,8 @@ COMMANDS = {
     "version": ("about", "version", "Print the versions of czctl and the Daemon."),
 }
 
+_COMPLETE_VARIABLE = "_CZCTL_COMPLETE"
+
 
 class LazyGroup(click.Group):
     """The root: knows its commands by name and imports one only when it is called."""
@@ -42,6 +50,18 @@ class LazyGroup(click.Group):
             return None
         module, attribute, _help = COMMANDS[cmd_name]
         return getattr(importlib.import_module(f"codezero.cli.commands.{module}"), attribute)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[Any]]":
+        """The names that begin so, without loading the commands."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=text)
+            for name, (_module, _attribute, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without loading them."""
@@ -68,28 +88,67 @@ def run(arguments: Sequence[str]) -> int:
     """Run czctl with `arguments`; returns the exit code."""
     state: dict[str, Any] = {}
     try:
+        return _run(arguments, state)
+    except Exception as error:  # noqa: BLE001 - the edge of the program
+        if _COMPLETE_VARIABLE in os.environ:
+            return 1
+        return errors.report(errors.from_defect(error), output=state.get("output", Output.TABLE))
+
+
+def _run(arguments: Sequence[str], state: dict[str, Any]) -> int:
+    try:
+        _require_text(arguments)
         outcome = czctl.main(list(arguments), prog_name="czctl", standalone_mode=False, obj=state)
     except CodezeroError as error:
         return errors.report(error, output=state.get("output", Output.TABLE))
-    except click.exceptions.Exit as ending:
-        return ending.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         say("interrupted")
         return errors.INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return problems.BAD_REQUEST.exit_code
     except click.UsageError as error:
-        return errors.report(errors.from_usage(error), output=state.get("output", Output.TABLE))
+        return errors.report(errors.from_usage(error), output=asked_output(arguments))
     except click.ClickException as error:
-        return errors.report(errors.from_usage(click.UsageError(error.format_message())), output=Output.TABLE)
-    except KeyboardInterrupt:
-        say("interrupted")
-        return errors.INTERRUPTED
-    except BrokenPipeError:
-        return 0
-    except Exception as error:  # noqa: BLE001 - the edge of the program
-        return errors.report(errors.from_defect(error), output=state.get("output", Output.TABLE))
+        return errors.report(
+            CodezeroError(problems.BAD_REQUEST, error.format_message()), output=asked_output(arguments)
+        )
+    except SystemExit as ending:
+        # A reader that went away, or a word completed for a shell.
+        return ending.code if isinstance(ending.code, int) else 0
     return outcome if isinstance(outcome, int) else 0
 
 
 def main() -> NoReturn:
     """Entry point."""
-    sys.exit(run(sys.argv[1:]))
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Closed by whoever started us.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - lives as long as we
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        code = code or errors.report(output_failed(error), output=asked_output(sys.argv[1:]))
+    sys.exit(code)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise CodezeroError(problems.BAD_REQUEST, f"the argument {argument!r} is not UTF-8 text") from None
+
+
+def _discard_output() -> None:
+    """Let nothing more be written to stdout: the interpreter would try, and complain, at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -43,6 +43,9 @@ BAD_REQUEST = Problem(
 NOT_FOUND = Problem("CZ-GENERAL-003", "Not found", "There is nothing of that name.", 6, 404)
 TOO_LARGE = Problem("CZ-GENERAL-004", "Too large", "The input is larger than the limit the message names.", 2, 413)
 TIMED_OUT = Problem("CZ-GENERAL-005", "Timed out", "An answer did not come in time.", 8, 504)
+OUTPUT_FAILED = Problem(
+    "CZ-GENERAL-006", "Output not written", "What was asked for was done, and its answer could not be written.", 1, 500
+)
 
 BAD_RULE = Problem(
     "CZ-CONSUME-001",

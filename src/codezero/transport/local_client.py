@@ -1,35 +1,24 @@
 """Typed client of the Daemon's local API, over its UNIX socket; blocking, and light to import, for `czctl`."""
 
-import http.client
-import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.transport.unix_http import AnswerError, Exchange
 from codezero.wire import local_api, problem_json
 from codezero.wire.access_file import TeamspaceAccess
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS: Final = 10.0
+_MAX_LINE: Final = 1024 * 1024
+# The longest path of a UNIX socket. Source: unix(7).
+_MAX_PATH: Final = 107
 
 T = TypeVar("T")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a UNIX socket."""
-
-    def __init__(self, path: Path, deadline: float | None) -> None:
-        super().__init__(local_api.HOST, timeout=deadline)
-        self._path = path
-
-    def connect(self) -> None:
-        """Open the socket instead of a TCP connection."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class LocalClient:
@@ -89,66 +78,87 @@ class LocalClient:
         """Stop Daemon and Supervisor; the machine is put back after the answer."""
         return self._ask("POST", "/v1/shutdown", local_api.StatusView)
 
-    def events(self) -> Iterator[local_api.Event]:
-        """Changes as they happen, until the Daemon stops."""
-        connection, response = self._send("GET", "/v1/events", None, deadline=None)
-        try:
-            for line in response:
+    def events(self) -> Generator[local_api.Event, None, None]:
+        """Changes as they happen, until the Daemon stops; raises `CodezeroError` when it ends without a word. To be closed by the caller."""
+        with self._exchange(deadline=None) as exchange, _failures():
+            self._request(exchange, "GET", "/v1/events", None)
+            for line in _lines(exchange.pieces()):
                 yield msgspec.json.decode(line, type=local_api.Event)
-        finally:
-            connection.close()
 
     def _ask(self, method: str, path: str, answer: type[T], body: msgspec.Struct | None = None) -> T:
-        connection, response = self._send(method, path, body, deadline=self._deadline)
-        try:
-            return msgspec.json.decode(response.read(), type=answer)
-        except (TimeoutError, OSError, http.client.HTTPException) as error:
-            raise _failure(error) from error
-        except msgspec.DecodeError as error:
+        content = msgspec.json.encode(body) if body is not None else None
+        if content is not None and len(content) > local_api.MAX_BODY:
             raise CodezeroError(
-                problems.VERSIONS,
-                f"the Daemon's answer cannot be read: {error}",
-                fix="czctl and the Daemon are of different releases; run `czctl restart`",
-            ) from None
-        finally:
-            connection.close()
-
-    def _send(
-        self, method: str, path: str, body: msgspec.Struct | None, *, deadline: float | None
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        connection = _UnixConnection(self._socket_path, deadline)
-        headers: dict[str, Any] = {"Accept": "application/json"}
-        if method in ("PUT", "POST"):
-            headers["Content-Type"] = "application/json"
-        try:
-            connection.request(
-                method, path, msgspec.json.encode(body) if body is not None else None, headers, encode_chunked=False
+                problems.TOO_LARGE, f"the request has {len(content)} bytes; the Daemon takes {local_api.MAX_BODY}"
             )
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise problem_json.decode(response.read(), status=response.status)
-        except (TimeoutError, OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise _failure(error) from error
-        except CodezeroError:
-            connection.close()
-            raise
-        return connection, response
+        with self._exchange(deadline=self._deadline) as exchange, _failures():
+            self._request(exchange, method, path, content)
+            return msgspec.json.decode(exchange.content(), type=answer)
 
-
-def _failure(error: Exception) -> CodezeroError:
-    match error:
-        case FileNotFoundError() | ConnectionRefusedError():
-            return CodezeroError(problems.NOT_RUNNING, "the Daemon does not run", fix="czctl start")
-        case PermissionError():
-            return CodezeroError(
+    def _exchange(self, *, deadline: float | None) -> Exchange:
+        if len(bytes(self._socket_path)) > _MAX_PATH:
+            raise CodezeroError(
+                problems.BAD_REQUEST,
+                f"the path of the Daemon's socket is longer than {_MAX_PATH} bytes: {self._socket_path}",
+                fix="use a run folder with a shorter path",
+            )
+        try:
+            return Exchange(self._socket_path, deadline=deadline)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            raise CodezeroError(problems.NOT_RUNNING, "the Daemon does not run", fix="czctl start") from None
+        except PermissionError:
+            raise CodezeroError(
                 problems.NOT_YOURS,
                 "the Daemon's socket belongs to another user",
                 fix="run czctl as the user who ran `czctl start`",
-            )
-        case TimeoutError():
-            return CodezeroError(problems.TIMED_OUT, "the Daemon did not answer in time", fix="czctl restart")
-        case _:
-            return CodezeroError(
-                problems.NOT_RUNNING, f"the Daemon ended while it was asked ({error})", fix="czctl status"
-            )
+            ) from None
+        except TimeoutError:
+            raise _timed_out() from None
+        except OSError as error:
+            raise CodezeroError(
+                problems.NOT_RUNNING, f"{self._socket_path} cannot be connected to: {error}", fix="czctl restart"
+            ) from error
+
+    @staticmethod
+    def _request(exchange: Exchange, method: str, path: str, content: bytes | None) -> None:
+        status = exchange.request(method, path, host=local_api.HOST, body=content)
+        if status >= 400:
+            raise problem_json.decode(exchange.content(), status=status)
+
+
+@contextmanager
+def _failures() -> Generator[None, None, None]:
+    """A block in which what goes wrong on the way becomes a `CodezeroError`."""
+    try:
+        yield
+    except TimeoutError:
+        raise _timed_out() from None
+    except (OSError, EOFError) as error:
+        raise CodezeroError(
+            problems.NOT_RUNNING, f"the Daemon ended while it was asked ({error})", fix="czctl status"
+        ) from error
+    except AnswerError as error:
+        raise CodezeroError(
+            problems.PROTOCOL, f"what answers at the Daemon's socket is not a Daemon: {error}", fix="czctl restart"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CodezeroError(
+            problems.VERSIONS,
+            f"the Daemon's answer cannot be read: {error}",
+            fix="czctl and the Daemon are of different releases; run `czctl restart`",
+        ) from None
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+        if len(rest) > _MAX_LINE:
+            raise AnswerError(f"a line of the answer has more than {_MAX_LINE} bytes")
+    if rest:
+        raise EOFError("the connection ended in the middle of a line")
+
+
+def _timed_out() -> CodezeroError:
+    return CodezeroError(problems.TIMED_OUT, "the Daemon did not answer in time", fix="czctl restart")

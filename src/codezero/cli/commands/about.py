@@ -1,12 +1,11 @@
 """explain, completion, version."""
 
-import difflib
-
 import click
 import msgspec
 
 from codezero import __version__
-from codezero.cli.console import Output, Table, output_option, write
+from codezero.cli.completing import codes
+from codezero.cli.console import Output, Table, output_option, write, write_text
 from codezero.cli.context import client
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -35,7 +34,7 @@ def version(output: Output) -> None:
 
 
 @click.command()
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=codes)
 @output_option()
 def explain(code: str | None, output: Output) -> None:
     """Explain an error CODE, or list all of them.
@@ -51,10 +50,12 @@ def explain(code: str | None, output: Output) -> None:
         return
     problem = problems.ALL.get(code.upper())
     if problem is None:
+        import difflib
+
         near = difflib.get_close_matches(code.upper(), problems.ALL, n=1, cutoff=0.0)
         raise CodezeroError(problems.NOT_FOUND, f"there is no error code {code!r}", fix=f"czctl explain {near[0]}")
     if output is Output.TABLE:
-        print(f"{problem.code}: {problem.title}\n\n{problem.meaning}\n\nczctl ends with {problem.exit_code}.")
+        write_text(f"{problem.code}: {problem.title}\n\n{problem.meaning}\n\nczctl ends with {problem.exit_code}.\n")
         return
     write(problem, output, lambda: Table((), ()))
 
@@ -76,4 +77,4 @@ def completion(shell: str) -> None:
     maker = get_completion_class(shell)
     if maker is None:
         raise CodezeroError(problems.INTERNAL, f"no completion for {shell}")
-    print(maker(czctl, {}, "czctl", "_CZCTL_COMPLETE").source())
+    write_text(maker(czctl, {}, "czctl", "_CZCTL_COMPLETE").source() + "\n")

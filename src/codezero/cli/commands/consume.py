@@ -1,18 +1,23 @@
 """consume apply, edit, view, list, all, clear, test; primary-namespace; reset."""
 
+import os
 import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import IO
 
 import click
 import msgspec
 
-from codezero.cli.console import Output, Table, output_option, say, write
+from codezero.cli import completing
+from codezero.cli.console import Output, Table, output_option, say, write, write_lines, write_text
 from codezero.cli.context import client
 from codezero.model import problems
-from codezero.model.consume import MAX_LENGTH, MAX_RULES
 from codezero.model.problems import CodezeroError
-from codezero.wire.local_api import ConsumeChange, ConsumedService, ConsumeView
+from codezero.wire.local_api import MAX_BODY, ConsumeChange, ConsumedService, ConsumeView
 
 _HEADER = """\
 # One rule a line; the last rule that matches a service decides.
@@ -21,12 +26,12 @@ _HEADER = """\
 #   orders.shop:80     only this port
 # Saving an empty file ends all consumes.
 """
-_MAX_BYTES = MAX_RULES * MAX_LENGTH
 
 primary_namespace_option = click.option(
     "--primary-namespace",
     "namespace",
     metavar="NAMESPACE",
+    shell_complete=completing.namespaces,
     help="Also let the services of NAMESPACE answer to their bare names.",
 )
 
@@ -72,17 +77,55 @@ def apply(file: IO[bytes], append: bool, namespace: str | None, output: Output) 
 )
 @primary_namespace_option
 def edit(editor: str | None, namespace: str | None) -> None:
-    """Edit the rules in your editor."""
+    """Edit the rules in your editor.
+
+    Saving an empty file ends all consumes. Rules that are refused are kept in a file that the
+    error names.
+    """
     now = client().consume()
-    text = "\n".join(now.rules) if now.rules else _HEADER
-    edited = click.edit(text.rstrip("\n") + "\n", editor=editor, extension=".rules", require_save=False)
-    if edited is None or (edited.rstrip() == text.rstrip() and namespace is None):
-        say("rules unchanged")
-        return
-    lines = edited.splitlines()
-    if lines and "\n".join(lines[: _HEADER.count("\n")]) + "\n" == _HEADER:
-        lines = lines[_HEADER.count("\n") :]
-    _show(client().change_consume(_change(lines, namespace=namespace)), Output.TABLE)
+    text = "".join(f"{rule}\n" for rule in now.rules) or _HEADER
+    with _kept_unless_taken(text) as path:
+        click.edit(filename=str(path), editor=editor)
+        with path.open("rb") as file:
+            lines = _read(file)
+        if lines == text.splitlines() and namespace is None:
+            say("rules unchanged")
+            return
+        header = _HEADER.splitlines()
+        if lines[: len(header)] == header:
+            lines = lines[len(header) :]
+        _show(client().change_consume(_change(lines, namespace=namespace)), Output.TABLE)
+
+
+@contextmanager
+def _kept_unless_taken(text: str) -> Generator[Path, None, None]:
+    """A file with `text`, for the length of a block; it stays when the block fails and somebody has worked on it."""
+    descriptor, name = tempfile.mkstemp(prefix="czctl-", suffix=".rules")
+    path = Path(name)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    try:
+        yield path
+    except BaseException as error:
+        if not _holds_work(path, text):
+            path.unlink(missing_ok=True)
+        elif isinstance(error, CodezeroError):
+            raise CodezeroError(
+                error.problem,
+                f"{error.detail}; your text is kept in {path}",
+                fix=f"mend {path}, then: czctl consume apply {path}",
+            ) from error
+        else:
+            say(f"your text is kept in {path}")
+        raise
+    path.unlink(missing_ok=True)
+
+
+def _holds_work(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() not in (text.encode(), b"")
+    except OSError:
+        return False
 
 
 @consume.command()
@@ -91,7 +134,10 @@ def view(output: Output) -> None:
     """Show the rules."""
     now = client().consume()
     if output is Output.TABLE:
-        print("\n".join(now.rules), end="\n" if now.rules else "")
+        if sys.stdout.isatty():
+            write_lines(now.rules)
+        else:
+            write_text("".join(f"{rule}\n" for rule in now.rules))
         return
     write(
         {"rules": now.rules, "primary_namespace": now.primary_namespace, "api": now.api}, output, lambda: Table((), ())
@@ -99,7 +145,9 @@ def view(output: Output) -> None:
 
 
 @consume.command("list")
-@click.option("--filter", "pattern", help="Only services that match NAMESPACE[/SERVICE].")
+@click.option(
+    "--filter", "pattern", shell_complete=completing.filters, help="Only services that match NAMESPACE[/SERVICE]."
+)
 @output_option(Output.TABLE, Output.WIDE, Output.JSON, Output.YAML, Output.NAME)
 def list_(pattern: str | None, output: Output) -> None:
     """List the services the rules let in, with their addresses and names."""
@@ -130,7 +178,7 @@ def clear(output: Output) -> None:
 
 
 @consume.command()
-@click.argument("rules", nargs=-1, required=False)
+@click.argument("rules", nargs=-1, required=False, shell_complete=completing.rules)
 @click.option("--file", type=click.File("rb"), help="Take the rules from this file.")
 @click.option("--append", is_flag=True, help="Try the rules after those there are.")
 @primary_namespace_option
@@ -154,7 +202,7 @@ def primary_namespace() -> None:
 
 
 @primary_namespace.command()
-@click.argument("namespace")
+@click.argument("namespace", shell_complete=completing.namespaces)
 @output_option()
 def select(namespace: str, output: Output) -> None:
     """Let the services of NAMESPACE answer to their bare names (when they are consumed)."""
@@ -185,11 +233,14 @@ def reset(output: Output) -> None:
 
 
 def _read(file: IO[bytes]) -> list[str]:
-    content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise CodezeroError(problems.TOO_LARGE, f"the rules have more than {_MAX_BYTES} bytes")
     try:
-        return content.decode().splitlines()
+        content = file.read(MAX_BODY + 1)
+    except OSError as error:
+        raise CodezeroError(problems.BAD_REQUEST, f"the rules cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BODY:
+        raise CodezeroError(problems.TOO_LARGE, f"the rules have more than {MAX_BODY} bytes")
+    try:
+        return content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise CodezeroError(problems.BAD_RULE, f"the rules are not UTF-8 text (byte {error.start})") from None
 

@@ -4,6 +4,7 @@ from fnmatch import fnmatchcase
 
 import click
 
+from codezero.cli import completing
 from codezero.cli.console import Output, Table, output_option, say, write
 from codezero.cli.context import client
 from codezero.model.services import Service, ServiceKind
@@ -16,9 +17,17 @@ def services() -> None:
 
 
 @services.command("list")
-@click.option("-n", "--namespace", help="Only services of this namespace; `*` stands for any run of characters.")
 @click.option(
-    "--filter", "pattern", help="Only services that match NAMESPACE[/SERVICE]; `*` stands for any run of characters."
+    "-n",
+    "--namespace",
+    shell_complete=completing.namespaces,
+    help="Only services of this namespace; `*` stands for any run of characters.",
+)
+@click.option(
+    "--filter",
+    "pattern",
+    shell_complete=completing.filters,
+    help="Only services that match NAMESPACE[/SERVICE]; `*` stands for any run of characters.",
 )
 @output_option(Output.TABLE, Output.WIDE, Output.JSON, Output.YAML, Output.NAME)
 def list_(namespace: str | None, pattern: str | None, output: Output) -> None:

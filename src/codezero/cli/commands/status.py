@@ -1,10 +1,11 @@
 """status: exit code 0 when the Daemon runs, 1 when it does not."""
 
+import sys
 import time
 
 import click
 
-from codezero.cli.console import Output, Table, output_option, style, write
+from codezero.cli.console import Output, Table, output_option, printable, style, write, write_text
 from codezero.cli.context import client
 from codezero.wire.local_api import StatusView, TunnelState
 
@@ -18,7 +19,7 @@ def status(output: Output) -> None:
     """
     now = client(deadline=5).status()
     if output is Output.TABLE:
-        print("\n".join(_lines(now)))
+        write_text("\n".join(_lines(now)) + "\n")
         return
     write(now, output, lambda: Table((), ()))
 
@@ -42,11 +43,12 @@ def _lines(now: StatusView) -> list[str]:
         f"Machine       capture by {now.host.capture} ({now.host.captured_ports} ports), "
         f"names by {now.host.names} ({now.host.published_names} names)",
     ]
+    lines = [printable(line) for line in lines]
     for warning in now.warnings:
         colour = {"error": "red", "warning": "yellow"}.get(warning.severity, "blue")
-        lines.append(f"{style(warning.severity, colour)}: {warning.text} [{warning.code}]")
+        lines.append(f"{style(warning.severity, colour, sys.stdout)}: " + printable(f"{warning.text} [{warning.code}]"))
         if warning.fix:
-            lines.append(f"  fix: {warning.fix}")
+            lines.append(printable(f"  fix: {warning.fix}"))
     return lines
 
 
