@@ -43,23 +43,28 @@ def insert(original: bytes) -> bytes:
 
 def strip(content: bytes) -> bytes:
     """The file without our lines, wherever they stand; exactly the original if nobody edited it since."""
-    lines = _lines(content)
     kept: list[bytes] = []
     skip_options = False
-    for line in lines:
+    open_line: int | None = None
+    for line in map(_unkept, _lines(content)):
         if skip_options and line.startswith(b"options "):
             skip_options = False
             continue
-        skip_options = False
-        if line == _HEAD or line.split() == _OURS.split():
-            continue
-        if line in (_TAIL, _TAIL_AFTER_OPEN_LINE):
-            skip_options = True
-            if line == _TAIL_AFTER_OPEN_LINE and kept:
-                kept[-1] = kept[-1].removesuffix(b"\n")
-            continue
-        kept.append(line.removeprefix(_KEPT))
+        skip_options = line in (_TAIL, _TAIL_AFTER_OPEN_LINE)
+        if line == _TAIL_AFTER_OPEN_LINE:
+            open_line = len(kept)
+        if not skip_options and line != _HEAD and line.split() != _OURS.split():
+            kept.append(line)
+    # What was added below must not grow into the line above.
+    if kept and open_line == len(kept):
+        kept[-1] = kept[-1].removesuffix(b"\n")
     return b"".join(kept)
+
+
+def _unkept(line: bytes) -> bytes:
+    while line.startswith(_KEPT):
+        line = line.removeprefix(_KEPT)
+    return line
 
 
 def servers(content: bytes) -> tuple[str, ...]:

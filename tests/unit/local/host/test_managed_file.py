@@ -1,6 +1,9 @@
 """Files of the machine that we change: stopped at any step, they are old or new, and undo gives back the original."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,11 +246,44 @@ def test_with_the_journal_lost_the_markers_are_enough(machine: Path) -> None:
 
 
 def test_only_one_process_may_change_the_machine(machine: Path) -> None:
-    """`czctl cleanup` beside a running Supervisor would pull the files from under it (R41)."""
+    """Two in charge would take each other's changes for originals (R41); the second learns who is first."""
     _, journal = _managed(machine)
-    with journal.locked(), pytest.raises(CodezeroError) as caught:
-        _undo(machine)
+    _, second = _managed(machine)
+    with journal.locked(), pytest.raises(CodezeroError) as caught, second.locked():
+        pass
     assert caught.value.problem is problems.ALREADY_RUNNING
+    assert f"process {os.getpid()} " in caught.value.detail
+
+
+def test_who_died_in_charge_is_known_to_the_next(machine: Path) -> None:
+    """A revived Supervisor goes on only if nobody ended things in order meanwhile."""
+    _, journal = _managed(machine)
+    with journal.locked() as nobody:
+        pass
+    with journal.locked() as in_order:
+        pass
+    with pytest.raises(KilledError), journal.locked():
+        raise KilledError
+    with journal.locked() as died:
+        assert journal.holder() == os.getpid()
+    assert (nobody, in_order, died) == (None, None, os.getpid())
+
+
+def test_undo_first_ends_the_process_in_charge(machine: Path) -> None:
+    """`czctl cleanup` must win over whatever still runs, and then put the file back."""
+    path = machine / "etc/resolv.conf"
+    _write(path)
+    script = (
+        "import signal, sys; from pathlib import Path; from codezero.local.host.journal import Journal\n"
+        "with Journal(Path(sys.argv[1])).locked(): print('in charge', flush=True); signal.pause()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(machine / "state")], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "in charge\n"
+        assert _undo(machine) == ()
+        assert running.wait() == -signal.SIGTERM
 
 
 def test_a_journal_that_others_can_write_is_refused(machine: Path) -> None:
