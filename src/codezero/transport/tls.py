@@ -257,7 +257,8 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
     def _close_socket(self) -> None:
         """End our side and read on until the peer's end: closing with bytes unread would be a reset, which destroys what is on its way."""
         self._closing = True
-        self._leave_unproven()
+        if self._deadline is not None:
+            self._deadline.cancel()
         if self._socket is None or self._socket.is_closing():
             return
         self._deadline = self._loop.call_later(CLOSE_SECONDS, self._socket.abort)

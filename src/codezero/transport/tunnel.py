@@ -231,8 +231,8 @@ class TunnelStream(asyncio.Transport):
         """Bytes from the peer."""
         if self._orphaned:
             # As TCP does for data after the close: the peer must not believe that anybody read it.
-            self._tunnel.disown(self._stream)
             self._stream.reset()
+            self._tunnel.disown(self._stream)
         elif self._closing:
             return
         elif self._protocol is None:
@@ -640,6 +640,10 @@ class Tunnel(ViewProtocol):
         if self._control is not None:
             self._control.send_encoded(_HEARTBEAT)
         self._mux.tick(now)
+        if self._mux.is_worn_out:
+            farewell = Farewell(problems.TUNNEL_DOWN.code, "the tunnel has used up its stream ids", retry=True)
+            self._end_with(farewell, CodezeroError(problems.TUNNEL_DOWN, farewell.detail))
+            return
         for stream, since in tuple(self._orphans.items()):
             if now - since < timing.orphan:
                 break

@@ -38,6 +38,7 @@ from codezero.wire.yamux import (
 Buffer = bytes | memoryview
 
 _MOST_ID: Final = 0xFFFF_FFFF
+_WORN_OUT_ID: Final = 0xFFFF_0000
 _FRESH_ROUND_TRIP: Final = 0.1  # under load the round trip is measured at most this often
 _MOST_PENDING: Final = 65536  # answers, or resets, that a peer can have us keep in mind by not reading
 
@@ -279,6 +280,11 @@ class Mux:
         # answer comes after everything sent before it, so it proves that nothing more can come.
         self._reset_before_ping: dict[int, int] = {}
         self._reset_after_ping: dict[int, int] = {}
+
+    @property
+    def is_worn_out(self) -> bool:
+        """Whether nearly all stream ids of either side are used up, after weeks of heavy use: time for a new session."""
+        return max(self._next_id, self._last_peer_id) > _WORN_OUT_ID
 
     # --- Streams ------------------------------------------------------------------------------------------------------------------------
 
