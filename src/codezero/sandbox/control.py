@@ -32,6 +32,7 @@ from codezero.sandbox import layout, support
 DEFAULT_NAME = "default"
 START_DEADLINE = 120.0
 _STOP_DEADLINE = 15.0
+_MADE = "made"
 _ANSWER_DEADLINE = 30.0
 _LARGEST_ANSWER = 8 * 1024 * 1024
 
@@ -231,6 +232,10 @@ class Sandbox:
         """Undo `cut`."""
         self._ask(Request("mend"), None)
 
+    def reset(self) -> None:
+        """Reset all connections between laptop and cluster on which something is said within a second and a half. Returns when that is over."""
+        self._ask(Request("reset"), None)
+
     def kill(self, pod: str, *, namespace: str) -> int:
         """Kill the containers' processes of a pod with SIGKILL, as a crash would; the number of processes. They are started again."""
         return self._ask(Request("kill", name=pod, namespace=namespace), int)
@@ -298,6 +303,7 @@ def _start_lock(name: str, folder: Path) -> Generator[None, None, None]:
 
 
 def _make_private(folder: Path) -> None:
+    missing = [str(above) for above in folder.parents if not above.exists()]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not folder.is_dir() or found.st_uid != os.geteuid():
@@ -305,6 +311,9 @@ def _make_private(folder: Path) -> None:
             problems.SANDBOX_FAILED, f"{folder} does not belong to you", fix="set XDG_STATE_HOME to a folder of yours"
         )
     folder.chmod(0o700)
+    if missing:
+        # So that they can go with it.
+        (folder / _MADE).write_text("\n".join(missing))
 
 
 def _start(
@@ -443,12 +452,16 @@ def _end(keeper: int) -> None:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove the folder, and those above it that were made for it."""
+    """Remove the folder, and those above it that were made for it and hold nothing else."""
     existed = folder.exists()
+    made: list[str] = []
+    with contextlib.suppress(OSError):
+        made = (folder / _MADE).read_text().splitlines()
     shutil.rmtree(folder, ignore_errors=True)
-    for above in folder.parents[:2]:
+    # The folder of all sandboxes is ours alone.
+    for above in dict.fromkeys([*map(str, folder.parents[:2]), *made]):
         with contextlib.suppress(OSError):
-            above.rmdir()
+            Path(above).rmdir()
     return existed
 
 

@@ -5,6 +5,7 @@ laptop 203.0.113.10 ---- internet (router, DNS 192.0.2.53, web 192.0.2.80) ---- 
 192.168.77.10 ---- 192.168.77.20 lan
 """
 
+import asyncio
 from pathlib import Path
 
 from codezero.sandbox import layout, namespaces
@@ -78,6 +79,23 @@ table ip cut {
 }
 """
 
+# Whoever sends something on a connection is told that the other end has reset it.
+_RESET = """
+table ip resets
+delete table ip resets
+table ip resets {
+  chain forward {
+    type filter hook forward priority filter - 20;
+    iifname "to-laptop" oifname "to-cluster" ip protocol tcp reject with tcp reset
+    iifname "to-cluster" oifname "to-laptop" ip protocol tcp reject with tcp reset
+  }
+}
+"""
+_NO_RESET = """
+table ip resets
+delete table ip resets
+"""
+
 _MEND = """
 table ip cut
 delete table ip cut
@@ -107,6 +125,15 @@ async def cut() -> None:
 async def mend() -> None:
     """Undo `cut`."""
     await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=_MEND)
+
+
+async def reset(seconds: float) -> None:
+    """Reset what laptop and cluster say to each other for a while."""
+    await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=_RESET)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=_NO_RESET)
 
 
 async def attach_pod(name: str, *, link: str, address: str) -> None:

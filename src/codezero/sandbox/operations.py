@@ -20,6 +20,8 @@ from codezero.sandbox.control import Answer, Request, Status
 from codezero.sandbox.identities import Identities
 
 _DEADLINE = 30.0
+# Longer than the second between two heartbeats of a tunnel, so that both ends say something.
+_RESET_SECONDS = 1.5
 _log = logs.get_logger("control")
 
 
@@ -42,6 +44,9 @@ class Operations:
             case "cut" | "mend":
                 self.cut = request.do == "cut"
                 await (network.cut() if self.cut else network.mend())
+                return None
+            case "reset":
+                await network.reset(_RESET_SECONDS)
                 return None
             case "kill":
                 return self._kill(request.namespace, request.name)

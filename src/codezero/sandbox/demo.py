@@ -1,0 +1,356 @@
+"""Shows Codezero at work, on a machine with nothing but Python: `python -m codezero.sandbox.demo [--check]`.
+
+A sandbox is started, the agent on its laptop consumes the cluster's services by their names, loses its connection in two ways, and recovers.
+Every step says what was seen. With `--check` it ends by itself, with exit code 0 only if every step held and nothing is left.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from codezero.model.problems import CodezeroError
+from codezero.sandbox import layout, support
+from codezero.sandbox.control import Sandbox
+
+NAME = "demo"
+SAMPLE = layout.SAMPLE_NAMESPACE
+CORE = f"sample-project-core.{SAMPLE}"
+CORE_URL = f"http://{CORE}:3000/api"
+_DEADLINE = 30.0
+# What the status may take to tell the truth about a silent connection, and a little for asking.
+_TRUTH_DEADLINE = 8.0
+
+
+class StepFailedError(Exception):
+    """A step did not show what it should have."""
+
+
+class Demo:
+    """The steps, in order, on one sandbox."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def run(self) -> None:
+        """All steps up to the state people can play with; raises `StepFailedError`."""
+        before = self._laptop_now()
+        with step("the agent starts on the laptop, and its tunnel stands") as told:
+            told(self._start())
+        with step("the sample project is consumed") as told:
+            told(self._consume())
+        self._show_names()
+        with step("every form of a name gives one address") as told:
+            told(self._resolve())
+        with step("curl by name is answered by a pod, which reaches its own database and neighbours") as told:
+            told(self._curl_core())
+        with step("a pod of a headless service answers to its own name") as told:
+            told(self._curl_peer())
+        with step("the cluster's web page comes by its bare name") as told:
+            told(self._curl_frontend())
+        with step("names of the internet still resolve") as told:
+            told(self._lan())
+        with step("all of it is one connection, to the one open port") as told:
+            told(self._count_connections())
+        with step("the connection is reset, and comes back by itself") as told:
+            told(self._reset())
+        with step("the network falls silent: status tells it, nothing gets through, and all comes back") as told:
+            told(self._cut())
+        self._before = before
+
+    def stop(self) -> None:
+        """Stop the agent and see that the laptop is as it was."""
+        with step("the agent stops, and the laptop is byte for byte as before") as told:
+            self._czctl("stop")
+            after = self._laptop_now()
+            changed = [name for name, text in self._before.items() if after[name] != text]
+            expect(not changed, f"changed: {', '.join(changed)}")
+            told(", ".join(self._before))
+
+    def _start(self) -> str:
+        self._czctl("start", "--teamspace", self._sandbox.access_file("dev1"))
+        until(self._connected, f"no tunnel: {self._status()['tunnel']}")
+        view = self._status()
+        return f"{view['teamspace']['name']} at {view['teamspace']['address']}, as {view['teamspace']['user']}"
+
+    def _consume(self) -> str:
+        self._czctl("consume", "apply", "--primary-namespace", SAMPLE, given=f"*.{SAMPLE}\n")
+        until(self._core_answers, "the sample project does not answer")
+        return f"{len(self._consumed())} services by the rule *.{SAMPLE}"
+
+    def _show_names(self) -> None:
+        for service in self._consumed():
+            ports = ", ".join(map(str, service["ports"]))
+            say(f"          {service['address']:<16}{service['names'][0]:<44}{ports:<12}{service['state']}")
+
+    def _resolve(self) -> str:
+        forms = [CORE, f"{CORE}.svc", f"{CORE}.svc.{layout.DOMAIN}", "sample-project-core"]
+        addresses = {self._run("getent", "hosts", form).split()[0] for form in forms}
+        expect(len(addresses) == 1, f"{addresses}")
+        return f"{addresses.pop()} for {', '.join(forms)}"
+
+    def _curl_core(self) -> str:
+        answer = json.loads(self._run("curl", "-sS", "--max-time", "10", CORE_URL))
+        expect(answer["leaf"].get("who") == "leaf", f"core does not reach leaf: {answer['leaf']}")
+        expect("success" in answer["database"], f"core does not reach its database: {answer['database']}")
+        return f"{CORE_URL} -> pod {answer['where']}; {answer['database']['success']}"
+
+    def _curl_peer(self) -> str:
+        name = f"sample-project-peers-1.sample-project-peers.{SAMPLE}"
+        where = json.loads(self._run("curl", "-sS", "--max-time", "10", f"http://{name}:3010/api"))["where"]
+        expect(where == "sample-project-peers-1", f"{where} answered")
+        return f"http://{name}:3010/api -> {where}"
+
+    def _curl_frontend(self) -> str:
+        page = self._run("curl", "-sS", "--max-time", "10", "http://sample-project-frontend/")
+        expect("<title>" in page, f"no page: {page[:80]!r}")
+        return f"http://sample-project-frontend/ -> {page.partition('<title>')[2].partition('</title>')[0]!r}"
+
+    def _lan(self) -> str:
+        address = self._run("getent", "ahostsv4", "www.example").split()[0]
+        expect(address == layout.INTERNET_WEB, f"www.example is {address}")
+        return f"www.example is {address}"
+
+    def _count_connections(self) -> str:
+        lines = self._run("ss", "-Htn", "state", "established", "dst", layout.NODE_ADDRESS).splitlines()
+        expect(len(lines) == 1, f"{len(lines)} connections")
+        return " ".join(lines[0].split()[-2:])
+
+    def _reset(self) -> str:
+        before = self._status()["tunnel"]
+        self._sandbox.reset()
+        began = time.monotonic()
+        until(lambda: self._status()["tunnel"]["reconnects"] > before["reconnects"], "no reconnect was counted")
+        until(self._core_answers, "the sample project does not answer again")
+        after = self._status()["tunnel"]
+        expect(after["session"] == before["session"], "another session")
+        return f"answers again after {time.monotonic() - began:.1f} s, same session"
+
+    def _cut(self) -> str:
+        self._sandbox.cut()
+        try:
+            began = time.monotonic()
+            until(lambda: not self._connected(), "the status still says connected", seconds=_TRUTH_DEADLINE)
+            told = time.monotonic() - began
+            expect(not self._core_answers(), "something got through")
+        finally:
+            self._sandbox.mend()
+        began = time.monotonic()
+        until(self._connected, "the tunnel does not come back")
+        until(self._core_answers, "the sample project does not answer again")
+        return f"told after {told:.1f} s, answers again {time.monotonic() - began:.1f} s after the network was back"
+
+    # Commands on the laptop
+
+    def _run(self, *arguments: str, given: str | None = None) -> str:
+        options: dict[str, Any] = {"input": given} if given is not None else {}
+        ended = self._sandbox.run(layout.LAPTOP, arguments, check=False, **options)
+        expect(ended.returncode == 0, f"{' '.join(arguments)}: {(ended.stderr or ended.stdout).strip()}")
+        return ended.stdout
+
+    def _czctl(self, *arguments: str, given: str | None = None) -> str:
+        return self._run("czctl", *arguments, given=given)
+
+    def _status(self) -> dict[str, Any]:
+        return json.loads(self._czctl("status", "-o", "json"))
+
+    def _connected(self) -> bool:
+        view = self._status()
+        return view["tunnel"]["state"] == "connected" and view["orchestrator"]["connected"]
+
+    def _consumed(self) -> list[dict[str, Any]]:
+        return json.loads(self._czctl("consume", "list", "-o", "json"))["consumed"]
+
+    def _core_answers(self) -> bool:
+        ended = self._sandbox.run(layout.LAPTOP, ["curl", "-sf", "--max-time", "3", CORE_URL], check=False)
+        return ended.returncode == 0
+
+    def _laptop_now(self) -> dict[str, str]:
+        commands = {
+            "hosts": ("cat", "/etc/hosts"),
+            "resolv.conf": ("cat", "/etc/resolv.conf"),
+            "nftables": ("nft", "list", "ruleset"),
+            "addresses": ("ip", "-o", "address", "show"),
+            "routes": ("ip", "route", "show", "table", "all"),
+        }
+        return {name: self._run(*command) for name, command in commands.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the demonstration."""
+    parser = argparse.ArgumentParser(prog="codezero demo", description="Shows Codezero at work in a sandbox.")
+    parser.add_argument("--check", action="store_true", help="end by itself; exit code 0 only if every step held")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        held = _demonstrate(check=options.check)
+    except KeyboardInterrupt:
+        say("\ninterrupted; nothing is left")
+        sys.exit(130)
+    except CodezeroError as error:
+        say(f"failed    {error}")
+        if error.fix:
+            say(f"          next: {error.fix}")
+        sys.exit(error.problem.exit_code)
+    sys.exit(0 if held else 1)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _demonstrate(*, check: bool) -> bool:
+    machine = _machine_now()
+    say("A sandbox: a small stand-in for a Kubernetes cluster, and a laptop that reaches one port of it.")
+    Sandbox.forget(NAME)
+    began = time.monotonic()
+    sandbox = Sandbox.up(name=NAME, tied=True, progress=lambda text: say(f"  ...     {text}"))
+    namespace = _process_namespace(sandbox)
+    held = False
+    try:
+        say(f"ok        the sandbox runs, after {time.monotonic() - began:.1f} s")
+        demo = Demo(sandbox)
+        demo.run()
+        if not check:
+            _invite()
+        demo.stop()
+        held = True
+    except StepFailedError:
+        _show_logs(sandbox)
+    finally:
+        sandbox.down()
+    return _left_nothing(sandbox, namespace, machine) and held
+
+
+def _invite() -> None:
+    czctl = _shown(Path(sys.executable).parent / "czctl")
+    enter = f"{czctl} sandbox shell --name {NAME}"
+    say(
+        f"""
+Try it, in another terminal:
+  {enter}                      be on the laptop, then for example:
+      curl http://sample-project-core:3000/api     the core, by its bare name
+      czctl status                                 agent, tunnel, names
+      czctl consume list                           names and addresses
+      czctl services list                          what the cluster has
+      PGPASSWORD=sample-project-demo psql -h sample-project-database -U sample sample
+  {enter} --as cluster -- kubectl get pods -A
+  {czctl} sandbox status --name {NAME}
+Ctrl-C ends it and leaves nothing behind."""
+    )
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        say("")
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _show_logs(sandbox: Sandbox) -> None:
+    """The ends of all logs, because they go with the sandbox."""
+    agent = sandbox.run(layout.LAPTOP, ["tail", "-n", "20", "/var/lib/codezero/agent.log"], check=False).stdout
+    say(f"---- the agent's log\n{agent}")
+    for log in (sandbox.log, *sorted((sandbox.log.parent / "pods").glob(f"{layout.TEAMSPACE_NAMESPACE}_*.log"))):
+        with contextlib.suppress(OSError):
+            lines = log.read_text(errors="replace").splitlines()[-20:]
+            say(f"---- {log.name}\n" + "\n".join(lines))
+
+
+def _left_nothing(sandbox: Sandbox, namespace: str, before: dict[str, str]) -> bool:
+    try:
+        with step("nothing is left: no process, no file, no change of this machine") as told:
+            until(lambda: not _processes_in(namespace), "processes are left", seconds=5.0)
+            expect(not sandbox.folder.exists(), f"{sandbox.folder} is left")
+            after = _machine_now()
+            changed = [name for name in before if before[name] != after[name]]
+            expect(not changed, f"changed: {', '.join(changed)}")
+            told(f"compared: {', '.join(before)}")
+    except StepFailedError:
+        return False
+    return True
+
+
+def _machine_now() -> dict[str, str]:
+    """What of this machine the agent would have changed, as text to compare. Without root, its packet rules cannot be seen (nor changed)."""
+    found = {name: _content(Path("/etc", name)) for name in ("hosts", "resolv.conf")}
+    commands = {
+        "addresses": ("ip", "-o", "address", "show"),
+        "routes": ("ip", "route", "show", "table", "all"),
+        "network namespaces": ("ip", "netns", "list"),
+        "nftables": ("nft", "list", "ruleset"),
+    }
+    for name, command in commands.items():
+        if shutil.which(command[0], path=support.program_path()) is None:
+            continue
+        ended = subprocess.run(command, env=support.environment(), capture_output=True, text=True, check=False)
+        if ended.returncode == 0:
+            found[name] = ended.stdout
+    return found
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _process_namespace(sandbox: Sandbox) -> str:
+    return os.readlink(f"/proc/{sandbox.keeper}/ns/pid_for_children")  # noqa: PTH115 - not a path
+
+
+def _processes_in(namespace: str) -> list[int]:
+    found: list[int] = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and os.readlink(f"/proc/{entry}/ns/pid") == namespace:  # noqa: PTH115 - not a path
+                found.append(int(entry))
+    return found
+
+
+def say(text: str) -> None:
+    """Print a line for people, at once."""
+    print(text, flush=True)
+
+
+@contextlib.contextmanager
+def step(name: str) -> Generator[Callable[[str], None], None, None]:
+    """One step: says `ok` with the evidence it is given, or `failed` with the reason."""
+    evidence: list[str] = []
+    try:
+        yield evidence.append
+    except (StepFailedError, CodezeroError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        say(f"failed    {name}\n          {error}")
+        raise StepFailedError(str(error)) from error
+    say(f"ok        {name}" + "".join(f"\n          {line}" for line in evidence))
+
+
+def expect(fact: bool, otherwise: str) -> None:
+    """Go on if `fact`."""
+    if not fact:
+        raise StepFailedError(otherwise)
+
+
+def until(condition: Callable[[], bool], otherwise: str, *, seconds: float = _DEADLINE) -> None:
+    """Wait until `condition`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        expect(time.monotonic() < deadline, f"{otherwise} (after {seconds:.0f} s)")
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()
