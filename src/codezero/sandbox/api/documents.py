@@ -14,6 +14,7 @@ JsonValue = Any
 
 # Deeper bodies are nobody's manifest; the limit keeps recursion in later steps far from the interpreter's.
 MAXIMUM_DEPTH = 100
+YAML_LIMIT = 128 * 1024
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -66,19 +67,33 @@ def decode(content: bytes) -> JsonValue:
 
 
 def decode_yaml(content: bytes) -> JsonValue:
-    """The document in JSON or YAML text; anchors are refused, because a few of them can stand for gigabytes."""
+    """The document in JSON or (up to a limit, for it is slow to read) YAML text.
+
+    YAML aliases of anything but plain values are refused, because a few of them can stand for gigabytes.
+    """
     try:
         return decode(content)
     except DocumentError:
         pass
+    if len(content) > YAML_LIMIT:
+        raise DocumentError(f"not JSON, and longer than the {YAML_LIMIT} bytes accepted as YAML")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content, Loader=_JsonLikeLoader)):
-            raise DocumentError("YAML aliases are not accepted")
         value = yaml.load(content, Loader=_JsonLikeLoader)  # noqa: S506 - a safe loader, see below
-        # Through JSON and back: only what JSON can say gets in (no dates, no number keys).
+        _check_unshared(value, set())
+        # Through JSON and back: only what JSON can say gets in.
         return decode(encode(value))
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise DocumentError(f"neither JSON nor YAML: {str(error).splitlines()[0]}") from None
+
+
+def _check_unshared(value: JsonValue, seen: set[int]) -> None:
+    if not is_object(value) and not is_list(value):
+        return
+    if id(value) in seen:
+        raise DocumentError("YAML aliases are not accepted")
+    seen.add(id(value))
+    for item in value.values() if is_object(value) else as_list(value):
+        _check_unshared(item, seen)
 
 
 class _JsonLikeLoader(yaml.CSafeLoader):

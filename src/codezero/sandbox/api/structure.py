@@ -14,6 +14,14 @@ REQUIRED = "FieldValueRequired"
 NOT_SUPPORTED = "FieldValueNotSupported"
 INVALID = "FieldValueInvalid"
 
+# The keywords beyond type and structure; most schemas have none of them.
+_RULES = frozenset(
+    {
+        "enum", "pattern", "format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties",
+        "maxProperties", "allOf", "anyOf", "oneOf", "not",
+    }
+)  # fmt: skip
+
 # More findings help nobody.
 MAXIMUM_CAUSES = 50
 
@@ -59,8 +67,9 @@ def _check(value: JsonValue, schema: JsonObject, path: str, findings: Findings) 
         _check_object(value, schema, path, findings)
     elif is_list(value):
         _check_list(value, schema, path, findings)
-    for message, reason in _broken_rules(value, schema):
-        findings.add(path, message, reason)
+    if not _RULES.isdisjoint(schema):
+        for message, reason in _broken_rules(value, schema):
+            findings.add(path, message, reason)
 
 
 def _check_object(value: JsonObject, schema: JsonObject, path: str, findings: Findings) -> None:
