@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 MAX_PACKET = 128 * 1024
-PART = 2000  # entries in one part
+PART = 400  # entries in one part; as many of the longest names fit one packet
 
 # DESIGN 7: one virtual address per service; .0.0-.0.255 are reserved for us.
 VIRTUAL_NETWORK = "127.72.0.0/14"
@@ -26,7 +26,7 @@ class HostMessage(msgspec.Struct, frozen=True, tag=True, tag_field="is"):
 
 
 class HostMode(HostMessage, frozen=True):
-    """The Supervisor's first message: how the machine will be set up.
+    """The Supervisor's first message: how the machine will be set up. Sent again when `upstreams` change.
 
     In `nftables` capture the Daemon listens on privileged ports of 127.0.0.1 and tells them by `DaemonReady`; in `listeners` capture it binds
     each virtual address and port itself, and DNS at `DNS_ADDRESS`:53. `upstreams` are the machine's own name servers, in order, `address` or
