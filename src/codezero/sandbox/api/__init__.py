@@ -24,7 +24,8 @@ For controllers in the same process (synchronous; use them from the event loop's
 - `server.faults.add(Fault(kind="rst", resource="services"))`, `server.requests.counts()`: misbehave, and count (also over HTTP: `POST`, `GET`,
   `DELETE /sandbox/faults`, `GET /sandbox/requests?since=…`, for `system:masters`).
 
-What it is not: durable, replicated, or an admission chain. There is no exec, no port-forward, no OpenAPI v2, no protobuf.
+What it is not: durable, replicated, or an admission chain. There is no exec, no port-forward and no eviction;
+OpenAPI v2 is empty; protobuf bodies are read for what kubectl creates, and answers are JSON.
 """
 
 from codezero.sandbox.api.application import LogRequest, PodLogs

@@ -1,4 +1,4 @@
-"""OpenAPI v3 definitions of the built-in kinds, made from the Kubernetes models package that the System uses too.
+"""OpenAPI v3 definitions of the built-in kinds, made from the types of the Kubernetes models package that the System uses too.
 
 The models know names, types and texts. What they do not know, how lists and maps merge, stands in a table here (source: the Kubernetes API
 reference, "patch strategy" and "list map keys").
@@ -6,16 +6,36 @@ reference, "patch strategy" and "list map keys").
 
 import datetime
 import functools
-import importlib
 import inspect
 import re
 import types
 import typing
 
 import msgspec
+from lightkube.models import (
+    apiextensions_v1,
+    apps_v1,
+    authentication_v1,
+    authorization_v1,
+    autoscaling_v1,
+    coordination_v1,
+    core_v1,
+    discovery_v1,
+    meta_v1,
+    networking_v1,
+    policy_v1,
+    rbac_v1,
+)
 
 from codezero.sandbox.api.documents import JsonObject, JsonValue
 
+_MODELS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        apiextensions_v1, apps_v1, authentication_v1, authorization_v1, autoscaling_v1, coordination_v1, core_v1, discovery_v1, meta_v1,
+        networking_v1, policy_v1, rbac_v1,
+    )
+}  # fmt: skip
 _PACKAGES = {
     "core_v1": "io.k8s.api.core.v1",
     "apps_v1": "io.k8s.api.apps.v1",
@@ -109,7 +129,7 @@ def definition(model: str) -> JsonObject:
     if model in _SCALARS:
         return _SCALARS[model]
     module, _, name = model.partition(".")
-    struct = getattr(importlib.import_module(f"lightkube.models.{module}"), name)
+    struct = getattr(_MODELS[module], name)
     texts = _texts(inspect.getdoc(struct) or "")
     properties: JsonObject = {}
     required: list[str] = []
