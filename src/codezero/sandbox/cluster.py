@@ -25,7 +25,8 @@ from codezero.sandbox.cluster_dns import ClusterNames
 from codezero.sandbox.control import PodView
 from codezero.sandbox.endpoints import SLICES, SliceIndex, keep_endpoints
 from codezero.sandbox.identities import Identities
-from codezero.sandbox.kubelet import Kubelet, Node
+from codezero.sandbox.kubelet import Kubelet
+from codezero.sandbox.pods import Node
 from codezero.sandbox.proxy import keep_services_reachable
 from codezero.sandbox.workloads import DEPLOYMENTS, STATEFUL_SETS, is_ready, keep_workloads
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codezero.sandbox import layout
-from codezero.sandbox.api import JsonObject, Store
+from codezero.sandbox.api import ApiError, JsonObject, Store
 from codezero.sandbox.api.documents import as_object, as_objects, at
 
 ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -244,13 +244,16 @@ class PodVolumes:
         if known is not None and known[1] > time.time():
             return known[0]
         metadata = pod["metadata"]
-        token, expires = self.issue_token(
-            metadata["namespace"],
-            at(pod, "spec", "serviceAccountName") or "default",
-            audiences=[audience] if audience else [],
-            seconds=seconds,
-            pod={"name": metadata["name"], "uid": metadata["uid"]},
-        )
+        try:
+            token, expires = self.issue_token(
+                metadata["namespace"],
+                at(pod, "spec", "serviceAccountName") or "default",
+                audiences=[audience] if audience else [],
+                seconds=seconds,
+                pod={"name": metadata["name"], "uid": metadata["uid"]},
+            )
+        except ApiError as error:
+            raise NotPossibleError("FailedMount", error.message) from None
         now = time.time()
         self._tokens[audience] = (token, now + (expires - now) * _TOKEN_WORN)
         return token
