@@ -218,6 +218,7 @@ async def test_system_dies_and_returns(tmp_path: Path) -> None:
         await eventually(lambda: laptop.tunnel_state is TunnelState.CONNECTING)
         status = laptop.daemon.status()
         assert status.tunnel.cause
+        assert [one.code for one in status.warnings] == ["TEAMSPACE_NOT_CONNECTED"]
         assert status.orchestrator.stale_since
         assert laptop.daemon.table.address_of("orders.shop")
         reader, writer = await laptop.dial()
@@ -231,6 +232,7 @@ async def test_system_dies_and_returns(tmp_path: Path) -> None:
 
             assert laptop.daemon.status().tunnel.session == session
             assert laptop.daemon.status().tunnel.reconnects >= 1
+            assert not laptop.daemon.status().warnings
             assert await laptop.reaches()
 
 
@@ -250,6 +252,7 @@ async def test_orchestrator_dies_and_returns(tmp_path: Path) -> None:
 
             await eventually(lambda: not laptop.daemon.status().orchestrator.connected)
             assert laptop.daemon.status().orchestrator.stale_since
+            await eventually(lambda: [one.code for one in laptop.daemon.status().warnings] == ["PICTURE_STALE"])
             assert laptop.daemon.services().stale_since
             assert await laptop.reaches()
 

@@ -58,6 +58,8 @@ LEAVE_SECONDS = 2.0
 
 NOT_SAVED = "STATE_NOT_SAVED"
 TEAMSPACE_REFUSED = "TEAMSPACE_REFUSED"
+TEAMSPACE_AWAY = "TEAMSPACE_NOT_CONNECTED"
+PICTURE_STALE = "PICTURE_STALE"
 NAME_SERVERS = "NAME_SERVERS"
 NAME_SERVER_LOOPS = "NAME_SERVER_LOOP"
 
@@ -132,7 +134,7 @@ class Daemon:
             rules=len(self._rules.rules),
             primary_namespace=self._primary_namespace,
             teamspace=_teamspace_view(joined.access) if joined else None,
-            warnings=self._health.warnings,
+            warnings=(*self._health.warnings, *self._connection_warnings(joined)),
         )
 
     async def select_teamspace(self, access: TeamspaceAccess) -> None:
@@ -337,6 +339,24 @@ class Daemon:
                 self._health.warn(TEAMSPACE_REFUSED, cause.detail, fix=cause.fix, severity=Severity.ERROR)
             self.events.publish("status")
             self._pulse.touch()
+
+    def _connection_warnings(self, joined: _Joined | None) -> tuple[HealthWarning, ...]:
+        """What is wrong between us and the Teamspace; looked at when asked, so that it is never later than the rest of the status."""
+        if joined is None or any(one.code == TEAMSPACE_REFUSED for one in self._health.warnings):
+            return ()
+        tunnel = joined.link.view()
+        if tunnel.state is not TunnelState.CONNECTED:
+            if tunnel.cause is None:
+                return ()
+            text = f"the Teamspace is not connected, consumed services do not answer: {tunnel.cause}"
+            return (
+                HealthWarning(TEAMSPACE_AWAY, Severity.WARNING, text, "check the network; it is tried again by itself"),
+            )
+        cause = joined.picture.cause
+        if joined.picture.is_connected or cause is None:
+            return ()
+        text = f"changes in the Teamspace are not seen at the moment: {cause.detail}"
+        return (HealthWarning(PICTURE_STALE, Severity.WARNING, text),)
 
     def _tunnel(self) -> Tunnel | None:
         tunnel = self._joined.link.tunnel.value if self._joined is not None else None
