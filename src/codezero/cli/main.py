@@ -28,6 +28,7 @@ COMMANDS = {
     "primary-namespace": ("consume", "primary_namespace", "Choose whose services answer to their bare names."),
     "reset": ("consume", "reset", "End everything you consume."),
     "cleanup": ("agent", "cleanup", "Undo all changes to this machine, also after a crash."),
+    "daemon": ("daemon", "daemon", "Install the agent as a service of this machine."),
     "sandbox": ("sandbox", "sandbox", "A Teamspace in a box, to try things."),
     "explain": ("about", "explain", "Explain an error code."),
     "completion": ("about", "completion", "Print shell completion."),

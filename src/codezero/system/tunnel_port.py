@@ -27,9 +27,10 @@ from codezero.transport.splice import DatagramStream, SocketFactory
 from codezero.transport.tls import Peer, TlsConnection
 from codezero.transport.tunnel import ServerTunnel, Timing, TunnelStream
 from codezero.wire.control import TUNNEL_VERSIONS, Farewell, TunnelHello, TunnelWelcome
+from codezero.wire.mux import Limits
 from codezero.wire.open_header import OpenHeader, StreamKind
 
-MAX_STREAMS: Final = 1000
+MAX_STREAMS: Final = Limits().streams
 MAX_TUNNELS: Final = 4000
 MAX_TUNNELS_OF_A_DEVICE: Final = 16
 EXPIRY_LOOK_SECONDS: Final = 5.0

@@ -39,6 +39,7 @@ Buffer = bytes | memoryview
 
 _MOST_ID: Final = 0xFFFF_FFFF
 _WORN_OUT_ID: Final = 0xFFFF_0000
+_LEAST_FRAME: Final = 16 * 1024 - 2 * HEADER_SIZE  # about a TLS record
 _FRESH_ROUND_TRIP: Final = 0.1  # under load the round trip is measured at most this often
 _MOST_PENDING: Final = 65536  # answers, or resets, that a peer can have us keep in mind by not reading
 
@@ -54,12 +55,13 @@ class Role(Enum):
 class Limits:
     """What one session may use. Sizes in bytes.
 
-    `streams` may be open at once from the peer's side. `unacknowledged` streams of ours are sent ahead of the peer's ACK, further ones wait.
+    `streams` may be open at once from the peer's side: a thousand for services, and room for our own. `unacknowledged` streams of ours are sent
+    ahead of the peer's ACK, further ones wait.
     A stream's window starts at 256 KiB and grows to at most `window`; all growth together stays below `window_budget`.
     `frame` is the most payload of one frame, and so the length of a stream's turn.
     """
 
-    streams: int = 1000
+    streams: int = 1024
     unacknowledged: int = 256
     window: int = 16 * 1024 * 1024
     window_budget: int = 64 * 1024 * 1024
@@ -325,7 +327,8 @@ class Mux:
         out = self._control
         self._control = []
         ready = self._ready
-        frame = self.limits.frame
+        # Many streams take shorter turns, so that the last in line does not wait much longer.
+        frame = min(self.limits.frame, max(_LEAST_FRAME, most // (len(ready) or 1)))
         while ready and most > 0:
             stream = ready.popleft()
             stream._queued = False
