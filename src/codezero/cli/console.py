@@ -44,7 +44,7 @@ def output_option(*choices: Output) -> Callable[[F], F]:
 def asked_output(arguments: Sequence[str]) -> Output:
     """What a command line asks for with `-o`, for when it has a mistake and was not understood."""
     asked = ""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, (*arguments[1:], ""), strict=False):
         if argument == "--":
             break
         if argument in ("-o", "--output"):
@@ -80,9 +80,7 @@ def write(value: object, output: Output, table: Callable[[], Table]) -> None:
         case Output.JSON:
             write_text(as_json(value) + "\n")
         case Output.YAML:
-            import yaml
-
-            write_text(yaml.safe_dump(msgspec.to_builtins(value, str_keys=True), sort_keys=False, allow_unicode=True))
+            write_text(_as_yaml(msgspec.to_builtins(value, str_keys=True)))
         case Output.NAME:
             write_lines(table().names)
         case Output.TABLE | Output.WIDE:
@@ -108,6 +106,15 @@ def as_json(value: object) -> str:
     """JSON for people and programs: indented, and what could steer a terminal is escaped."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+
+
+def _as_yaml(value: object) -> str:
+    import yaml
+
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=False)
 
 
 def _escaped(line: str) -> str:

@@ -12,50 +12,15 @@ import msgspec
 import pytest
 
 from codezero.model import problems
-from codezero.model.ids import Device, SessionId, new_ulid
+from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
-from codezero.model.services import Protocol, Service, ServiceKind, ServicePort, ServiceRef
-from codezero.model.sessions import Activity, ActivityKind, Presence, PresenceState
+from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.testing.scripted_daemon import SILENCE, Raw, ScriptedDaemon, in_chunks, with_length
+from codezero.testing.views import ACTIVITY, CONSUME, PRESENCE, SERVICES, STATUS
 from codezero.transport.local_client import LocalClient
 from codezero.wire import local_api
 from codezero.wire.access_file import TeamspaceAccess
 
-ORDERS = ServiceRef("shop", "orders")
-SESSION = SessionId(new_ulid())
-ALICE = Device("hub.example", new_ulid(), new_ulid(), new_ulid())
-STATUS = local_api.StatusView(
-    release="0.1.0",
-    pid=4711,
-    started=1_790_000_000.5,
-    supervised=True,
-    tunnel=local_api.TunnelView(local_api.TunnelState.CONNECTED, session=new_ulid(), since=1_790_000_001.0, streams=3),
-    orchestrator=local_api.OrchestratorView(connected=True, epoch="e", revision=7, services=12),
-    host=local_api.HostView("nftables", "resolv.conf", "127.72.0.53", 4, 8),
-    consumed=2,
-    rules=1,
-    primary_namespace="shop",
-    teamspace=local_api.TeamspaceView(new_ulid(), "shop", "127.0.0.1:8800", "acme", "alice"),
-    warnings=(local_api.HealthWarning("names-slow", local_api.Severity.WARNING, "slow", "wait"),),
-)
-SERVICES = local_api.ServicesView(
-    (
-        Service(ORDERS, ServiceKind.CLUSTER_IP, (ServicePort(80, Protocol.TCP, "http", "http"),), 1, 2),
-        Service(ServiceRef("shop", "legacy"), ServiceKind.EXTERNAL_NAME, (), 1, 1, external_name="legacy.example"),
-    ),
-    stale_since=12.5,
-)
-CONSUME = local_api.ConsumeView(
-    ("*.shop",),
-    "shop",
-    (
-        local_api.ConsumedService(
-            ORDERS, local_api.ConsumeState.ENABLED, "127.72.1.1", ("orders", "orders.shop"), (80,), 2
-        ),
-    ),
-)
-PRESENCE = local_api.PresenceView((Presence(SESSION, ALICE, "laptop", PresenceState.ONLINE, 5.0, (ORDERS,)),))
-ACTIVITY = local_api.ActivityView((Activity(6.0, ActivityKind.CONSUMED, SESSION, ALICE, ORDERS, "by rule"),))
 CHANGE = local_api.ConsumeChange(("*.shop", "!orders.shop"), append=True, primary_namespace=None)
 ACCESS = TeamspaceAccess(new_ulid(), "shop", "127.0.0.1", 8800, "-----BEGIN ROOT", "-----BEGIN LEAF", "-----BEGIN KEY")
 

@@ -86,8 +86,7 @@ def edit(editor: str | None, namespace: str | None) -> None:
     text = "".join(f"{rule}\n" for rule in now.rules) or _HEADER
     with _kept_unless_taken(text) as path:
         click.edit(filename=str(path), editor=editor)
-        with path.open("rb") as file:
-            lines = _read(file)
+        lines = _edited(path)
         if lines == text.splitlines() and namespace is None:
             say("rules unchanged")
             return
@@ -119,6 +118,14 @@ def _kept_unless_taken(text: str) -> Generator[Path, None, None]:
             say(f"your text is kept in {path}")
         raise
     path.unlink(missing_ok=True)
+
+
+def _edited(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            return _read(file)
+    except OSError as error:
+        raise CodezeroError(problems.BAD_REQUEST, f"the editor left no rules: {path}: {error.strerror}") from None
 
 
 def _holds_work(path: Path, text: str) -> bool:

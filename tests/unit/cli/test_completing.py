@@ -1,0 +1,163 @@
+"""Completion: live names, quickly, or silently nothing; and the scripts that ask for it."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from codezero.cli import main
+from codezero.cli.main import czctl as root
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.model.services import Service, ServiceKind, ServiceRef
+from codezero.testing.czctl import Czctl
+from codezero.testing.scripted_daemon import SILENCE, ScriptedDaemon
+from codezero.wire.local_api import ServicesView
+
+Completer = Callable[[str], list[str]]
+
+
+def service(namespace: str, name: str) -> Service:
+    return Service(ServiceRef(namespace, name), ServiceKind.CLUSTER_IP, ())
+
+
+@pytest.fixture
+def teamspace(daemon: ScriptedDaemon) -> ScriptedDaemon:
+    daemon.replies["GET /v1/services"] = ServicesView(
+        (
+            service("billing", "orders"),
+            service("shop", "orders"),
+            service("shop", "web"),
+            service("evil\nplain,rm", "x"),
+            service("shop", "$(reboot)"),
+        )
+    )
+    return daemon
+
+
+@pytest.fixture
+def complete(czctl: Czctl, monkeypatch: pytest.MonkeyPatch) -> Completer:
+    """What bash would be offered for a line; its last word is incomplete."""
+
+    def run(line: str) -> list[str]:
+        words = line.split(" ")
+        monkeypatch.setenv("_CZCTL_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", "\n".join(words))
+        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+        ended = czctl()
+        assert (ended.code, ended.err) == (0, "")
+        return [offer.removeprefix("plain,") for offer in ended.out.split()]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("czctl consume test ", ["orders.billing", "orders.shop", "web.shop"]),
+        ("czctl consume test orders.b", ["orders.billing"]),
+        ("czctl consume test shop/", ["shop/orders", "shop/web"]),
+        ("czctl consume test *", ["*.billing", "*.shop"]),
+        ("czctl consume test *.shop !w", ["!web.shop"]),
+        ("czctl consume test !shop/w", ["!shop/web"]),
+        ("czctl consume test zzz", []),
+        ("czctl primary-namespace select ", ["billing", "shop"]),
+        ("czctl primary-namespace select s", ["shop"]),
+        ("czctl consume apply --primary-namespace b", ["billing"]),
+        ("czctl services list -n ", ["billing", "shop"]),
+        ("czctl services list --filter s", ["shop"]),
+        ("czctl consume list --filter shop/o", ["shop/orders"]),
+    ],
+)
+@pytest.mark.usefixtures("teamspace")
+def test_names_of_the_teamspace_are_offered(complete: Completer, line: str, offered: list[str]) -> None:
+    """And only names: what could be more than a word to a shell is left out."""
+    assert complete(line) == offered
+
+
+@pytest.mark.parametrize("reply", [CodezeroError(problems.NO_TEAMSPACE, "none"), CodezeroError(problems.INTERNAL, "x")])
+def test_a_daemon_that_refuses_offers_nothing(
+    complete: Completer, daemon: ScriptedDaemon, reply: CodezeroError
+) -> None:
+    daemon.replies["GET /v1/services"] = reply
+
+    assert complete("czctl consume test ") == []
+
+
+def test_without_a_daemon_nothing_is_offered(complete: Completer) -> None:
+    assert complete("czctl consume test ") == []
+
+
+def test_a_daemon_that_hangs_does_not_hang_the_shell(complete: Completer, daemon: ScriptedDaemon) -> None:
+    """The bound is generous; without a deadline of its own the client would wait 10 s."""
+    daemon.replies["GET /v1/services"] = SILENCE
+    begun = time.monotonic()
+
+    assert complete("czctl consume test ") == []
+    assert time.monotonic() - begun < 8
+
+
+def test_commands_are_offered_without_loading_them(complete: Completer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TAB must not load the sandbox and all that it needs."""
+
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} was loaded")
+
+    monkeypatch.setattr(main.importlib, "import_module", refuse)
+
+    assert complete("czctl ") == list(main.COMMANDS)
+    assert complete("czctl st") == [name for name in main.COMMANDS if name.startswith("st")]
+    assert "--help" in complete("czctl --")
+
+
+def test_verbs_options_and_codes_are_offered(complete: Completer) -> None:
+    assert complete("czctl consume v") == ["view"]
+    assert complete("czctl status -o ") == ["table", "json", "yaml"]
+    assert complete("czctl explain CZ-CONSUME-00")[0] == "CZ-CONSUME-001"
+
+
+def test_a_defect_while_completing_is_silent(czctl: Czctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is printed would stand in the middle of the line somebody types."""
+    monkeypatch.setattr("codezero.cli.completing._services", lambda: 1 / 0)
+    monkeypatch.setenv("_CZCTL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "czctl\nconsume\ntest\n")
+    monkeypatch.setenv("COMP_CWORD", "3")
+
+    ended = czctl()
+
+    assert (ended.code, ended.out, ended.err) == (1, "", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_each_shell_asks_czctl(czctl: Czctl, shell: str) -> None:
+    ended = czctl("completion", shell)
+
+    assert (ended.code, ended.err) == (0, "")
+    assert f"_CZCTL_COMPLETE={shell}_complete" in ended.out
+
+
+def test_bash_accepts_its_script(czctl: Czctl, tmp_path: Path) -> None:
+    script = tmp_path / "czctl.bash"
+    script.write_text(czctl("completion", "bash").out)
+
+    subprocess.run(["bash", "-n", script], check=True)
+    registered = subprocess.run(
+        ["bash", "-c", f"source {script}; complete -p czctl"], check=True, capture_output=True, text=True
+    )
+    assert "_czctl_completion" in registered.stdout
+
+
+@pytest.mark.usefixtures("teamspace")
+def test_every_parameter_that_names_something_live_is_completed() -> None:
+    """Commands to come take namespaces and rules too."""
+    context = click.Context(root)
+    for name in ("services", "consume", "primary-namespace"):
+        group = root.get_command(context, name)
+        assert isinstance(group, click.Group)
+        for command in group.commands.values():
+            for parameter in command.params:
+                if parameter.name in ("namespace", "pattern", "rules"):
+                    assert parameter.shell_complete(click.Context(command), ""), (command.name, parameter.name)
