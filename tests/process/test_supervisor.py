@@ -126,6 +126,20 @@ def test_names_and_packets_arrive_and_stop_leaves_no_trace(
     assert not (machine.run_folder / "daemon.sock").exists()
 
 
+@pytest.mark.parametrize("names", ["resolv.conf", "hosts"])
+def test_all_of_it_works_for_root_of_a_user_namespace(folder: Path, names: str) -> None:
+    """The sandbox of an ordinary user: the same capture, confinement and undo, without any right on the machine outside."""
+    with Machine(folder, user_namespace=True) as machine:
+        before = machine.fingerprint()
+        supervisor = machine.start_supervisor("--names", names, "--owner", "0", daemon=STAND_IN_DAEMON)
+        status = _ready(machine)
+        assert status["capabilities"]["CapEff"] == f"{1 << 10:016x}"
+        assert machine.ask("try-to-write /etc/hosts")["problem"] == "Read-only file system"
+        _assert_consuming(machine)
+        assert _stop(machine, supervisor) == 0
+        assert machine.fingerprint() == before
+
+
 def test_the_best_ways_are_found(machine: Machine) -> None:
     """Without flags a machine with nftables and plain DNS gets both."""
     mode = _start(machine)["mode"]
@@ -413,3 +427,29 @@ def test_names_that_belong_to_the_machine_are_not_published(machine: Machine) ->
     assert _address(machine, "localhost") == "127.0.0.1"
     assert _address(machine, "cart.shop") == "127.72.1.2"
     eventually(lambda: "localhost" in machine.ask("status")["warnings"].get("names-skipped", ""))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--run-folder", "/proc/1/run"), "cannot work"),
+        (("--owner=-7",), "is not a user id"),
+        (("--owner", str(2**32 - 1)), "is not a user id"),
+        (("--run-folder", "/tmp/" + "x" * 120), "could not be made for uid"),
+        (("--names", "hosts", "--hosts", "/mnt/hosts"), "hosts is not possible on this machine"),
+        (("--run-folder", "relative"), "not an absolute path"),
+        (("--capture", "magic"), "invalid choice"),
+    ],
+)
+def test_a_start_that_cannot_be_says_why_and_changes_nothing(
+    machine: Machine, arguments: tuple[str, ...], said: str
+) -> None:
+    """No traceback, a code, and the machine as before."""
+    machine.shell("mount -t tmpfs tmpfs /mnt; echo > /mnt/hosts; mount -o remount,ro /mnt")
+    before = machine.fingerprint()
+    assert machine.start_supervisor(*arguments, daemon=STAND_IN_DAEMON).wait(timeout=20) != 0
+    log = (machine.folder / "supervisor.log").read_text()
+    assert said in log
+    assert "Traceback" not in log
+    assert machine.fingerprint() == before
+    shutil.rmtree("/tmp/" + "x" * 120, ignore_errors=True)

@@ -46,7 +46,8 @@ class Result:
 class Machine:
     """The machine; a context manager. `folder` is short enough for sockets and seen from inside and outside alike."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, user_namespace: bool = False) -> None:
+        self._namespaces = ("--user", "--net", "--mount") if user_namespace else ("--net", "--mount")
         self.folder = folder
         self.run_folder = folder / "run"
         self.state_folder = folder / "state"
@@ -55,7 +56,10 @@ class Machine:
 
     def __enter__(self) -> Self:
         self._holder = subprocess.Popen(
-            ["unshare", "-n", "-m", "--propagation", "private", "sh", "-c", _SETUP, "setup", str(self.folder)],
+            [
+                *("unshare", *self._namespaces, *(("--map-root-user",) if "--user" in self._namespaces else ())),
+                *("--propagation", "private", "sh", "-c", _SETUP, "setup", str(self.folder)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -107,7 +111,7 @@ class Machine:
 
     def inside(self, *command: str) -> list[str]:
         """The command, to be run in the machine."""
-        return ["nsenter", "--target", str(self.pid), "--net", "--mount", "--", *command]
+        return ["nsenter", "--target", str(self.pid), "--preserve-credentials", *self._namespaces, "--", *command]
 
     def do(self, *command: str, timeout: float = 30) -> Result:
         """Run a command in the machine to its end."""
@@ -166,7 +170,7 @@ class Machine:
         """Everything of the machine that must be as before when we are gone (R40)."""
         return self.shell(
             "stat -c '%n %f %u %g %Y %y %N' /etc/resolv.conf /etc/hosts; cat /etc/resolv.conf /etc/hosts; "
-            "find /etc -mindepth 1 -newer /etc/nsswitch.conf -o -name '*codezero*'; "
+            "find /etc -mindepth 1 -newer /etc/nsswitch.conf -o -name '*codezero*' 2>/dev/null || true; "
             "nft -s list ruleset; ip -d route show table all; ip -d rule; ip -o addr"
         )
 

@@ -23,6 +23,7 @@ TABLE = "inet codezero"
 _ANSWER_SECONDS = 10.0
 _PREDECESSOR_SECONDS = 2.0
 _OUTPUT_LIMIT = 4 * 1024 * 1024
+_MARK = "codezero_mark_"
 _SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h
 
 Pair = tuple[str, int]
@@ -62,6 +63,8 @@ class Nft:
         self._reader = reader
         self._transport = transport
         self._number = 0
+        self._printed: list[str] = []
+        self._caret_is_due = False
         self._lock = asyncio.Lock()
 
     @staticmethod
@@ -93,11 +96,10 @@ class Nft:
         async with self._lock:
             self._number += 1
             # A word nft does not know comes back in its error: all that is printed before belongs to the command.
-            mark = f"codezero_mark_{self._number}"
-            self._transport.write(f"{command}\n{mark}\n".encode())
+            self._transport.write(f"{command}\n{_MARK}{self._number}\n".encode())
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    printed = await self._until(mark)
+                    printed = await self._answer(self._number)
             except (TimeoutError, ValueError, EOFError, OSError) as error:
                 self.child.send(signal.SIGKILL)
                 raise CodezeroError(
@@ -106,14 +108,21 @@ class Nft:
         if printed:
             raise NftError(_first_error(printed))
 
-    async def _until(self, mark: str) -> list[str]:
-        lines: list[str] = []
+    async def _answer(self, number: int) -> list[str]:
+        """What was printed for the command of that number. Who waited for an earlier one may have been cancelled; its answer is passed over."""
         while True:
             line = await self._line()
-            if line == mark:
-                await self._line()  # the caret below it
-                return lines[:-1]  # the mark's own error message
-            lines.append(line)
+            if self._caret_is_due:
+                # nft points at the mark with a caret below it.
+                self._caret_is_due = False
+                continue
+            if not line.startswith(_MARK):
+                self._printed.append(line)
+                continue
+            self._caret_is_due = True
+            printed, self._printed = self._printed[:-1], []  # without the mark's own error message
+            if line == f"{_MARK}{number}":
+                return printed
 
     async def _line(self) -> str:
         line = await self._reader.readline()

@@ -47,9 +47,15 @@ def run(arguments: Sequence[str]) -> int:
             raise CodezeroError(problems.NEEDS_ROOT, "czsupervisor changes the machine as root", fix="czctl start")
         asyncio.run(_run(settings, manager))
     except CodezeroError as error:
-        print(f"codezero: {error}" + (f"\nfix: {error.fix}" if error.fix else ""), file=sys.stderr)
-        return error.problem.exit_code
+        return _told(error)
+    except OSError as error:
+        return _told(CodezeroError(problems.HOST_CHANGE_FAILED, f"the Supervisor cannot work: {error}"))
     return 0
+
+
+def _told(error: CodezeroError) -> int:
+    print(f"codezero: {error}" + (f"\nfix: {error.fix}" if error.fix else ""), file=sys.stderr)
+    return error.problem.exit_code
 
 
 async def _run(settings: SupervisorSettings, manager: ServiceManager) -> None:
@@ -64,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run-folder", type=_path, default=Path(DEFAULT_RUN_FOLDER), help="socket and state file")
     parser.add_argument("--state-folder", type=_path, default=Path(DEFAULT_STATE_FOLDER), help="journal and rules")
-    parser.add_argument("--owner", type=int, default=_default_owner(), help="user id that may use the Daemon")
+    parser.add_argument("--owner", type=_user, default=_default_owner(), help="user id that may use the Daemon")
     parser.add_argument("--capture", choices=[AUTO, *Capture], default=AUTO, help="how packets are captured")
     parser.add_argument("--names", choices=[AUTO, *Names], default=AUTO, help="how names are published")
     parser.add_argument("--resolv-conf", type=_path, default=HostSettings().resolv_conf, help=argparse.SUPPRESS)
@@ -90,6 +96,13 @@ def _path(text: str) -> Path:
     if not path.is_absolute():
         raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
     return path
+
+
+def _user(text: str) -> int:
+    # The highest number stands for "leave it" in chown(2).
+    if not text.isdecimal() or int(text) >= 2**32 - 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a user id")
+    return int(text)
 
 
 def _times(text: str) -> tuple[float, ...]:

@@ -236,14 +236,16 @@ class _ApiSocket:
         before = os.umask(0o177)
         try:
             self._socket.bind(str(self._path))
+            os.chown(self._path, self._owner, -1, follow_symlinks=False)
         except OSError as error:
             self._socket.close()
             raise CodezeroError(
-                problems.HOST_CHANGE_FAILED, f"{self._path} could not be bound: {error.strerror}", fix=None
+                problems.HOST_CHANGE_FAILED,
+                f"{self._path} could not be made for uid {self._owner}: {error.strerror or error}",
+                fix="choose a shorter --run-folder or another --owner",
             ) from error
         finally:
             os.umask(before)
-        os.chown(self._path, self._owner, -1, follow_symlinks=False)
         self._socket.listen(_BACKLOG)
         return self._socket
 

@@ -189,6 +189,29 @@ said["old"], said["new"] = dial("127.72.1.1", 80), dial("127.72.1.2", 80)
     }
 
 
+def test_a_change_given_up_half_way_does_not_confuse_the_next() -> None:
+    """A Daemon dies while its wish is being done: the answers of nft must stay with their questions."""
+    said = _in_namespace(
+        """
+await table.start()
+await table.listen_at(Ports(901, 902))
+for pairs in ([(f"127.73.{n // 250}.{n % 250}", 80) for n in range(2000)], [("127.72.1.999", 80)]):
+    for turns in range(1, 6):
+        given_up = asyncio.ensure_future(table.change(add=pairs, remove=[]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        await table.clear()
+await table.listen_at(Ports(901, 902))
+await table.change(add=[("127.72.1.1", 80)], remove=[])
+said["captured"] = dial("127.72.1.1", 80)
+said["flushed"] = dial("127.73.0.1", 80)
+"""
+    )
+    assert said == {"captured": "connected", "flushed": "Connection refused"}
+
+
 def test_a_foreign_table_of_our_name_is_an_obstacle_with_a_reason() -> None:
     """We never take over what we did not make."""
     said = _in_namespace(
