@@ -115,8 +115,8 @@ def _run(arguments: Sequence[str], state: dict[str, Any]) -> int:
             CodezeroError(problems.BAD_REQUEST, error.format_message()), output=asked_output(arguments)
         )
     except SystemExit as ending:
-        # A reader that went away, or a word completed for a shell.
-        return ending.code if isinstance(ending.code, int) else 0
+        # Only two things end the process here: a word completed for a shell, and a reader that went away, which is no failure.
+        return ending.code if _COMPLETE_VARIABLE in os.environ and isinstance(ending.code, int) else 0
     return outcome if isinstance(outcome, int) else 0
 
 
