@@ -19,7 +19,7 @@ from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
 from codezero.model import problems
 from codezero.model.ids import Device, SessionId, TeamspaceId, is_ulid, new_ulid
-from codezero.model.problems import CodezeroError, Problem
+from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef, is_label
 from codezero.model.sessions import PresenceState
 from codezero.orchestrator.admission import Admission
@@ -54,6 +54,7 @@ HELLO_SIZE: Final = 16 * 1024
 SYSTEM_SILENT_SECONDS: Final = 3 * PING_SECONDS
 LEASE_LOOK_SECONDS: Final = 1.0
 GOODBYE_SECONDS: Final = 2.0
+GOODBYE_READS: Final = 256
 MAX_SESSIONS: Final = 10_000
 MAX_SESSIONS_OF_A_DEVICE: Final = 8
 MAX_CONSUMED: Final = 20_000
@@ -167,7 +168,7 @@ class Coordinator:
                     raise CodezeroError(problems.PROTOCOL, f"{type(first).__name__} is no first message")
         except CodezeroError as error:
             _log.info("connection refused", peer=connection.peer.address, code=error.problem.code, reason=error.detail)
-            await _say_goodbye(stream, error.problem, error.detail)
+            await _say_goodbye(stream, error)
         except EOFError:
             pass  # the peer left; whoever was waiting for it has cleaned up
         except Exception:  # noqa: BLE001 - the edge of one connection
@@ -196,7 +197,7 @@ class Coordinator:
         self.board.system_joined(link)
         self.systems += 1
         try:
-            async with _beside("ping", _ping(stream), stream):
+            async with _beside("ping", lambda: _ping(stream), stream):
                 while True:
                     self._hear_system(link, await stream.receive(within=SYSTEM_SILENT_SECONDS))
         finally:
@@ -244,7 +245,7 @@ class Coordinator:
         try:
             welcome = Welcome(version, __version__, session, self.epoch)
             await stream.send(welcome, within=HELLO_SECONDS)
-            async with _beside("feed", self.fanout.feed(attached.subscriber, stream), stream):
+            async with _beside("feed", lambda: self.fanout.feed(attached.subscriber, stream), stream):
                 while not left:
                     left = self._hear_laptop(attached, await stream.receive())
         finally:
@@ -359,13 +360,13 @@ class Coordinator:
 
 @asynccontextmanager
 async def _beside(
-    name: str, sending: Coroutine[Any, Any, None], stream: MessageStream[Any, Any]
+    name: str, sending: Callable[[], Coroutine[Any, Any, None]], stream: MessageStream[Any, Any]
 ) -> AsyncGenerator[None]:
     """Run `sending` while in the block; when it fails, the connection ends, which the receiver in the block notices."""
 
     async def send() -> None:
         try:
-            await sending
+            await sending()
         except (CodezeroError, EOFError) as error:
             _log.debug("sending ended", reason=str(error))
             stream.abort()
@@ -384,12 +385,17 @@ async def _ping(stream: MessageStream[Any, Any]) -> None:
         await stream.send(Ping(), within=PING_SECONDS)
 
 
-async def _say_goodbye(stream: MessageStream[Any, Any], problem: Problem, detail: str) -> None:
+async def _say_goodbye(stream: MessageStream[Any, Any], error: CodezeroError) -> None:
     # What cannot get better by coming back: versions, identity, a peer that does not speak the protocol.
-    retry = problem not in (problems.VERSIONS, problems.BAD_IDENTITY, problems.PROTOCOL)
+    retry = error.problem not in (problems.VERSIONS, problems.BAD_IDENTITY, problems.PROTOCOL)
     try:
-        await stream.send(Goodbye(problem.code, detail[:1000], retry=retry), within=GOODBYE_SECONDS)
-    except (CodezeroError, EOFError):
+        async with asyncio.timeout(GOODBYE_SECONDS):
+            await stream.send(Goodbye(error.problem.code, error.detail[:1000], retry=retry))
+            # Closing on bytes that nobody has read would reset the connection, and the peer would never see why.
+            for _ in range(GOODBYE_READS):
+                if not await stream.reader.read(64 * 1024):
+                    break
+    except (CodezeroError, EOFError, TimeoutError, OSError):
         pass  # it did not want to hear it
 
 

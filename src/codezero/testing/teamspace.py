@@ -143,6 +143,7 @@ class Coordination:
         self.stream = stream
         self.welcome: Welcome | None = None
         self.catalog: dict[str, Any] = {}
+        self._parts: dict[str, Any] = {}
         self.revision = 0
         self.known = False
         self.stale_since: float | None = None
@@ -169,11 +170,11 @@ class Coordination:
             case Welcome():
                 self.welcome = message
             case CatalogSnapshot():
-                self.catalog = {} if message.part == 0 else self.catalog
-                self.catalog |= {str(service.ref): service for service in message.services}
+                self._parts = {} if message.part == 0 else self._parts
+                self._parts |= {str(service.ref): service for service in message.services}
                 self.stale_since = message.stale_since
                 if message.last:
-                    self.known, self.revision = True, message.revision
+                    self.catalog, self.known, self.revision = self._parts, True, message.revision
             case CatalogDelta():
                 self.catalog |= {str(service.ref): service for service in message.upserts}
                 for ref in message.removes:
