@@ -3,15 +3,14 @@
 Hub root -> device issuer -> laptops; Hub root -> Teamspace -> System and Orchestrator. Their files are those the Teamspace's manifests mount.
 """
 
+import base64
 import json
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from joserfc import jwt
-from joserfc.jwk import OKPKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from codezero.kit.certificates import Authority, Credentials
 from codezero.model import access, ids
@@ -41,7 +40,8 @@ class Identities:
     device_issuer: Authority
     teamspace_authority: Authority
     users: dict[str, Device]
-    token_key: OKPKey = field(repr=False)
+    token_key: Ed25519PrivateKey = field(repr=False)
+    token_key_id: str
 
     @staticmethod
     def create() -> "Identities":
@@ -56,9 +56,8 @@ class Identities:
             device_issuer=root.issue_authority("codezero sandbox devices"),
             teamspace_authority=root.issue_authority("codezero sandbox Teamspace"),
             users=users,
-            token_key=OKPKey.import_key(
-                ed25519.Ed25519PrivateKey.generate(), {"kid": ids.new_ulid(), "use": "sig", "alg": "EdDSA"}
-            ),
+            token_key=Ed25519PrivateKey.generate(),
+            token_key_id=ids.new_ulid(),
         )
 
     @property
@@ -79,7 +78,7 @@ class Identities:
         trust = {
             "ca.crt": self.teamspace_authority.certificate_pem,
             "device-issuer.crt": self.device_issuer.certificate_pem,
-            "jwks.json": json.dumps({"keys": [self.token_key.as_dict(private=False)]}),
+            "jwks.json": json.dumps({"keys": [self._public_token_key()]}),
         }
         system, orchestrator = self.system(lifetime), self.orchestrator(lifetime)
         return {
@@ -126,10 +125,27 @@ class Identities:
             "exp": now + int(TOKEN_LIFETIME.total_seconds()),
             "jti": ids.new_ulid(),
         }
-        header = {"alg": "EdDSA", "typ": "JWT", "kid": self.token_key.kid}
-        return jwt.encode(header, claims, self.token_key, algorithms=["EdDSA"])
+        header = {"alg": "EdDSA", "typ": "JWT", "kid": self.token_key_id}
+        signed = f"{_encoded(json.dumps(header).encode())}.{_encoded(json.dumps(claims).encode())}"
+        return f"{signed}.{_encoded(self.token_key.sign(signed.encode()))}"
+
+    def _public_token_key(self) -> dict[str, str]:
+        point = self.token_key.public_key().public_bytes_raw()
+        return {
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": _encoded(point),
+            "kid": self.token_key_id,
+            "use": "sig",
+            "alg": "EdDSA",
+        }
 
     def _workload(self, role: str, names: tuple[str, ...], lifetime: timedelta) -> Credentials:
         return self.teamspace_authority.issue(
             role, uris=[str(Workload(self.teamspace, role))], dns=names, lifetime=lifetime, server=True, client=True
         )
+
+
+def _encoded(content: bytes) -> str:
+    """Base64url without padding (RFC 7515)."""
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()

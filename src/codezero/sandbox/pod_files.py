@@ -78,9 +78,12 @@ def _service_variables(pod: JsonObject, store: Store) -> Iterator[tuple[str, str
     """The addresses of Services, as every container is told them."""
     namespace = pod["metadata"]["namespace"]
     everything = at(pod, "spec", "enableServiceLinks") is not False
-    services = store.list("services", namespace) if everything else []
+    services = {service.uid: service for service in (store.list("services", namespace) if everything else [])}
+    # The API's address is told to all.
     api = store.find("services", "default", "kubernetes")
-    for service in [*services, *([api] if api is not None and namespace != "default" else [])]:
+    if api is not None:
+        services[api.uid] = api
+    for service in services.values():
         address = at(service.content, "spec", "clusterIP")
         ports = as_objects(at(service.content, "spec", "ports"))
         if address in {None, "", "None"} or not ports:

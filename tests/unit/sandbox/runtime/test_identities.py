@@ -1,0 +1,86 @@
+import warnings
+from datetime import timedelta
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from codezero.kit import certificates
+from codezero.kit.certificates import Credentials
+from codezero.model import access
+from codezero.model.access import Operation
+from codezero.model.ids import Device, Workload
+from codezero.model.services import ServiceRef
+from codezero.sandbox.identities import USERS, Identities
+from codezero.system.tokens import TokenVerifier
+from codezero.wire import access_file
+
+_DER = Encoding.DER
+
+
+@pytest.fixture(scope="module")
+def identities() -> Identities:
+    return Identities.create()
+
+
+def test_a_developers_access_file_is_read_as_one(identities: Identities) -> None:
+    found = access_file.decode(msgspec.json.encode(identities.access("dev1")))
+    leaf = Credentials.from_pem(found.certificate, found.key)
+
+    assert (found.host, found.port) == ("198.51.100.10", 8800)
+    assert [str(Device.parse(uri)) for uri in certificates.uris_of(leaf.chain[0].public_bytes(_DER))]
+    assert found.server_name == identities.server_name
+
+
+def test_each_part_has_its_own_name_and_key(identities: Identities) -> None:
+    secret = identities.secrets(timedelta(hours=1))["codezero-identity"]
+    system = Credentials.from_pem(secret["system.crt"], secret["system.key"])
+    orchestrator = Credentials.from_pem(secret["orchestrator.crt"], secret["orchestrator.key"])
+
+    assert secret["system.key"] != secret["orchestrator.key"]
+    assert certificates.uris_of(system.chain[0].public_bytes(_DER)) == (str(Workload(identities.teamspace, "system")),)
+    assert "orchestrator.codezero.svc" in _dns(orchestrator)
+    assert _dns(system) == [identities.server_name]
+
+
+def test_laptops_are_believed_below_the_device_issuer_alone(identities: Identities) -> None:
+    """A device certificate must not open in-cluster doors, nor a workload's pass as a device (T25)."""
+    secret = identities.secrets(timedelta(hours=1))["codezero-identity"]
+    issuer = x509.load_pem_x509_certificate(secret["device-issuer.crt"].encode())
+    authority = x509.load_pem_x509_certificate(secret["ca.crt"].encode())
+    found = identities.access("dev1")
+    device = x509.load_pem_x509_certificates(found.certificate.encode())[0]
+    system = x509.load_pem_x509_certificates(secret["system.crt"].encode())[0]
+
+    device.verify_directly_issued_by(issuer)
+    system.verify_directly_issued_by(authority)
+    assert issuer.subject != authority.subject
+    assert "PRIVATE" not in secret["ca.crt"] + secret["device-issuer.crt"] + secret["jwks.json"]
+
+
+def test_a_token_is_accepted_by_the_system(identities: Identities) -> None:
+    keys = TokenVerifier()
+    keys.read_keys(identities.secrets(timedelta(hours=1))["codezero-identity"]["jwks.json"].encode())
+
+    assert keys.verify(identities.token("dev2"), identities.teamspace) == identities.users["dev2"]
+
+
+def test_making_a_token_warns_of_nothing(identities: Identities) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        identities.token("dev1")
+
+
+def test_the_policy_allows_the_sandboxes_developers_and_nobody_else(identities: Identities) -> None:
+    policy = msgspec.json.decode(identities.policy(), type=access.Policy)
+    service = ServiceRef("shop", "orders")
+    stranger = Device("elsewhere", Identities.create().organization, *["01ARZ3NDEKTSV4RRFFQ69G5FAV"] * 2)
+
+    assert all(policy.decide(identities.users[user], Operation.CONSUME, service).allowed for user in USERS)
+    assert not policy.decide(stranger, Operation.CONSUME, service).allowed
+
+
+def _dns(credentials: Credentials) -> list[str]:
+    names = credentials.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return names.get_values_for_type(x509.DNSName)
