@@ -1,0 +1,122 @@
+"""Bringing the picture to many: one encoding, no queues, everybody at their own pace."""
+
+import msgspec
+
+from codezero.model.access import Effect, Operation, PolicyRule
+from codezero.model.ids import Device, SessionId, new_ulid
+from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
+from codezero.orchestrator.admission import Viewer
+from codezero.orchestrator.board import Board
+from codezero.orchestrator.fanout import KEPT_FRAMES, Fanout, Subscriber
+from codezero.wire.coordination import (
+    CatalogDelta,
+    CatalogReport,
+    CatalogSnapshot,
+    ConsumeDecisions,
+    ToDaemon,
+)
+
+ORGANIZATION = new_ulid()
+EVERYTHING = Viewer(ORGANIZATION, (PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),))
+DECODER: msgspec.msgpack.Decoder[ToDaemon] = msgspec.msgpack.Decoder(ToDaemon)
+
+
+def service(number: int, ready: int = 1) -> Service:
+    return Service(ServiceRef("shop", f"s{number}"), ServiceKind.CLUSTER_IP, (ServicePort(80),), ready=ready)
+
+
+def subscriber(board: Board, *, viewer: Viewer = EVERYTHING) -> Subscriber:
+    device = Device("hub", ORGANIZATION, new_ulid(), new_ulid())
+    session = SessionId(new_ulid())
+    board.arrived(session, device, "laptop", at=0.0)
+    return Subscriber(session, device, board.join_view(viewer), catalog=None, activity=0)
+
+
+def whole_catalog(board: Board, count: int) -> None:
+    board.system_joined(0)
+    board.catalog_reported(0, CatalogReport(upserts=tuple(map(service, range(count))), reset=True), at=0.0)
+
+
+def messages_of(frames: list[bytes] | tuple[bytes, ...]) -> list[ToDaemon]:
+    return [DECODER.decode(frame[4:]) for frame in frames]
+
+
+def test_those_who_see_alike_share_the_bytes() -> None:
+    """2,000 laptops cost one encoding."""
+    board = Board()
+    fanout = Fanout(board)
+    whole_catalog(board, 500)
+    laptops = [subscriber(board) for _ in range(2000)]
+    fanout.publish()
+    first = [fanout.due(laptop) for laptop in laptops]
+    board.catalog_reported(0, CatalogReport(upserts=(service(0, 2),)), at=0.0)
+    fanout.publish()
+    second = [fanout.due(laptop) for laptop in laptops]
+
+    for frames in (first, second):
+        assert len({id(frame) for each in frames for frame in each}) == len(frames[0])
+    (delta,) = messages_of(list(second[0]))
+    assert isinstance(delta, CatalogDelta)
+    assert delta.upserts == (service(0, 2),)
+    assert [list(fanout.due(laptop)) for laptop in laptops[:5]] == [[]] * 5
+
+
+def test_a_laptop_that_was_busy_gets_each_service_once() -> None:
+    """Its memory here is a number, however much happens."""
+    board = Board()
+    fanout = Fanout(board)
+    whole_catalog(board, 100)
+    busy = subscriber(board)
+    fanout.publish()
+    fanout.due(busy)
+    for round_ in range(2, 300):
+        board.catalog_reported(0, CatalogReport(upserts=(service(round_ % 7, round_),)), at=0.0)
+        fanout.publish()
+
+    (delta,) = messages_of(list(fanout.due(busy)))
+    assert isinstance(delta, CatalogDelta)
+    assert sorted(each.ref.name for each in delta.upserts) == [f"s{number}" for number in range(7)]
+
+
+def test_a_new_answer_replaces_the_old_one() -> None:
+    """A laptop that changes its mind faster than it reads wants to know about its last question."""
+    board = Board()
+    laptop = subscriber(board)
+    for number in range(10):
+        laptop.answer(ConsumeDecisions(number, ()))
+
+    told = [each for each in messages_of(list(Fanout(board).due(laptop))) if isinstance(each, ConsumeDecisions)]
+    assert told == [ConsumeDecisions(9, ())]
+
+
+def test_kept_encodings_are_bounded() -> None:
+    """Also when everybody is at another place."""
+    board = Board()
+    fanout = Fanout(board)
+    whole_catalog(board, 10)
+    laptops = [subscriber(board) for _ in range(2 * KEPT_FRAMES)]
+    for number, laptop in enumerate(laptops):
+        board.catalog_reported(0, CatalogReport(upserts=(service(0, number),)), at=0.0)
+        fanout.publish()
+        fanout.due(laptop)
+    board.catalog_reported(0, CatalogReport(upserts=(service(1, 5),)), at=0.0)
+    fanout.publish()
+    for laptop in laptops:
+        messages = messages_of(list(fanout.due(laptop)))
+        assert any(isinstance(each, CatalogDelta | CatalogSnapshot) for each in messages)
+
+    assert len(fanout._frames) <= KEPT_FRAMES
+
+
+def test_nothing_is_due_twice() -> None:
+    """Cursors move with what is handed out."""
+    board = Board()
+    fanout = Fanout(board)
+    whole_catalog(board, 3)
+    laptop = subscriber(board)
+    fanout.publish()
+
+    assert fanout.due(laptop)
+    assert not fanout.due(laptop)
+    fanout.publish()
+    assert not fanout.due(laptop)

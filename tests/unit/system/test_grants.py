@@ -1,0 +1,93 @@
+"""The policy at each stream, and after."""
+
+import pytest
+
+from codezero.model import problems
+from codezero.model.access import Effect, Operation, Policy, PolicyRule, allow_all
+from codezero.model.ids import Device, new_ulid
+from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
+from codezero.system.grants import Grant, Grants
+from codezero.wire import policy_file
+
+DEVICE = Device("hub", new_ulid(), new_ulid(), new_ulid())
+ORDERS, CART = ServiceRef("shop", "orders"), ServiceRef("shop", "cart")
+ALL = policy_file.encode(allow_all(DEVICE.organization))
+
+
+def denying(service: str) -> bytes:
+    rules = allow_all(DEVICE.organization).rules
+    deny = PolicyRule(Effect.DENY, (Operation.CONSUME,), services=(service,))
+    return policy_file.encode(Policy(DEVICE.organization, (*rules, deny)))
+
+
+class Stream:
+    def __init__(self, service: ServiceRef) -> None:
+        self.grant = Grant(DEVICE, service, lambda: self.over, self._end)
+        self.over = False
+        self.ended: list[CodezeroError] = []
+
+    def _end(self, error: CodezeroError) -> None:
+        self.ended.append(error)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"allow"])
+def test_closed_without_a_valid_policy(content: bytes | None) -> None:
+    """At the start, and after a good policy went bad."""
+    for before in (None, ALL):
+        grants = Grants()
+        if before is not None:
+            grants.read(before)
+        grants.read(content)
+        with pytest.raises(CodezeroError) as caught:
+            grants.require(DEVICE, ORDERS)
+        assert caught.value.problem is problems.NO_POLICY
+        assert grants.reason is not None
+
+
+def test_a_refusal_does_not_tell_what_exists() -> None:
+    """The same for a service that is forbidden and one that is not there."""
+    grants = Grants()
+    grants.read(policy_file.encode(Policy(DEVICE.organization, ())))
+    details: list[str] = []
+    for service in (ORDERS, ServiceRef("no", "thing")):
+        with pytest.raises(CodezeroError) as caught:
+            grants.require(DEVICE, service)
+        details.append(caught.value.detail.replace(str(service), "it"))
+
+    assert details[0] == details[1]
+
+
+def test_a_new_policy_ends_what_it_forbids_and_nothing_else() -> None:
+    """T41."""
+    grants = Grants()
+    grants.read(ALL)
+    orders, cart, over = Stream(ORDERS), Stream(CART), Stream(ORDERS)
+    over.over = True
+    for stream in (orders, cart, over):
+        grants.note(stream.grant)
+
+    assert not grants.read(ALL)
+    assert grants.read(denying("orders"))
+    assert [error.problem for error in orders.ended] == [problems.FORBIDDEN]
+    assert cart.ended == over.ended == []
+
+    grants.read(None)
+    assert [error.problem for error in cart.ended] == [problems.NO_POLICY]
+    assert len(orders.ended) == 1
+
+
+def test_streams_that_are_over_are_forgotten() -> None:
+    """Millions of short connections must not add up."""
+    grants = Grants()
+    grants.read(ALL)
+    running = Stream(CART)
+    grants.note(running.grant)
+    for _ in range(20_000):
+        stream = Stream(ORDERS)
+        stream.over = True
+        grants.note(stream.grant)
+
+    assert len(grants._running) < 2000
+    grants.read(denying("cart"))
+    assert len(running.ended) == 1

@@ -1,0 +1,82 @@
+"""What the Orchestrator is told about laptops: newest states, few refusals, bounded."""
+
+import asyncio
+
+from codezero.model.ids import Device, SessionId, new_ulid
+from codezero.model.services import ServiceRef
+from codezero.system.outbox import KEPT_REFUSALS, REFUSAL_BURST, Outbox
+from codezero.wire.coordination import StreamRefused, TunnelReport
+
+DEVICE = Device("hub", new_ulid(), new_ulid(), new_ulid())
+ALICE, BOB = SessionId("ALICE"), SessionId("BOB")
+ORDERS = ServiceRef("shop", "orders")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_the_newest_state_of_a_tunnel_is_told_once() -> None:
+    """A tunnel that flapped while the Orchestrator was away."""
+    outbox = Outbox()
+    for _ in range(100):
+        outbox.tunnel_up(ALICE, DEVICE)
+        outbox.tunnel_down(ALICE)
+
+    assert await outbox.take() == [TunnelReport(ALICE, str(DEVICE), False)]
+
+
+async def test_a_new_orchestrator_is_told_all_that_stand() -> None:
+    """And not about those that went before it came."""
+    outbox = Outbox()
+    outbox.tunnel_up(ALICE, DEVICE)
+    outbox.tunnel_up(BOB, DEVICE)
+    await outbox.take()
+    outbox.tunnel_down(BOB)
+    outbox.begin()
+
+    assert await outbox.take() == [TunnelReport(ALICE, str(DEVICE), True)]
+
+
+async def test_taking_waits_for_something_to_tell() -> None:
+    """No hot loop."""
+    outbox = Outbox()
+    taking = asyncio.ensure_future(outbox.take())
+    await asyncio.sleep(0)
+    assert not taking.done()
+    outbox.tunnel_up(ALICE, DEVICE)
+
+    assert len(await asyncio.wait_for(taking, 5)) == 1
+
+
+async def test_refusals_of_a_laptop_are_limited_and_come_back() -> None:
+    """A script that tries for ever must not push out what others did."""
+    clock = Clock()
+    outbox = Outbox(steady=clock)
+    outbox.tunnel_up(ALICE, DEVICE)
+    outbox.tunnel_up(BOB, DEVICE)
+    for _ in range(1000):
+        outbox.stream_refused(ALICE, ORDERS, "CZ", "no")
+    outbox.stream_refused(BOB, ORDERS, "CZ", "no")
+    told = [each for each in await outbox.take() if isinstance(each, StreamRefused)]
+    assert [each.session for each in told] == [ALICE] * REFUSAL_BURST + [BOB]
+
+    clock.now += 3
+    for _ in range(1000):
+        outbox.stream_refused(ALICE, ORDERS, "CZ", "no")
+    assert len(await outbox.take()) == 3
+
+
+async def test_refusals_are_bounded_in_all() -> None:
+    """While the Orchestrator is away, with many laptops."""
+    outbox = Outbox()
+    for number in range(KEPT_REFUSALS * 3):
+        outbox.stream_refused(SessionId(str(number)), None, "CZ", "x" * 5000)
+
+    told = await outbox.take()
+    assert len(told) == KEPT_REFUSALS
+    assert all(isinstance(each, StreamRefused) and len(each.detail) == 1000 for each in told)
+    assert not outbox._allowance
