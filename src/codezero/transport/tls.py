@@ -20,7 +20,6 @@ Buffer = bytes | bytearray | memoryview
 READ_SIZE: Final = 512 * 1024
 _RECORD: Final = 16 * 1024  # the most plaintext of one TLS record (RFC 8446, 5.1)
 _JOIN_BELOW: Final = 4 * 1024  # smaller buffers share a record; larger ones are cheaper uncopied
-_NOT_SENT: Final = 256 * 1024  # bytes in the kernel that are not on their way yet; more would only delay control frames
 _WRITE_HIGH: Final = 256 * 1024
 _WRITE_LOW: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
@@ -124,7 +123,9 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from it
         self._socket = transport
         transport.set_write_buffer_limits(high=_WRITE_HIGH, low=_WRITE_LOW)
-        tune(transport)
+        handle = transport.get_extra_info("socket")
+        if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = transport.get_extra_info("peername")
         self.peer = Peer(None, (), str(address[0]) if address else "unknown")
         self._deadline = self._loop.call_later(self._limits.seconds, self._too_late)
@@ -375,6 +376,12 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         """Ciphertext that the socket has not taken yet."""
         return self._socket.get_write_buffer_size() if self._socket is not None else 0
 
+    def limit_unsent(self, size: int) -> None:
+        """Keep at most about `size` bytes in the kernel that are not on their way yet: what is written next waits behind them."""
+        handle = self.get_extra_info("socket")
+        if handle is not None and not self._closing and handle.family in (socket.AF_INET, socket.AF_INET6):
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - asyncio's signature
         """As asyncio: `sslcontext`, `ssl_object`, `peercert`, `peername`, `sockname`, `socket`; and `peer`."""
         match name:
@@ -567,11 +574,3 @@ async def connect(
         connection.abort()
         raise
     return connection
-
-
-def tune(transport: asyncio.Transport) -> None:
-    """Set what a tunnel's socket needs: no delay for small writes, and a short queue in the kernel."""
-    handle = transport.get_extra_info("socket")
-    if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)

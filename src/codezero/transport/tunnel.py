@@ -27,7 +27,12 @@ from codezero.wire.open_header import OpenHeader, StreamKind
 
 ALPN: Final = "codezero-tunnel/1"
 
-_TURN: Final = 256 * 1024  # bulk bytes encrypted in one turn of the loop; more would keep control frames waiting
+# Bulk bytes encrypted in one turn of the loop, and again as many in the kernel: whatever is written next waits behind them. So a turn is as large as
+# the link carries in about ten milliseconds. The least keeps the price per byte bearable, more than the most makes it no smaller.
+_LEAST_TURN: Final = 32 * 1024
+_MOST_TURN: Final = 256 * 1024
+_LONG_TURN_SECONDS: Final = 0.015
+_SHORT_TURN_SECONDS: Final = 0.005
 _STREAM_HIGH: Final = 256 * 1024
 _STREAM_LOW: Final = 64 * 1024
 _CONTROL_BACKLOG: Final = 64 * 1024  # control messages waiting for a peer that gives no credit
@@ -419,6 +424,8 @@ class Tunnel(ViewProtocol):
         self._control: _ControlStream | None = None
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._writing_paused = False
+        self._paused_at = 0.0
+        self._turn = _MOST_TURN
         self._flush_scheduled = False
         self._silent_ticks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -489,6 +496,9 @@ class Tunnel(ViewProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS stands."""
+        # Paused as soon as the kernel does not take all: what waits should wait in the streams, where it can be overtaken.
+        self._connection.set_write_buffer_limits(high=0)
+        self._connection.limit_unsent(self._turn)
         self._mux.measure(time.monotonic())
         self._timer = self._loop.call_later(self._timing.heartbeat, self._tick)
 
@@ -513,11 +523,24 @@ class Tunnel(ViewProtocol):
     def pause_writing(self) -> None:
         """The connection takes no more for now."""
         self._writing_paused = True
+        self._paused_at = time.monotonic()
 
     def resume_writing(self) -> None:
         """The connection takes bytes again."""
         self._writing_paused = False
+        self._fit_turn(time.monotonic() - self._paused_at)
         self._schedule()
+
+    def _fit_turn(self, seconds: float) -> None:
+        """Adapt the turn to the link, which took `seconds` for one."""
+        turn = self._turn
+        if seconds > _LONG_TURN_SECONDS:
+            turn = max(_LEAST_TURN, turn // 2)
+        elif seconds < _SHORT_TURN_SECONDS:
+            turn = min(_MOST_TURN, turn * 2)
+        if turn != self._turn:
+            self._turn = turn
+            self._connection.limit_unsent(turn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -567,7 +590,7 @@ class Tunnel(ViewProtocol):
         self._flush_scheduled = False
         if self._writing_paused or self.closed.done():
             return
-        self._send(self._mux.take(_TURN))
+        self._send(self._mux.take(self._turn))
         if self._mux.has_output:
             self._schedule()
 

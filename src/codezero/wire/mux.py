@@ -3,7 +3,8 @@
 Not obvious at first: there are no event objects and no queue of incoming bytes. Payload reaches the stream's owner as a view into the caller's
 read buffer, in the pieces in which it came; only what arrives for a paused stream is copied and kept, at most a window of it.
 
-Out go, in this order: control frames and the frames of urgent streams as they were made, then the others in turn, one frame each.
+Out go, in this order: control frames and the frames of urgent streams as they were made, new streams and those with little to send, the others
+in turn, one frame each.
 Time (seconds, monotonic) comes in as a value. Every rule of the protocol a peer can break raises `CodezeroError` (`problems.PROTOCOL`).
 
 Sources: the yamux specification; window growth as in rust-yamux 0.13 (a window used up within two round trips is doubled, out of a budget).
@@ -40,6 +41,7 @@ Buffer = bytes | memoryview
 _MOST_ID: Final = 0xFFFF_FFFF
 _WORN_OUT_ID: Final = 0xFFFF_0000
 _LEAST_FRAME: Final = 16 * 1024 - 2 * HEADER_SIZE  # about a TLS record
+_LITTLE: Final = 4 * 1024  # a stream with no more to send is asking or answering, not transferring
 _FRESH_ROUND_TRIP: Final = 0.1  # under load the round trip is measured at most this often
 _MOST_PENDING: Final = 65536  # answers, or resets, that a peer can have us keep in mind by not reading
 
@@ -266,6 +268,8 @@ class Mux:
         self._budget = self.limits.window_budget
 
         self._control: list[Buffer] = []
+        # Streams with something to send: those that have just begun and those with little, which go first, and the others, which take turns.
+        self._fresh: deque[MuxStream] = deque()
         self._ready: deque[MuxStream] = deque()
         self._told = False  # whether the owner knows that there is output
 
@@ -320,17 +324,22 @@ class Mux:
     @property
     def has_output(self) -> bool:
         """Whether `take` would return something."""
-        return bool(self._control or self._ready)
+        return bool(self._control or self._fresh or self._ready)
 
     def take(self, most: int) -> list[Buffer]:
-        """Buffers to write next, in order: all control frames, then up to about `most` bytes of the streams' data, in turn."""
+        """Buffers to write next, in order: all control frames, then up to about `most` bytes of the streams' data, in turn.
+
+        Streams that have just begun or have little to send go first with up to half of it, so that requests overtake transfers.
+        """
         out = self._control
         self._control = []
-        ready = self._ready
+        fresh, ready = self._fresh, self._ready
         # Many streams take shorter turns, so that the last in line does not wait much longer.
         frame = min(self.limits.frame, max(_LEAST_FRAME, most // (len(ready) or 1)))
-        while ready and most > 0:
-            stream = ready.popleft()
+        half = most // 2
+        while most > 0 and (fresh or ready):
+            line = fresh if fresh and (most > half or not ready) else ready
+            stream = line.popleft()
             stream._queued = False
             if stream.closed:
                 continue
@@ -338,7 +347,7 @@ class Mux:
             if not stream._queued and self._can_send(stream):
                 stream._queued = True
                 ready.append(stream)
-        if not ready and not self._control:
+        if not (fresh or ready or self._control):
             self._told = False
         return out
 
@@ -385,7 +394,9 @@ class Mux:
                 self._tell()
         elif self._can_send(stream):
             stream._queued = True
-            self._ready.append(stream)
+            # A stream that the peer does not know of always goes to the same line: ids have to reach it in order.
+            is_fresh = not stream._announced or stream.waiting_size <= _LITTLE
+            (self._fresh if is_fresh else self._ready).append(stream)
             self._tell()
 
     def _send_control(self, kind: int, flags: int, stream: int, length: int) -> None:
@@ -636,6 +647,7 @@ class Mux:
         for stream in streams:
             self._forget(stream)
         self._control.clear()
+        self._fresh.clear()
         self._ready.clear()
         self._unopened.clear()
         return streams

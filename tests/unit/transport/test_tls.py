@@ -265,7 +265,7 @@ async def test_stranger_that_says_nothing_is_dropped() -> None:
 async def test_handshake_alone_proves_nothing() -> None:
     """The deadline runs until the owner has seen the first message."""
     made: list[Recorder] = []
-    listener = await listening(made, Stranger, UnprovenLimits(seconds=0.2))
+    listener = await listening(made, Stranger, UnprovenLimits(seconds=0.6))
     client = await connected(listener)
     await until(lambda: made)
     assert listener.unproven == 1
@@ -292,7 +292,7 @@ async def test_stranger_that_talks_too_much_is_dropped() -> None:
 async def test_proven_peer_has_no_limits_any_more() -> None:
     """The limits are for strangers."""
     made: list[Recorder] = []
-    listener = await listening(made, limits=UnprovenLimits(size=10_000, seconds=0.2))
+    listener = await listening(made, limits=UnprovenLimits(size=10_000))
     client = await connected(listener)
     await until(lambda: made and listener.unproven == 0)
     client.connection.write(bytes(1_000_000))

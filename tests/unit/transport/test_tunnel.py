@@ -580,7 +580,7 @@ async def test_cut_connection_ends_both_sides() -> None:
 
 async def test_silent_peer_is_dead() -> None:
     """A network that swallows packets says nothing; only silence tells."""
-    timing = Timing(heartbeat=0.05, dead=0.4)
+    timing = Timing(heartbeat=0.1, dead=1.0)
     async with (
         TunnelServer(timing=timing) as server,
         Relay(server.listener.port) as relay,
@@ -596,7 +596,7 @@ async def test_silent_peer_is_dead() -> None:
 
 async def test_heartbeats_keep_an_idle_tunnel_alive() -> None:
     """Nothing to carry is not silence."""
-    timing = Timing(heartbeat=0.02, dead=1.0)
+    timing = Timing(heartbeat=0.02, dead=5.0)
     async with TunnelServer(timing=timing) as server, server.tunnel(timing=timing) as (client, system):
         heard = client.last_heard, system.last_heard
         sent = client.bytes_sent

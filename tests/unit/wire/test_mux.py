@@ -301,14 +301,54 @@ def test_urgent_stream_goes_before_data_and_in_order_with_resets() -> None:
 
 
 def test_streams_take_turns() -> None:
-    """A bulk transfer must not keep a small request waiting for more than a frame of each other stream."""
-    client, _ = pair(Limits(frame=1000))
-    bulk, _ = client.open()
-    bulk.write(bytes(10_000))
-    small, _ = client.open()
-    small.write(b"small")
+    """One bulk transfer must not keep another waiting for more than a frame."""
+    client, server = pair(Limits(frame=1000))
+    first, _ = client.open()
+    second, _ = client.open()
+    exchange(client, server)
+    first.write(bytes(10_000))
+    second.write(bytes(10_000))
 
-    assert [frame.stream for frame in client.frames(most=3000)] == [bulk.id, small.id, bulk.id, bulk.id]
+    assert [frame.stream for frame in client.frames(most=4000)] == [first.id, second.id, first.id, second.id]
+
+
+def test_requests_overtake_transfers() -> None:
+    """A small request behind sixteen uploads would wait for a frame of each."""
+    client, server = pair()
+    transfers = [client.open()[0] for _ in range(16)]
+    idle, _ = client.open()
+    exchange(client, server)
+    for transfer in transfers:
+        transfer.write(bytes(200_000))
+    idle.write(b"request")
+    new, _ = client.open()
+    new.write(b"header and request")
+
+    assert [frame.stream for frame in client.frames(most=100_000)][:2] == [idle.id, new.id]
+
+
+def test_many_requests_do_not_starve_transfers() -> None:
+    """Half of each turn stays for those that have more to send."""
+    client, server = pair()
+    transfer, _ = client.open()
+    chatty = [client.open()[0] for _ in range(50)]
+    exchange(client, server)
+    transfer.write(bytes(200_000))
+    for stream in chatty:
+        stream.write(bytes(4000))
+
+    assert transfer.id in [frame.stream for frame in client.frames(most=50_000)]
+
+
+def test_new_streams_reach_the_peer_in_the_order_of_their_ids() -> None:
+    """However much each has to send: the peer takes falling ids for reused ones."""
+    client, server = pair(Limits(unacknowledged=3))
+    for number in range(9):
+        stream, _ = client.open()
+        stream.write(bytes(1 + number % 2 * 100_000))
+    exchange(client, server)
+
+    assert list(server.owners) == list(range(1, 18, 2))
 
 
 def test_take_returns_about_what_was_asked_for_and_says_whether_there_is_more() -> None:
