@@ -80,6 +80,7 @@ async def run(command: Sequence[str], *, given: str = "", deadline: float = 30.0
                 code = await process.wait()
         except BaseException:
             process.send(signal.SIGKILL)
+            await process.wait()
             raise
         printed = _content(output)
     finally:

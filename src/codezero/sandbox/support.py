@@ -17,18 +17,15 @@ _AS_USER = ("--user", "--map-root-user")
 # What the sandbox does first of all, done once by itself to see whether the kernel lets us.
 _TRIAL = "mount -t tmpfs trial /run && ip link set lo up && ip link add trial0 type veth peer name trial1 && nft add table ip trial"
 
-# Each switch with the values that forbid, and the command that changes it.
+SWITCHES_FOLDER = Path("/proc/sys")
+# Each switch with the value that forbids, and the one that allows.
 _SWITCHES = (
-    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl kernel.unprivileged_userns_clone=1"),
-    ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl user.max_user_namespaces=15000"),
-    ("/proc/sys/user/max_net_namespaces", "0", "sudo sysctl user.max_net_namespaces=15000"),
-    ("/proc/sys/user/max_mnt_namespaces", "0", "sudo sysctl user.max_mnt_namespaces=15000"),
-    ("/proc/sys/user/max_pid_namespaces", "0", "sudo sysctl user.max_pid_namespaces=15000"),
-    (
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-    ),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("user.max_user_namespaces", "0", "15000"),
+    ("user.max_net_namespaces", "0", "15000"),
+    ("user.max_mnt_namespaces", "0", "15000"),
+    ("user.max_pid_namespaces", "0", "15000"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
 )
 
 
@@ -59,7 +56,7 @@ def isolating_command() -> list[str]:
         if refusal is None:
             return ["unshare", *way, "--propagation", "private", "--"]
         refusals.append(refusal)
-    raise _unsupported(refusals[-1])
+    raise unsupported(refusals[-1])
 
 
 def _try(way: Sequence[str]) -> str | None:
@@ -78,16 +75,18 @@ def _try(way: Sequence[str]) -> str | None:
     return None if trial.returncode == 0 else trial.stderr.strip().replace("\n", "; ") or f"exit {trial.returncode}"
 
 
-def _unsupported(refusal: str) -> CodezeroError:
-    for path, forbidding, fix in _SWITCHES:
+def unsupported(refusal: str) -> CodezeroError:
+    """Why the kernel refused, by the name of the switch where there is one."""
+    for switch, forbidding, allowing in _SWITCHES:
         try:
-            value = Path(path).read_text().strip()
+            value = (SWITCHES_FOLDER / switch.replace(".", "/")).read_text().strip()
         except OSError:
             continue
         if value == forbidding:
-            switch = path.removeprefix("/proc/sys/").replace("/", ".")
             return CodezeroError(
-                problems.SANDBOX_UNSUPPORTED, f"the kernel forbids it: {switch} is {value} ({refusal})", fix=fix
+                problems.SANDBOX_UNSUPPORTED,
+                f"the kernel forbids it: {switch} is {value} ({refusal})",
+                fix=f"sudo sysctl {switch}={allowing}",
             )
     return CodezeroError(
         problems.SANDBOX_UNSUPPORTED,
