@@ -86,7 +86,11 @@ def main() -> None:
             print(f"czorchestrator: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
     logs.configure(level=wanted.log_level, json=wanted.log_json)
-    uvloop.run(_main(wanted))
+    try:
+        uvloop.run(_main(wanted))
+    except OSError as error:
+        print(f"czorchestrator: a port cannot be had: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -161,6 +161,9 @@ def main() -> None:
     except CodezeroError as error:
         print(f"czsystem: {error}", *([f"fix: {error.fix}"] if error.fix else []), sep="\n", file=sys.stderr)
         raise SystemExit(error.problem.exit_code) from None
+    except OSError as error:
+        print(f"czsystem: a port cannot be had: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

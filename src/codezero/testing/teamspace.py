@@ -346,7 +346,7 @@ async def _listening(port: int, task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def echo_server(greeting: bytes = b"") -> AsyncGenerator[int]:
+async def echo_server(greeting: bytes = b"", *, address: str = "127.0.0.1") -> AsyncGenerator[int]:
     """A TCP server on loopback that greets, sends back what comes, and ends when its client has; gives its port."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -360,7 +360,7 @@ async def echo_server(greeting: bytes = b"") -> AsyncGenerator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    server = await asyncio.start_server(echo, address, 0)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
