@@ -31,8 +31,8 @@ ALPN: Final = "codezero-tunnel/1"
 # the link carries in about ten milliseconds. The least keeps the price per byte bearable, more than the most makes it no smaller.
 _LEAST_TURN: Final = 32 * 1024
 _MOST_TURN: Final = 256 * 1024
-_LONG_TURN_SECONDS: Final = 0.015
-_SHORT_TURN_SECONDS: Final = 0.005
+_LONG_TURN_SECONDS: Final = 0.02
+_SHORT_TURN_SECONDS: Final = 0.01
 _STREAM_HIGH: Final = 256 * 1024
 _STREAM_LOW: Final = 64 * 1024
 _CONTROL_BACKLOG: Final = 64 * 1024  # control messages waiting for a peer that gives no credit
