@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test check format reference lock clean
 
 demo: $(VENV)/.demo
 	@tools/system-packages ip ss nft unshare nsenter curl getent
@@ -23,6 +23,9 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
+
+reference: $(VENV)/.dev
+	$(BIN)/python tools/reference.py
 
 $(VENV)/.demo: pyproject.toml requirements/sandbox.txt
 	@$(PYTHON) tools/environment.py $(VENV) requirements/sandbox.txt

@@ -1,69 +1,266 @@
-"""Writes the reference pages that come from the code: commands, error codes, environment variables.
+"""Writes the reference pages that come from the code: commands, error codes, settings and options of the processes.
 
-Usage: python tools/reference.py [--check]   (with --check it only says whether they are up to date)
+Usage: python tools/reference.py [--check] [FOLDER]   (with --check it only says whether the pages of FOLDER are up to date)
+
+A page whose code cannot be imported here (an extra is not installed) is left as it is.
 """
 
+import argparse
+import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+from unittest import mock
 
 import click
 
-from codezero.cli.main import czctl
+from codezero.cli import context
+from codezero.cli.main import COMMANDS, czctl
+from codezero.kit.settings import Environment
 from codezero.model import problems
+from codezero.wire import local_api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 NOTE = "<!-- Made by tools/reference.py from the code; do not edit. -->\n"
+WIDTH = 100
+
+# What each environment variable is for; a variable without a line here fails the check, as does a line without its variable.
+CZCTL_VARIABLES = {
+    context.RUN_FOLDER_VARIABLE: (f"`{local_api.DEFAULT_RUN_FOLDER}`", "Where the Daemon's socket is."),
+    context.STATE_FOLDER_VARIABLE: (
+        f"`{local_api.DEFAULT_STATE_FOLDER}`",
+        "Where the agent keeps rules, journal and log.",
+    ),
+    "VISUAL": ("", "The editor of `czctl consume edit`; it must wait (`code -w`)."),
+    "EDITOR": ("", "The editor where `VISUAL` is not set."),
+    "NO_COLOR": ("", "Not empty: no colour, also on a terminal."),
+}
+MEANINGS = {
+    "ALLOWED_DOMAINS": "Names that ExternalName services may lead to, by commas or spaces: `name` or `*.name`; with `=private` also at private addresses.",
+    "ALLOWED_NETWORKS": "Networks like `10.0.0.0/24`, by commas or spaces, that streams may enter although they hold nodes, loopback or link-local addresses.",
+    "IDENTITY_FOLDER": "Where the certificate, its key and the authorities are mounted; changes are followed.",
+    "KUBECONFIG": "A kubeconfig to reach the cluster by; without it the pod's service account.",
+    "LISTEN": "Where laptops (System) or Systems (Orchestrator) connect to.",
+    "LOG_FORMAT": "One JSON object a line, or text for people.",
+    "LOG_LEVEL": "The least that is logged.",
+    "ORCHESTRATOR": "Where the Orchestrator is.",
+    "POLICY_FOLDER": "Where `policy.json`, and for the System `jwks.json`, are mounted; changes are followed.",
+    "PROBES": "Where `/healthz`, `/readyz` and `/metrics` are answered, in plain HTTP.",
+    "SESSION_SECONDS": "How long the session of a lost laptop is kept, in seconds.",
+    "TOKEN_ISSUER": "Who tokens of the CONNECT door must come from; without it the installation that the token's device belongs to.",
+}
+SETTINGS = {"czsystem": "codezero.system.settings", "czorchestrator": "codezero.orchestrator.settings"}
+PREFIX = "CODEZERO_"
 
 
 def commands() -> str:
     """Every command of czctl with its help."""
+    for module, _attribute, _help in COMMANDS.values():
+        importlib.import_module(f"codezero.cli.commands.{module}")
     parts = [NOTE, "# czctl\n"]
-    for context in _tree(click.Context(czctl, info_name="czctl", terminal_width=100, max_content_width=100)):
-        level = "##" if context.command_path.count(" ") < 2 else "###"
-        parts.append(f"{level} `{context.command_path}`\n\n```text\n{context.get_help()}\n```\n")
+    for command in _tree(_context(czctl, "czctl")):
+        level = "##" if command.command_path.count(" ") < 2 else "###"
+        parts.append(
+            f"{level} `{command.command_path}`\n\n```text\n{_without_trailing_blanks(command.get_help())}\n```\n"
+        )
     return "\n".join(parts)
 
 
 def errors() -> str:
     """Every error code."""
     rows = [
-        f"| `{problem.code}` | {problem.title} | {problem.meaning} | {problem.exit_code} | {problem.status} |"
+        (f"`{problem.code}`", problem.title, problem.meaning, str(problem.exit_code), str(problem.status))
         for problem in sorted(problems.ALL.values(), key=lambda problem: problem.code)
     ]
-    head = "| Code | Title | Meaning | Exit code | HTTP status |\n|---|---|---|---|---|"
-    return (
-        f"{NOTE}\n# Error codes\n\nCodes are never reused; `czctl explain CODE` tells the same.\n\n{head}\n"
-        + "\n".join(rows)
-        + "\n"
+    table = _table(("Code", "Title", "Meaning", "Exit code", "HTTP status"), rows)
+    return f"{NOTE}\n# Error codes\n\nCodes are never reused; `czctl explain CODE` tells the same.\n\n{table}"
+
+
+def environment() -> str:
+    """Every environment variable of czctl and of the processes in the cluster."""
+    unused = set(MEANINGS)
+    parts = [NOTE, "# Environment variables\n", "## czctl\n"]
+    parts.append(
+        _table(
+            ("Variable", "Default", "Meaning"),
+            [(f"`{name}`", default or "-", meaning) for name, (default, meaning) in CZCTL_VARIABLES.items()],
+        )
     )
+    for process, module in SETTINGS.items():
+        variables = _variables(importlib.import_module(module))
+        if missing := set(variables) - set(MEANINGS):
+            sys.exit(f"say in tools/reference.py what {', '.join(sorted(missing))} of {process} means")
+        unused -= set(variables)
+        parts.append(f"## {process}\n\nAll mistakes are told at once at the start, which then ends with 2.\n")
+        rows = [
+            (f"`{PREFIX}{name}`", form, default, MEANINGS[name]) for name, (form, default) in sorted(variables.items())
+        ]
+        parts.append(_table(("Variable", "Form", "Default", "Meaning"), rows))
+    if unused:
+        sys.exit(f"tools/reference.py tells of {', '.join(sorted(unused))}, which nothing reads")
+    return "\n".join(parts)
 
 
-def _tree(context: click.Context) -> Iterator[click.Context]:
-    yield context
-    if isinstance(context.command, click.Group):
-        for name in context.command.list_commands(context):
-            command = context.command.get_command(context, name)
+def options() -> str:
+    """The options of the processes on the laptop."""
+    parts = [
+        NOTE,
+        "# Options of the agent's processes\n",
+        "`czctl start` gives them; by hand they help to find trouble.\n",
+    ]
+    daemon = importlib.import_module("codezero.local.daemon.main")
+    supervisor = importlib.import_module("codezero.local.supervisor.command_line")
+    starts: Sequence[Callable[[], object]] = (lambda: supervisor.run([]), lambda: daemon.main([]))
+    for start in starts:
+        parser = _parser(start)
+        rows = [
+            _option(action) for action in parser._actions if action.help != argparse.SUPPRESS and action.dest != "help"
+        ]
+        parts.append(f"## {parser.prog}\n\n{parser.description}\n")
+        parts.append(_table(("Option", "Form", "Default", "Meaning"), rows))
+    return "\n".join(parts)
+
+
+def _tree(of: click.Context) -> Iterator[click.Context]:
+    yield of
+    if isinstance(of.command, click.Group):
+        for name in of.command.list_commands(of):
+            command = of.command.get_command(of, name)
             if command is not None and not command.hidden:
-                yield from _tree(
-                    click.Context(command, parent=context, info_name=name, terminal_width=100, max_content_width=100)
-                )
+                yield from _tree(_context(command, name, parent=of))
 
 
-def main() -> None:
+def _context(command: click.Command, name: str, *, parent: click.Context | None = None) -> click.Context:
+    settings: dict[str, Any] = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    return click.Context(command, info_name=name, parent=parent, **settings)
+
+
+def _without_trailing_blanks(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+class _Nothing(Mapping[str, str]):
+    """An environment without variables that remembers what was looked for."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> str:
+        self.asked[name] = None
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _variables(module: ModuleType) -> dict[str, tuple[str, str]]:
+    """Form and default of each variable that a settings module reads, found out by letting it read."""
+    found: dict[str, tuple[str, str]] = {}
+
+    class Recording(Environment):
+        def text(self, name: str, default: str, *, choices: tuple[str, ...] = ()) -> str:
+            found[name] = (" or ".join(f"`{choice}`" for choice in choices) or "text", _shown(default))
+            return super().text(name, default, choices=choices)
+
+        def path(self, name: str, default: str) -> Path:
+            found[name] = ("absolute path", _shown(default))
+            return super().path(name, default)
+
+        def number(self, name: str, default: float, *, least: float = 0.0, most: float) -> float:
+            found[name] = (f"number from {least:g} to {most:g}", _shown(f"{default:g}"))
+            return super().number(name, default, least=least, most=most)
+
+        def address(self, name: str, default: str) -> tuple[str, int]:
+            found[name] = ("`host:port`", _shown(default))
+            return super().address(name, default)
+
+    nothing = _Nothing()
+    with mock.patch.object(module, "Environment", Recording):
+        module.from_environment(nothing)
+    for name in nothing.asked:
+        found.setdefault(name.removeprefix(PREFIX), ("absolute path", "-"))
+    return found
+
+
+class _FoundError(Exception):
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+def _parser(start: Callable[[], object]) -> argparse.ArgumentParser:
+    """The parser that a process makes before it does anything else."""
+
+    def stop(parser: argparse.ArgumentParser, *_arguments: object, **_named: object) -> NoReturn:
+        raise _FoundError(parser)
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
+        try:
+            start()
+        except _FoundError as found:
+            return found.parser
+    sys.exit("a process did not parse its arguments")
+
+
+def _option(action: argparse.Action) -> tuple[str, str, str, str]:
+    names = ", ".join(f"`{name}`" for name in action.option_strings)
+    if action.nargs == 0:
+        form = "-"
+    elif action.choices is not None:
+        form = " or ".join(f"`{choice}`" for choice in action.choices)
+    else:
+        form = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    match action.default:
+        case True:
+            default = action.option_strings[0]
+        case str() | Path() if action.default != argparse.SUPPRESS:
+            default = str(action.default)
+        case _:
+            # A number is a default of this very run, such as the user's id.
+            default = ""
+    meaning = (action.help or MEANINGS.get(action.dest.upper(), "")).rstrip(".")
+    return names, form, _shown(default), f"{meaning[:1].upper()}{meaning[1:]}."
+
+
+def _shown(default: str) -> str:
+    return f"`{default}`" if default else "-"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+PAGES = {"czctl.md": commands, "errors.md": errors, "environment.md": environment, "options.md": options}
+
+
+def main(arguments: Sequence[str]) -> None:
     """Write the pages, or check them."""
+    is_check = "--check" in arguments
+    folder = next((Path(argument) for argument in arguments if not argument.startswith("--")), FOLDER)
     stale: list[str] = []
-    for name, content in {"czctl.md": commands(), "errors.md": errors()}.items():
-        path = FOLDER / name
-        if path.exists() and path.read_text() == content:
+    for name, page in PAGES.items():
+        try:
+            content = page()
+        except ImportError as error:
+            print(f"left as it is: {name}: {error}", file=sys.stderr)
+            continue
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8") == content:
             continue
         stale.append(name)
-        if "--check" not in sys.argv:
-            path.write_text(content)
-            print(f"written: docs/reference/{name}")
-    if stale and "--check" in sys.argv:
+        if not is_check:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+            print(f"written: {name}")
+    if stale and is_check:
         sys.exit(f"out of date: {', '.join(stale)}; run `make reference`")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
