@@ -62,10 +62,13 @@ def prepare_container(mounts: Sequence[tuple[Path, Path, bool]], settings: Mappi
     for name, content in settings.items():
         (stage / name).write_text(content)
         namespaces.bind(stage / name, f"/etc/{name}")
+    # A volume at /tmp must not hide a Python that is installed below it.
+    programs = _opened(program_folders(), below=[target for _, target, _ in sources])
     for source, target, read_only in sorted(sources, key=lambda one: len(one[1].parts)):
         _make_mount_point(target, folder=stat.S_ISDIR(os.fstat(source).st_mode))
         namespaces.bind(f"/proc/self/fd/{source}", target, read_only=read_only)
         os.close(source)
+    _bring_back(programs)
 
 
 def _make_mount_point(target: Path, *, folder: bool) -> None:
@@ -90,13 +93,7 @@ def program_folders() -> list[Path]:
 
 def _cover(folders: Sequence[str], *, keep: Sequence[Path]) -> None:
     """Mount fresh memory file systems over `folders`; paths of `keep` below them stay."""
-    # A path below another that is kept comes with it.
-    kept = {
-        path: os.open(path, os.O_PATH | os.O_CLOEXEC)
-        for path in sorted(set(keep))
-        if any(path.is_relative_to(folder) for folder in folders)
-        and not any(path != other and path.is_relative_to(other) for other in keep)
-    }
+    kept = _opened(keep, below=[Path(folder) for folder in folders])
     for folder in folders:
         if Path(folder).is_dir() and not Path(folder).is_symlink():
             mode = "1777" if folder in {"/tmp", "/dev/shm"} else "0755"  # noqa: S108
@@ -107,6 +104,21 @@ def _cover(folders: Sequence[str], *, keep: Sequence[Path]) -> None:
     Path("/var/tmp").chmod(0o1777)  # noqa: S108
     Path("/var/run").symlink_to("/run")
     Path("/run/lock").mkdir(exist_ok=True)
+    _bring_back(kept)
+
+
+def _opened(keep: Sequence[Path], *, below: Sequence[Path]) -> dict[Path, int]:
+    """Descriptors of those paths of `keep` that mounts on `below` hide; a path below another that is kept comes with it."""
+    return {
+        path: os.open(path, os.O_PATH | os.O_CLOEXEC)
+        for path in sorted(set(keep))
+        if any(path.is_relative_to(folder) for folder in below)
+        and not any(path != other and path.is_relative_to(other) for other in keep)
+    }
+
+
+def _bring_back(kept: Mapping[Path, int]) -> None:
+    """Mount opened paths where they were; closes the descriptors."""
     for path, descriptor in kept.items():
         path.mkdir(parents=True, exist_ok=True)
         namespaces.bind(f"/proc/self/fd/{descriptor}", path)
