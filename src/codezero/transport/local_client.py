@@ -161,4 +161,4 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _timed_out() -> CodezeroError:
-    return CodezeroError(problems.TIMED_OUT, "the Daemon did not answer in time", fix="czctl restart")
+    return CodezeroError(problems.TIMED_OUT, "the Daemon did not answer in time", fix="czctl cleanup, then czctl start")

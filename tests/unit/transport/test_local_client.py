@@ -197,7 +197,7 @@ def test_a_daemon_that_does_not_answer_is_timed_out(daemon: ScriptedDaemon, begu
 
     error = failure_of(LocalClient(daemon.socket_path, deadline=0.2).status)
 
-    assert (error.problem, error.fix) == (problems.TIMED_OUT, "czctl restart")
+    assert (error.problem, error.fix) == (problems.TIMED_OUT, "czctl cleanup, then czctl start")
 
 
 def test_the_deadline_is_for_the_whole_answer(tmp_path: Path) -> None:
