@@ -228,7 +228,9 @@ class EndpointChooser:
                 fix=f"whoever runs it sees why with `kubectl -n {wanted.service.namespace} get pods`",
             )
         ordered = self._in_order(backends, wanted, protocol=protocol, client=client)
-        return self._admitted(wanted, (Endpoint(backend.address, backend.port) for backend in ordered))
+        # Kubernetes forbids ClusterIPs as endpoints; a slice that has one leads to a service the policy was not asked about.
+        endpoints = (Endpoint(backend.address, backend.port) for backend in ordered)
+        return self._admitted(wanted, endpoints, virtual=False)
 
     def _in_order(
         self, backends: tuple[Backend, ...], wanted: CatalogId, *, protocol: Protocol, client: str | None
@@ -247,11 +249,13 @@ class EndpointChooser:
         start = turn % len(backends)
         return backends[start:] + backends[:start]
 
-    def _admitted(self, wanted: CatalogId, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    def _admitted(
+        self, wanted: CatalogId, endpoints: Iterable[Endpoint], *, virtual: bool = True
+    ) -> tuple[Endpoint, ...]:
         admitted: list[Endpoint] = []
         reason = "no address"
         for endpoint in endpoints:
-            verdict, address = self._judge(endpoint.address)
+            verdict, address = self._judge(endpoint.address, virtual=virtual)
             if verdict is None:
                 admitted.append(Endpoint(address, endpoint.port))
                 if len(admitted) == MOST_CANDIDATES:
@@ -262,8 +266,8 @@ class EndpointChooser:
             raise _refused(wanted, reason)
         return tuple(admitted)
 
-    def _judge(self, text: str) -> tuple[str | None, str]:
-        """Why that address is refused, or None; and its one spelling."""
+    def _judge(self, text: str, *, virtual: bool) -> tuple[str | None, str]:
+        """Why that address is refused, or None; and its one spelling. ClusterIPs are fine only where `virtual` says so."""
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
@@ -274,7 +278,9 @@ class EndpointChooser:
             verdict = "the Kubernetes API itself"
         if verdict is None and not any(address in network for network in self._rules.networks):
             node = self._inventory.node_of(normal)
-            verdict = None if node is None else f"the address of node {node}"
+            verdict = None if node is None else f"an address of node {node}"
+            if verdict is None and not virtual and self._inventory.virtual_of(normal) is not None:
+                verdict = "the ClusterIP of a service"
         return verdict, normal
 
     # --- ExternalName ---------------------------------------------------------------------------------------------------------------------

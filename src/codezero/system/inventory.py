@@ -7,7 +7,7 @@ slow one costs at most one name per service.
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 
 from codezero.model.services import Protocol, Service, ServiceRef, is_label
@@ -39,6 +39,7 @@ class Inventory:
         self._slices: dict[ServiceRef, dict[str, EndpointSliceObject]] = {}
         self._namespaces: set[str] = set()
         self._nodes: dict[str, frozenset[str]] = {}
+        self._virtual: dict[str, ServiceRef] = {}
         self._sources: dict[str, ReflectorStatus] = {}
         self._views: dict[ServiceRef, Service] = {}
         self._pending: set[ServiceRef] = set()
@@ -52,10 +53,13 @@ class Inventory:
         ref = _ref_of(new or old)
         if ref is None:
             return
-        if new is None:
-            self._services.pop(ref, None)
-        else:
+        before = self._services.pop(ref, None)
+        for address in _virtual_addresses_of(before):
+            if self._virtual.get(address) == ref:
+                del self._virtual[address]
+        if new is not None:
             self._services[ref] = new
+            self._virtual.update(dict.fromkeys(_virtual_addresses_of(new), ref))
         self._touch(ref)
 
     def slice_changed(self, old: EndpointSliceObject | None, new: EndpointSliceObject | None) -> None:
@@ -150,10 +154,13 @@ class Inventory:
         """The node that has this address, if one has."""
         return next((name for name, addresses in self._nodes.items() if address in addresses), None)
 
+    def virtual_of(self, address: str) -> ServiceRef | None:
+        """The service whose ClusterIP this address is, if it is one."""
+        return self._virtual.get(address)
+
     def is_api_address(self, address: str) -> bool:
         """Whether the Kubernetes API itself answers at this address."""
-        service = self._services.get(API_SERVICE)
-        if service is not None and service.spec.cluster_ip == address:
+        if self.virtual_of(address) == API_SERVICE:
             return True
         return any(
             address == _normal(listed)
@@ -275,6 +282,26 @@ def _addresses_of(node: NodeObject) -> frozenset[str]:
     listed = (
         _normal(item.address) for item in node.status.addresses or () if item.type in {"InternalIP", "ExternalIP"}
     )
+    own = {address for address in listed if address is not None}
+    for text in {node.spec.pod_cidr, *(node.spec.pod_cidrs or ())}:
+        own.update(_gateways_of(text))
+    return frozenset(own)
+
+
+def _gateways_of(pods: str) -> Iterator[str]:
+    """Where the node itself answers in its network of pods: the first two addresses, of the overlay's device and of the bridge."""
+    try:
+        network = ipaddress.ip_network(pods)
+    except ValueError:
+        return
+    if network.num_addresses > 2:
+        yield from (str(network[0]), str(network[1]))
+
+
+def _virtual_addresses_of(service: ServiceObject | None) -> frozenset[str]:
+    if service is None:
+        return frozenset()
+    listed = (_normal(text) for text in (service.spec.cluster_ip, *(service.spec.cluster_ips or ())))
     return frozenset(address for address in listed if address is not None)
 
 

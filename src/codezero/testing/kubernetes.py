@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -80,10 +80,11 @@ def endpoint_json(address: str, **fields: object) -> Json:
     return {"addresses": [address], "conditions": conditions, **reference, **fields}
 
 
-def node_json(name: str, *addresses: str, version: int = 1) -> Json:
-    """A Node with internal addresses."""
+def node_json(name: str, *addresses: str, pods: Sequence[str] = (), version: int = 1) -> Json:
+    """A Node with internal addresses; `pods` are the networks of its pods."""
     return {
         "metadata": _metadata(name, "", version),
+        "spec": {"podCIDR": pods[0], "podCIDRs": list(pods)} if pods else {},
         "status": {"addresses": [{"type": "InternalIP", "address": address} for address in addresses]},
     }
 
@@ -124,10 +125,10 @@ class FilledInventory(Inventory):
         return self
 
     def _kind_of(self, item: Json) -> tuple[type[Any], Callable[[Any, Any], None]]:
-        if "spec" in item:
-            return ServiceObject, self.service_changed
         if "addressType" in item:
             return EndpointSliceObject, self.slice_changed
+        if "status" not in item:
+            return ServiceObject, self.service_changed
         if "phase" in item["status"]:
             return NamespaceObject, self.namespace_changed
         return NodeObject, self.node_changed

@@ -227,6 +227,34 @@ async def test_nodes_and_the_kubernetes_api_are_refused(inventory: FilledInvento
     assert await choose.choose(ORDERS) == (Endpoint("10.0.0.1", 8080),)
 
 
+@pytest.mark.parametrize("address", ["10.244.1.0", "10.244.1.1", "fd00:1::1"])
+async def test_a_node_is_refused_inside_its_network_of_pods_too(inventory: FilledInventory, address: str) -> None:
+    """Bridge and overlay give each node addresses among its pods, where the kubelet and the host's ports answer as well."""
+    inventory.put(node_json("worker-1", "192.168.0.4", pods=("10.244.1.0/24", "fd00:1::/64")))
+    family = "IPv6" if ":" in address else "IPv4"
+    inventory.put(service_json("orders"), slice_json("orders", family=family, endpoints=[endpoint_json(address)]))
+
+    assert (await refused(chooser(inventory))) == (
+        problems.ADDRESS_REFUSED,
+        f"shop/orders:80 leads to {address}, an address of node worker-1",
+    )
+    leads_to(inventory, "10.244.1.2")
+    inventory.put(slice_json("orders", family="IPv4", endpoints=[endpoint_json("10.244.1.2")]))
+    assert await chooser(inventory).choose(ORDERS) == (Endpoint("10.244.1.2", 8080),)
+
+
+async def test_a_slice_does_not_lead_to_another_service(inventory: FilledInventory) -> None:
+    """The policy was asked about the service named, not about one whose ClusterIP somebody wrote into a slice (CVE-2021-25740)."""
+    inventory.put(service_json("payroll", "finance", clusterIP="10.96.0.7", clusterIPs=["10.96.0.7", "FD00:96::7"]))
+    for address in ("10.96.0.7", "fd00:96::7"):
+        family = "IPv6" if ":" in address else "IPv4"
+        inventory.put(service_json("orders"), slice_json("orders", family=family, endpoints=[endpoint_json(address)]))
+        assert (await refused(chooser(inventory)))[1].endswith("the ClusterIP of a service")
+    inventory.remove(service_json("payroll", "finance"))
+
+    assert await chooser(inventory).choose(ORDERS) == (Endpoint("fd00:96::7", 8080),)
+
+
 async def test_an_operator_can_let_nodes_and_loopback_in_but_never_metadata(inventory: FilledInventory) -> None:
     """Clusters whose services run on the host network need it."""
     inventory.put(node_json("worker-1", "192.168.0.4"))

@@ -43,6 +43,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     type: str = "ClusterIP"
     cluster_ip: str = msgspec.field(name="clusterIP", default="")
+    cluster_ips: tuple[str, ...] | None = msgspec.field(name="clusterIPs", default=None)
     external_name: str = ""
     selector: dict[str, str] | None = None
     session_affinity: str = "None"
@@ -143,9 +144,17 @@ class NodeStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     addresses: tuple[NodeAddress, ...] | None = None
 
 
+class NodeSpec(msgspec.Struct, frozen=True, gc=False):
+    """`spec` of a Node."""
+
+    pod_cidr: str = msgspec.field(name="podCIDR", default="")
+    pod_cidrs: tuple[str, ...] | None = msgspec.field(name="podCIDRs", default=None)
+
+
 class NodeObject(KubernetesObject, frozen=True, gc=False, rename="camel"):
     """A core/v1 Node."""
 
+    spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
 
 
