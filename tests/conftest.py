@@ -1,8 +1,10 @@
 """What all tests share: an asyncio backend, and no silent skips in CI."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 _skipped: list[str] = []
 
@@ -10,6 +12,13 @@ _skipped: list[str] = []
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """A test that sets up logs does so for itself alone."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
