@@ -56,6 +56,8 @@ def consume() -> None:
 def apply(file: IO[bytes], append: bool, namespace: str | None, output: Output) -> None:
     """Take the rules from FILE, or from stdin.
 
+    An empty FILE ends all consumes; empty stdin is refused, as it is mostly a command that failed.
+
     \b
     A rule is namespace/service or service.namespace; `*` stands for any run of characters in
     one part, `:80` narrows to a port, `!` excludes, `#` begins a comment. The last matching
@@ -67,8 +69,14 @@ def apply(file: IO[bytes], append: bool, namespace: str | None, output: Output) 
     """
     if file.name == "<stdin>" and sys.stdin.isatty():
         say("reading rules from the terminal; end with Ctrl-D")
-    change = _change(_read(file), append=append, namespace=namespace)
-    _show(client().change_consume(change), output)
+    lines = _read(file)
+    if file.name == "<stdin>" and not any(map(str.strip, lines)):
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            "stdin is empty, so no rule was changed",
+            fix="to consume nothing: czctl consume clear",
+        )
+    _show(client().change_consume(_change(lines, append=append, namespace=namespace)), output)
 
 
 @consume.command()

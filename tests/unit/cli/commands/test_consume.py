@@ -119,6 +119,23 @@ def test_a_file_that_breaks_while_it_is_read_is_an_error(czctl: Czctl, daemon: S
     assert daemon.requests == []
 
 
+@pytest.mark.parametrize("stdin", [b"", b"\n \n"])
+def test_empty_stdin_does_not_end_all_consumes(czctl: Czctl, daemon: ScriptedDaemon, stdin: bytes) -> None:
+    """It is what a pipe brings whose first command failed: `grep shop rules | czctl consume apply`."""
+    ended = czctl("consume", "apply", stdin=stdin)
+
+    assert ended.code == 2
+    assert "fix:  to consume nothing: czctl consume clear" in ended.err
+    assert daemon.requests == []
+
+
+def test_an_empty_file_ends_all_consumes(czctl: Czctl, daemon: ScriptedDaemon, tmp_path: Path) -> None:
+    (tmp_path / "rules").touch()
+
+    assert czctl("consume", "apply", str(tmp_path / "rules")).code == 0
+    assert change(daemon)["rules"] == []
+
+
 @pytest.mark.parametrize(("verb", "rules"), [("all", ["*"]), ("clear", [])])
 def test_all_and_clear_are_rules_too(czctl: Czctl, daemon: ScriptedDaemon, verb: str, rules: list[str]) -> None:
     assert czctl("consume", verb).code == 0
