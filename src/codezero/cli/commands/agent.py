@@ -18,6 +18,7 @@ from codezero.wire.access_file import TeamspaceAccess
 from codezero.wire.local_api import StatusView, TunnelState
 
 _CONNECT_SECONDS = 10.0
+_CLEANUP_ASKS_SECONDS = 3.0  # then the agent is ended without its Daemon
 
 capture_option = click.option(
     "--capture",
@@ -83,11 +84,15 @@ def stop() -> None:
 @names_option
 @log_level_option
 def restart(capture: str, names: str, log_level: str) -> None:
-    """Stop and start; does nothing when the agent is not running."""
+    """Stop and start; does nothing when the agent is not running. An agent that hangs is ended as by `czctl cleanup`."""
     asked, daemon = places(), client()
-    if not _stop(asked, daemon):
-        say("not running")
-        return
+    try:
+        if not _stop(asked, daemon):
+            say("not running")
+            return
+    except CodezeroError as error:
+        _refuse_unless_it_hangs(error)
+        _clean_up_as_root(asked)
     agent.launch(asked, agent.supervisor_command(asked, capture=capture, names=names, log_level=log_level), daemon)
     say("started")
     _await_tunnel(daemon)
@@ -97,13 +102,16 @@ def restart(capture: str, names: str, log_level: str) -> None:
 def cleanup() -> None:
     """Undo all changes to this machine, also after a crash; stops the agent first if it runs.
 
-    Works offline and can be repeated.
+    Works offline, with an agent that hangs or is of another release, and can be repeated.
     """
     asked = places()
-    _stop(asked, client())
+    try:
+        _stop(asked, client(deadline=_CLEANUP_ASKS_SECONDS))
+    except CodezeroError as error:
+        _refuse_unless_it_hangs(error)
     if os.geteuid() != 0:
-        ended = subprocess.run(agent.elevated(agent.cleanup_command(asked)), check=False)
-        raise click.exceptions.Exit(ended.returncode)
+        _clean_up_as_root(asked)
+        return
     undone = undo.undo(state_folder=asked.state)
     for path in undone:
         say(f"put back: {path}")
@@ -147,12 +155,8 @@ def _tell(now: StatusView) -> None:
 
 def _stop(asked: Places, daemon: LocalClient) -> bool:
     """Stop the agent and wait for its end; false when it did not run."""
-    try:
-        daemon.shutdown()
-    except CodezeroError as error:
-        if error.problem is problems.NOT_RUNNING:
-            return False
-        raise
+    if not _is_asked_to_stop(asked, daemon):
+        return False
     agent.wait_until(
         lambda: not asked.socket.exists(),
         seconds=agent.STOP_SECONDS,
@@ -161,3 +165,33 @@ def _stop(asked: Places, daemon: LocalClient) -> bool:
     )
     say("stopped")
     return True
+
+
+def _refuse_unless_it_hangs(error: CodezeroError) -> None:
+    if error.problem is problems.NOT_YOURS:
+        raise error
+    say(f"warning: {error.detail}; it is ended without being asked")
+
+
+def _clean_up_as_root(asked: Places) -> None:
+    ended = subprocess.run(agent.elevated(agent.cleanup_command(asked)), check=False)
+    if ended.returncode != 0:
+        raise click.exceptions.Exit(ended.returncode)
+
+
+def _is_asked_to_stop(asked: Places, daemon: LocalClient) -> bool:
+    """Whether a Daemon took the request. One that dies over it is followed by another: the socket is the Supervisor's, and stays."""
+    for _ in range(2):
+        try:
+            daemon.shutdown()
+        except CodezeroError as error:
+            if error.problem is problems.VERSIONS:
+                return True  # a Daemon of another release, whose answer we cannot read, but which has taken the request
+            if error.problem is not problems.NOT_RUNNING:
+                raise
+        else:
+            return True
+        if not asked.socket.exists():
+            return False
+    say("what ran here has died and may have left changes; `czctl cleanup` undoes them")
+    return False

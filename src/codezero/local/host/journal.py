@@ -63,13 +63,14 @@ class Journal:
             os.close(descriptor)
 
     def holder(self) -> int | None:
-        """The process in charge, or the one that was and died."""
+        """The process in charge; None where there is none, or none that this process can see (it may be of another process namespace)."""
         try:
             descriptor = os.open(self.folder / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return None
         try:
-            return _process_id(descriptor)
+            process = _process_id(descriptor)
+            return process if process is not None and _has_open(process, os.fstat(descriptor)) else None
         finally:
             os.close(descriptor)
 
@@ -127,3 +128,12 @@ def _make_private(folder: Path) -> None:
 def _process_id(descriptor: int) -> int | None:
     text = os.pread(descriptor, 21, 0).strip()
     return int(text) if text.isdigit() else None
+
+
+def _has_open(process: int, lock: os.stat_result) -> bool:
+    """Whether the process has the lock file open: its number alone could be that of anybody by now."""
+    try:
+        with os.scandir(f"/proc/{process}/fd") as opened:
+            return any(os.path.samestat(entry.stat(), lock) for entry in opened)
+    except OSError:
+        return False

@@ -16,7 +16,8 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire.local_api import DEFAULT_STATE_FOLDER
 
-# A Supervisor gives its Daemon 5 seconds, then undoes everything itself.
+# A Supervisor gives its Daemon 5 seconds, then undoes everything itself. One that has not by then hangs, and is killed: everything is undone here.
+ASK_SECONDS = 10.0
 STOP_SECONDS = 15.0
 
 
@@ -28,7 +29,7 @@ def undo(
 ) -> tuple[str, ...]:
     """Undo all changes; gives the files that were put back. For `czctl cleanup`, as root.
 
-    A process of ours that is in charge is stopped first. Raises `CodezeroError`: ALREADY_RUNNING when it does not stop, else the first failure
+    A process of ours that is in charge is stopped first, and killed when it hangs. Raises `CodezeroError`: ALREADY_RUNNING when it does not stop, else the first failure
     after having tried everything.
     """
     journal = Journal(state_folder)
@@ -38,29 +39,34 @@ def undo(
 
 
 def _take_charge(journal: Journal, stack: ExitStack) -> None:
-    deadline = time.monotonic() + STOP_SECONDS
-    asked: set[int] = set()
+    began = time.monotonic()
+    asked: dict[int, float] = {}
     while True:
         try:
             stack.enter_context(journal.locked())
         except CodezeroError as error:
-            if error.problem is not problems.ALREADY_RUNNING or time.monotonic() > deadline:
+            now = time.monotonic()
+            if error.problem is not problems.ALREADY_RUNNING or now - began > STOP_SECONDS:
                 raise
         else:
             return
         holder = journal.holder()
-        if holder is not None and holder not in asked:
-            asked.add(holder)
-            _ask_to_end(holder)
+        if holder is not None:
+            if holder not in asked:
+                asked[holder] = now
+                # One that was suspended (SIGSTOP) has to go on before it can end.
+                _tell(holder, signal.SIGTERM, signal.SIGCONT)
+            elif now - asked[holder] > ASK_SECONDS:
+                _tell(holder, signal.SIGKILL)
         time.sleep(0.05)
 
 
-def _ask_to_end(process: int) -> None:
+def _tell(process: int, *signals: signal.Signals) -> None:
     try:
-        os.kill(process, signal.SIGTERM)
+        for number in signals:
+            os.kill(process, number)
     except ProcessLookupError:
-        # It is from another process namespace, or just ended; the lock will tell.
-        return
+        return  # it has just ended; the lock will tell
 
 
 def undo_locked(journal: Journal, *, resolv_conf_path: Path, hosts_path: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from codezero.local.host import resolv_conf
+from codezero.local.host import undo as undo_module
 from codezero.local.host.files import Disk, FileKind
 from codezero.local.host.journal import Entry, Journal
 from codezero.local.host.managed_file import ManagedFile
@@ -284,6 +285,50 @@ def test_undo_first_ends_the_process_in_charge(machine: Path) -> None:
         assert running.stdout.readline() == "in charge\n"
         assert _undo(machine) == ()
         assert running.wait() == -signal.SIGTERM
+
+
+def _in_charge(machine: Path, *, first: str) -> "subprocess.Popen[str]":
+    script = (
+        "import signal, sys; from pathlib import Path; from codezero.local.host.journal import Journal\n"
+        f"{first}\n"
+        "with Journal(Path(sys.argv[1])).locked():\n    print('in charge', flush=True)\n    while True: signal.pause()"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, str(machine / "state")], stdout=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "in charge\n"
+    return running
+
+
+def test_undo_ends_a_process_in_charge_that_is_suspended(machine: Path) -> None:
+    """A stopped process takes no signal before it goes on; cleanup must not wait for that in vain."""
+    with _in_charge(machine, first="") as running:
+        running.send_signal(signal.SIGSTOP)
+        _undo(machine)
+        assert running.wait() == -signal.SIGTERM
+
+
+def test_undo_kills_a_process_in_charge_that_hangs(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cleanup is the last resort: "it is in charge, run `czctl stop`" would be no answer there."""
+    monkeypatch.setattr(undo_module, "ASK_SECONDS", 0.2)
+    with _in_charge(machine, first="signal.signal(signal.SIGTERM, signal.SIG_IGN)") as running:
+        _undo(machine)
+        assert running.wait() == -signal.SIGKILL
+
+
+def test_undo_ends_nobody_whose_number_merely_stands_in_the_lock(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder may live in another process namespace, where its number is somebody else's here."""
+    monkeypatch.setattr(undo_module, "STOP_SECONDS", 0.3)
+    with _in_charge(machine, first="") as running, subprocess.Popen(["sleep", "60"]) as bystander:
+        (machine / "state/journal/lock").write_text(f"{bystander.pid}\n")
+        with pytest.raises(CodezeroError):
+            _undo(machine)
+        assert bystander.poll() is None
+        bystander.kill()
+        running.kill()
 
 
 def test_a_journal_that_others_can_write_is_refused(machine: Path) -> None:

@@ -1,0 +1,86 @@
+"""stop, restart and cleanup against agents that answer, hang, die over the request, or are something else altogether."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from codezero.cli import agent
+from codezero.cli.commands import agent as commands
+from codezero.local.host import undo
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.testing.czctl import Czctl
+from codezero.testing.scripted_daemon import SILENCE, Raw, ScriptedDaemon
+
+GARBAGE = Raw(b"SSH-2.0-OpenSSH_9.6\r\n")
+OTHER_RELEASE = Raw(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"from": "2031"}')
+DIES = Raw(b"")
+
+
+@pytest.fixture
+def undone(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The state folders that were undone, instead of undoing; as root, in no time."""
+    folders: list[Path] = []
+
+    def pretend(*, state_folder: Path) -> tuple[str, ...]:
+        folders.append(state_folder)
+        return ()
+
+    monkeypatch.setattr(undo, "undo", pretend)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(commands, "_CLEANUP_ASKS_SECONDS", 0.2)
+    monkeypatch.setattr(agent, "STOP_SECONDS", 0.2)
+    return folders
+
+
+@pytest.mark.parametrize("reply", [SILENCE, GARBAGE, DIES], ids=["silence", "garbage", "dies"])
+def test_cleanup_undoes_everything_also_when_the_daemon_cannot_be_asked(
+    run_folder: Path, czctl: Czctl, undone: list[Path], reply: Raw
+) -> None:
+    """It is the last resort of a user whose agent hangs: giving up there would leave a machine without names."""
+    with ScriptedDaemon(run_folder, {"POST /v1/shutdown": reply}):
+        ended = czctl("cleanup")
+    assert ended.code == 0
+    assert len(undone) == 1
+    assert "nothing to undo" in ended.err
+
+
+def test_cleanup_undoes_everything_when_the_daemon_of_another_release_does_not_end(
+    run_folder: Path, czctl: Czctl, undone: list[Path]
+) -> None:
+    """After an upgrade czctl is newer than what runs."""
+    with ScriptedDaemon(run_folder, {"POST /v1/shutdown": OTHER_RELEASE}):
+        ended = czctl("cleanup")
+    assert ended.code == 0
+    assert len(undone) == 1
+    assert "warning: the agent did not end" in ended.err
+
+
+def test_cleanup_leaves_the_daemon_of_another_user_alone(run_folder: Path, czctl: Czctl, undone: list[Path]) -> None:
+    """Only its user, or root, may end it."""
+    with ScriptedDaemon(run_folder, {"POST /v1/shutdown": CodezeroError(problems.NOT_YOURS, "not yours")}):
+        assert czctl("cleanup").code == problems.NOT_YOURS.exit_code
+    assert not undone
+
+
+def test_stop_takes_the_unreadable_answer_of_another_release_for_a_yes(
+    run_folder: Path, czctl: Czctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was taken; that the socket goes tells that it was done."""
+    with ScriptedDaemon(run_folder, {"POST /v1/shutdown": OTHER_RELEASE}) as daemon:
+
+        def wait(_condition: object, **_: object) -> None:
+            daemon.socket_path.unlink()
+
+        monkeypatch.setattr(agent, "wait_until", wait)
+        ended = czctl("stop")
+    assert (ended.code, ended.err) == (0, "stopped\n")
+
+
+def test_stop_asks_the_next_daemon_when_the_first_dies_over_the_request(run_folder: Path, czctl: Czctl) -> None:
+    """The Supervisor starts another one at once; "not running" would be a lie."""
+    with ScriptedDaemon(run_folder, {"POST /v1/shutdown": DIES}) as daemon:
+        ended = czctl("stop")
+        assert [request.line for request in daemon.requests] == ["POST /v1/shutdown"] * 2
+    assert "`czctl cleanup` undoes them" in ended.err
