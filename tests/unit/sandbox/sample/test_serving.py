@@ -59,7 +59,7 @@ def test_hostile_requests_harm_nobody_else(part: RunningPart, request_bytes: byt
             client.sendall(request_bytes)
             client.shutdown(socket.SHUT_WR)
             answer = client.recv(65536)
-        except ConnectionError:
+        except OSError:  # the server may end the connection at any point
             answer = b""
 
     assert b"500 Internal" not in answer
