@@ -27,6 +27,7 @@ from codezero.wire import problem_json
 
 DIAL_SECONDS: Final = 10.0
 MAX_CONNECTIONS: Final = 2000
+MAX_CONNECTIONS_OF_A_DEVICE: Final = 256
 ALPN: Final = "http/1.1"
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -63,7 +64,7 @@ class ConnectDoor:
         self._dialler = dialler
         self._unready = unready
         self._tasks: Tasks | None = None
-        self._open: set[TlsConnection] = set()
+        self._open: dict[TlsConnection, Device] = {}
 
     @property
     def connections(self) -> int:
@@ -102,9 +103,13 @@ class ConnectDoor:
         if self._tasks is None or not self._tasks.is_open or len(self._open) >= MAX_CONNECTIONS:
             _refuse(connection, CodezeroError(problems.TUNNEL_DOWN, "the System takes no more connections"))
             return
+        if sum(other == device for other in self._open.values()) >= MAX_CONNECTIONS_OF_A_DEVICE:
+            detail = f"this device has {MAX_CONNECTIONS_OF_A_DEVICE} connections already"
+            _refuse(connection, CodezeroError(problems.TOO_MANY_STREAMS, detail))
+            return
         connection.accept()
-        near = _Near(lambda: self._open.discard(connection))
-        self._open.add(connection)
+        near = _Near(lambda: self._open.pop(connection, None))
+        self._open[connection] = device
         connection.set_protocol(near)
         near.connection_made(connection)
         near.task = self._tasks.start("connect", self._connect(near, connection, device, wanted=wanted, rest=rest))
@@ -128,7 +133,11 @@ class ConnectDoor:
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 await self._dialler.dial(wanted, lambda: far, client=device.device)
+            # The policy may have changed while we dialled, and has not seen this connection yet.
+            self._grants.require(device, wanted.service)
         except CodezeroError as error:
+            if far.transport is not None:
+                far.transport.abort()
             _refuse(connection, error)
             return
         except TimeoutError:
@@ -157,7 +166,7 @@ class ConnectDoor:
 class _Near(Side):
     """Owner of the client's connection once its request is good."""
 
-    def __init__(self, lost: Callable[[], None]) -> None:
+    def __init__(self, lost: Callable[[], object]) -> None:
         super().__init__()
         self.task: asyncio.Task[None] | None = None
         self._lost = lost

@@ -6,7 +6,7 @@ A stream names a catalog id. The policy is asked at each stream, then the invent
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography import x509
@@ -33,6 +33,8 @@ from codezero.wire.open_header import OpenHeader, StreamKind
 MAX_STREAMS: Final = Limits().streams
 MAX_TUNNELS: Final = 4000
 MAX_TUNNELS_OF_A_DEVICE: Final = 16
+# Each is a TLS connection to the Orchestrator; a laptop needs one, and a second for a moment when it comes back.
+MAX_COORDINATIONS: Final = 4
 EXPIRY_LOOK_SECONDS: Final = 5.0
 DRAIN_SECONDS: Final = 5.0
 EARLY_DATAGRAMS: Final = 32
@@ -56,6 +58,7 @@ class _Laptop:
     device: Device
     tunnel: ServerTunnel
     expires: float
+    coordinations: list[TunnelStream] = field(default_factory=list[TunnelStream])
 
 
 class TunnelPort:
@@ -205,6 +208,7 @@ class TunnelPort:
                 wanted = self._admit(laptop, header, stream)
                 return _Datagrams(lambda factory: self._dial_datagrams(laptop, wanted, factory), tasks=self._tasks)
             case StreamKind.ORCHESTRATOR:
+                _count_coordination(laptop, stream)
                 return ForwardedStream(
                     self._orchestrator, device=laptop.device, session=laptop.tunnel.session, tasks=self._tasks
                 )
@@ -316,6 +320,15 @@ class _DatagramSocket(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """The endpoint's port is closed at the moment: datagrams get lost, which their senders have to bear anyway."""
+
+
+def _count_coordination(laptop: _Laptop, stream: TunnelStream) -> None:
+    laptop.coordinations = [other for other in laptop.coordinations if not other.is_closing()]
+    if len(laptop.coordinations) >= MAX_COORDINATIONS:
+        raise CodezeroError(
+            problems.TOO_MANY_STREAMS, f"{MAX_COORDINATIONS} streams of this tunnel lead to the Orchestrator already"
+        )
+    laptop.coordinations.append(stream)
 
 
 async def _close(tunnel: ServerTunnel, farewell: Farewell) -> None:
