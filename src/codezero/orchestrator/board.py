@@ -165,12 +165,13 @@ class Board:
         """How many sessions there are."""
         return len(self._presence)
 
-    def arrived(self, session: SessionId, device: Device, name: str, *, at: float) -> None:
-        """A laptop begins or resumes its session."""
+    def arrived(self, session: SessionId, device: Device, name: str, *, at: float, again: bool = False) -> None:
+        """A laptop begins or resumes its session; `again` when it was here before this board was, and only its return is new."""
         presence = self._presence.values.get(session)
         if presence is None:
             self._gone.pop(session, None)
-            self._note(ActivityKind.JOINED, session, device, at=at)
+            if not again:
+                self._note(ActivityKind.JOINED, session, device, at=at)
             presence = Presence(session, device, name, PresenceState.ONLINE, at)
         elif presence.state is PresenceState.AWAY:
             self._note(ActivityKind.RETURNED, session, device, at=at)
@@ -334,14 +335,18 @@ class Board:
         """Where a reader is after `catch_up_activity`."""
         return self._activity_number
 
-    def catch_up_activity(self, view: View, session: SessionId, number: int) -> Sequence[ActivityHappened]:
-        """What happened after `number`, as the view shows it; the laptop's own refusals are shown to itself too."""
+    def catch_up_activity(
+        self, view: View, session: SessionId, number: int, *, until: int | None = None
+    ) -> Sequence[ActivityHappened]:
+        """What happened after `number` and up to `until`, as the view shows it; the laptop's own refusals are shown to itself too."""
         if number == self._activity_number:
             return ()
         news: list[Activity] = []
         for position, activity in reversed(self._activities):
             if position <= number:
                 break
+            if until is not None and position > until:
+                continue
             if activity.device.organization == view.viewer.organization and (
                 activity.service is None or activity.session == session or view.viewer.sees(activity.service)
             ):

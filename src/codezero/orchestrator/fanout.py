@@ -17,8 +17,12 @@ from codezero.transport import messages
 from codezero.transport.messages import MessageStream
 from codezero.wire.coordination import ConsumeDecisions, Message, Ping
 
+# Changes are gathered for so long, and the longer the more laptops there are: each change costs each of them a message, and when all come back
+# at once after a restart each of them is a change.
 GATHER_SECONDS: Final = 0.05
+GATHER_SECONDS_EACH: Final = 0.0001
 PING_SECONDS: Final = 5.0
+WRITE_HIGH: Final = 64 * 1024
 # Different ways to catch up kept between two changes; those who lag far behind rarely share theirs.
 KEPT_FRAMES: Final = 256
 # A laptop that takes no single message (at most some 100 KB) for so long is dropped; it resumes when it can.
@@ -56,6 +60,9 @@ class Fanout:
         self._subscribers: set[Subscriber] = set()
         self._dirty = asyncio.Event()
         self._frames: dict[tuple[Any, ...], Sequence[bytes]] = {}
+        # Where everybody goes until the next publication, so that those who were at one place share the way.
+        self._presence = board.presence_revision
+        self._activity = board.activity_number
 
     @property
     def subscribers(self) -> frozenset[Subscriber]:
@@ -70,7 +77,7 @@ class Fanout:
         """Pass changes on, until cancelled."""
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS + GATHER_SECONDS_EACH * len(self._subscribers))
             self._dirty.clear()
             self.publish()
 
@@ -78,18 +85,23 @@ class Fanout:
         """Let everybody catch up with the board as it is now."""
         self._board.advance()
         self._frames.clear()
+        self._presence = self._board.presence_revision
+        self._activity = self._board.activity_number
         for subscriber in self._subscribers:
             subscriber.wake.set()
 
     async def feed(self, subscriber: Subscriber, stream: MessageStream[Any, Any]) -> None:
         """Keep one laptop up to date until its connection ends; raises `EOFError` or `CodezeroError` when it does."""
         self._subscribers.add(subscriber)
+        stream.writer.transport.set_write_buffer_limits(high=WRITE_HIGH)
         try:
             self.changed()
             while True:
                 frames = self.due(subscriber)
                 for frame in frames:
                     await stream.send_frames((frame,), within=SEND_SECONDS)
+                    # The connection encrypts at the end of the turn; a whole picture at once would stay in its buffers for good.
+                    await asyncio.sleep(0)
                 if not frames:
                     await self._wait(subscriber, stream)
         finally:
@@ -115,19 +127,19 @@ class Fanout:
                 lambda: board.catch_up_catalog(view, subscriber.catalog),
             )
             subscriber.catalog = view.revision
-        if subscriber.presence != board.presence_revision:
+        if subscriber.presence != self._presence:
             frames += self._shared(
-                ("presence", view, subscriber.presence, board.presence_revision),
+                ("presence", view, subscriber.presence, self._presence),
                 lambda: board.catch_up_presence(view, subscriber.presence),
             )
-            subscriber.presence = board.presence_revision
-        if subscriber.activity != board.activity_number:
+            subscriber.presence = self._presence
+        if subscriber.activity < self._activity:
             alone = board.concerns_alone(view, subscriber.session, subscriber.activity)
             frames += self._shared(
-                ("activity", view, subscriber.activity, board.activity_number, subscriber.session if alone else None),
-                lambda: board.catch_up_activity(view, subscriber.session, subscriber.activity),
+                ("activity", view, subscriber.activity, self._activity, subscriber.session if alone else None),
+                lambda: board.catch_up_activity(view, subscriber.session, subscriber.activity, until=self._activity),
             )
-            subscriber.activity = board.activity_number
+            subscriber.activity = self._activity
         return frames
 
     def _shared(self, key: tuple[Any, ...], make: Callable[[], Iterable[Message]]) -> Sequence[bytes]:

@@ -277,7 +277,9 @@ class Coordinator:
         )
         attached = self._attached[session] = _Attached(subscriber, stream, asyncio.Event())
         self.leases.hold(session)
-        self.board.arrived(session, device, _printable(hello.name) or "laptop", at=self._clock())
+        # After a restart of ours everybody comes back; nobody has joined.
+        again = hello.epoch is not None and not resumes
+        self.board.arrived(session, device, _printable(hello.name) or "laptop", at=self._clock(), again=again)
         self.fanout.changed()
         return attached
 

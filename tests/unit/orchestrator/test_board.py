@@ -428,6 +428,32 @@ def test_a_flood_of_consumption_is_one_activity() -> None:
     assert len(shown.presences[0].consumes) == boards.SHOWN_CONSUMES
 
 
+def test_a_return_to_a_new_board_is_no_arrival() -> None:
+    """After a restart of the Orchestrator 2,000 laptops come back; nobody has joined, and the list keeps what matters."""
+    board = Board()
+    view = board.join_view(EVERYTHING)
+    board.arrived(SessionId("old"), ALICE, "laptop", at=0.0, again=True)
+    board.arrived(SessionId("new"), BOB, "laptop", at=0.0)
+
+    (happened,) = board.catch_up_activity(view, SessionId("x"), 0)
+    assert [each.session for each in happened.activities] == ["new"]
+    (shown,) = board.catch_up_presence(view, None)
+    assert {each.session for each in shown.presences} == {"old", "new"}
+
+
+def test_what_happens_after_a_moment_is_told_at_the_next() -> None:
+    """Readers who go to the same place share the way, and nothing is told twice."""
+    board = Board()
+    view = board.join_view(EVERYTHING)
+    board.arrived(SessionId("one"), ALICE, "laptop", at=0.0)
+    moment = board.activity_number
+    board.arrived(SessionId("two"), BOB, "laptop", at=0.0)
+
+    (first,) = board.catch_up_activity(view, SessionId("x"), 0, until=moment)
+    (second,) = board.catch_up_activity(view, SessionId("x"), moment)
+    assert [each.session for each in (*first.activities, *second.activities)] == ["one", "two"]
+
+
 def test_the_catalog_is_stale_while_no_system_sees_the_cluster() -> None:
     """And the last picture stands; a second System that sees it makes it current again."""
     board = Board()
