@@ -2,11 +2,14 @@
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -301,6 +304,83 @@ def test_killing_the_keeper_ends_everything(state_home: Path) -> None:
         doomed.status()
     assert not doomed.down()
     assert not doomed.folder.exists()
+
+
+def test_certificates_are_renewed_under_running_parts(state_home: Path) -> None:
+    """In-cluster certificates live an hour; a Teamspace that runs for weeks must not notice."""
+    lifetime = timedelta(seconds=9)
+    with Sandbox.up(name=f"brief-{os.getpid()}", sample=False, tied=True, leaf_lifetime=lifetime) as brief:
+        script = (
+            "import json, socket, ssl, sys\n"
+            "access = json.load(open(sys.argv[1]))\n"
+            "context = ssl.create_default_context(cadata=access['roots'])\n"
+            "context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN\n"
+            "name = access['teamspace'].lower() + '.spaces.codezero.io'\n"
+            "with socket.create_connection((access['host'], access['port']), timeout=5) as plain:\n"
+            "    with context.wrap_socket(plain, server_hostname=name) as wrapped:\n"
+            "        print(wrapped.getpeercert()['serialNumber'])\n"
+        )
+
+        def serial() -> str:
+            return brief.run("laptop", ["python", "-c", script, brief.access_file()]).stdout.strip()
+
+        seen = {serial()}
+        eventually(lambda: seen.add(serial()) or len(seen) == 3, within=40)
+        parts = [pod for pod in brief.status().pods if pod.ready]
+
+    assert [pod.restarts for pod in parts] == [0, 0]
+
+
+def test_a_terminal_belongs_to_the_command(sandbox: Sandbox) -> None:
+    """Ctrl-C must end what runs in the shell and not the shell; job control must work."""
+    environment = sandbox.environment("laptop") | {"PS1": "prompt> "}
+    process, terminal = pty.fork()
+    if process == 0:
+        command = sandbox.command("laptop", ["/bin/sh", "-i"])
+        os.execve(command[0], command, environment)
+    printed = ""
+
+    def shows(text: str) -> bool:
+        nonlocal printed
+        while select.select([terminal], [], [], 0)[0]:
+            try:
+                printed += os.read(terminal, 4096).decode()
+            except OSError:
+                break
+        return text in printed
+
+    eventually(lambda: shows("prompt> "))
+    os.write(terminal, b"sleep 1000\n")
+    eventually(lambda: shows("sleep 1000\r\n"))
+    eventually(lambda: "sleep 1000" in sandbox.run("laptop", ["ps", "ax"]).stdout)
+    os.write(terminal, b"\x03")
+    os.write(terminal, b"echo survived $((40 + 2)); exit 3\n")
+    eventually(lambda: shows("survived 42"))
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+
+    assert os.waitstatus_to_exitcode(status) == 3, printed
+
+
+def test_where_the_kernel_forbids_it_the_switch_is_named(state_home: Path) -> None:
+    """On somebody's hardened machine the first thing they see must be the way out."""
+    script = (
+        "from codezero.sandbox.control import Sandbox; from codezero.model.problems import CodezeroError\n"
+        "try: Sandbox.up(name='never')\n"
+        "except CodezeroError as error: print(error.problem.code, error.detail, '|', error.fix)\n"
+    )
+    # Root of a user namespace that may have no others, and without its powers: as an ordinary user with the switch off.
+    forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all "
+    ended = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", f'{forbid} "$@"', "sh", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "CZ-SANDBOX-001" in ended.stdout, ended.stderr
+    assert "user.max_user_namespaces is 0" in ended.stdout
+    assert "| sudo sysctl user.max_user_namespaces=15000" in ended.stdout
 
 
 def test_a_tied_sandbox_ends_with_whoever_started_it(state_home: Path) -> None:

@@ -32,7 +32,6 @@ from codezero.sandbox.workloads import DEPLOYMENTS, STATEFUL_SETS, is_ready, kee
 
 AUTHORITY_LIFETIME = timedelta(days=365)
 # Renewed when a third of their life is left, so that a part that is slow to reload still has time.
-LEAF_LIFETIME = timedelta(hours=1)
 _RENEWED_AFTER = 2 / 3
 
 _WEB_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{layout.DOMAIN}")
@@ -158,14 +157,14 @@ class _Logs:
         return self.kubelet.read_log(request)
 
 
-def install_teamspace(cluster: Cluster, identities: Identities) -> None:
-    """Apply the Teamspace's own manifests, with the Secret and ConfigMap that a Hub would provide."""
+def install_teamspace(cluster: Cluster, identities: Identities, *, lifetime: timedelta) -> None:
+    """Apply the Teamspace's own manifests, with the Secret (certificates of `lifetime`) and ConfigMap that a Hub would provide."""
     manifests = list(documents(package_files("codezero.sandbox") / "teamspace"))
     # The namespace comes first, then what pods mount.
     manifests.sort(key=lambda manifest: manifest["kind"] != "Namespace")
     for number, manifest in enumerate(manifests):
         if number == 1:
-            apply_identities(cluster, identities)
+            apply_identities(cluster, identities, lifetime=lifetime)
             cluster.apply(
                 {
                     "apiVersion": "v1",
@@ -177,9 +176,9 @@ def install_teamspace(cluster: Cluster, identities: Identities) -> None:
         cluster.apply(manifest)
 
 
-def apply_identities(cluster: Cluster, identities: Identities) -> None:
-    """Write the Teamspace's Secrets with fresh certificates."""
-    for name, content in identities.secrets(LEAF_LIFETIME).items():
+def apply_identities(cluster: Cluster, identities: Identities, *, lifetime: timedelta) -> None:
+    """Write the Teamspace's Secrets with fresh certificates of `lifetime`."""
+    for name, content in identities.secrets(lifetime).items():
         cluster.apply(
             {
                 "apiVersion": "v1",
@@ -191,11 +190,11 @@ def apply_identities(cluster: Cluster, identities: Identities) -> None:
         )
 
 
-async def keep_identities_fresh(cluster: Cluster, identities: Identities) -> None:
+async def keep_identities_fresh(cluster: Cluster, identities: Identities, *, lifetime: timedelta) -> None:
     """Renew the certificates of the Teamspace's parts in good time, for as long as this runs."""
     while True:
-        await asyncio.sleep(LEAF_LIFETIME.total_seconds() * _RENEWED_AFTER)
-        apply_identities(cluster, identities)
+        await asyncio.sleep(lifetime.total_seconds() * _RENEWED_AFTER)
+        apply_identities(cluster, identities, lifetime=lifetime)
         _log.info("certificates renewed")
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -31,6 +32,7 @@ from codezero.sandbox import layout, support
 
 DEFAULT_NAME = "default"
 START_DEADLINE = 120.0
+LEAF_LIFETIME = timedelta(hours=1)
 _STOP_DEADLINE = 15.0
 _MADE = "made"
 _ANSWER_DEADLINE = 30.0
@@ -113,13 +115,15 @@ class Sandbox:
         sample: bool = True,
         tied: bool = False,
         bound_files: bool = False,
+        leaf_lifetime: timedelta = LEAF_LIFETIME,
         progress: Callable[[str], None] = lambda _: None,
         deadline: float = START_DEADLINE,
     ) -> "Sandbox":
         """Start a sandbox and wait until all in it is ready.
 
         With `sample`, the sample project is installed too. A `tied` sandbox ends when this process does. With `bound_files`, the laptop's hosts
-        and resolv.conf are bind mounts, as in containers. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
+        and resolv.conf are bind mounts, as in containers. `leaf_lifetime` is how long certificates of System and Orchestrator live; they are
+        renewed in time. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
         """
         folder = layout.state_folder(name)
         with _start_lock(name, folder):
@@ -131,7 +135,8 @@ class Sandbox:
                 )
             progress("checking what this machine allows")
             isolate = support.isolating_command()
-            options = ["--name", name, *(["--no-sample"] if not sample else []), *(["--bound"] if bound_files else [])]
+            options = ["--name", name, "--leaf-seconds", str(leaf_lifetime.total_seconds())]
+            options += [*(["--no-sample"] if not sample else []), *(["--bound"] if bound_files else [])]
             return _start(name, folder, isolate, options=options, tied=tied, progress=progress, deadline=deadline)
 
     @staticmethod
@@ -196,10 +201,12 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         **options: Any,  # noqa: ANN401 - handed to Popen as they are
     ) -> subprocess.Popen[Any]:
-        """Start a command in a place (`layout.PLACES`). `env` is added to the place's environment; other options are Popen's."""
-        return subprocess.Popen(
-            self.command(place, arguments), env={**self.environment(place), **(env or {})}, **options
-        )
+        """Start a command in a place (`layout.PLACES`), without input unless `stdin` is given.
+
+        `env` is added to the place's environment; other options are Popen's.
+        """
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, **options}
+        return subprocess.Popen(self.command(place, arguments), env={**self.environment(place), **(env or {})}, **given)
 
     def run(
         self,

@@ -14,6 +14,7 @@ from types import FrameType
 from codezero.sandbox import layout, namespaces
 
 _PASSED_ON = (
+    signal.SIGINT,
     signal.SIGTERM,
     signal.SIGHUP,
     signal.SIGQUIT,
@@ -45,19 +46,31 @@ def main() -> None:
     keeper = os.pidfd_open(arguments.keeper)
     namespaces.enter(keeper, kinds)
     os.close(keeper)
+    terminal = _terminal()
+    if terminal is not None and not os.isatty(0):
+        # Not for the command to read from, so it stays with those who share it: an interrupt reaches all of them.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        terminal = None
     # Only children are in the process namespace.
     child = os.fork()
     if child == 0:
-        _run(arguments.place, arguments.folder, arguments.command)
-    sys.exit(_wait(child))
+        _run(arguments.place, arguments.folder, arguments.command, terminal)
+    sys.exit(_wait(child, terminal))
 
 
 _LAPTOP_FILES = (layout.LAPTOP_HOST_NAME, layout.LAPTOP_MOUNTS)
 
 
-def _run(place: str, folder: str, command: list[str]) -> None:
+def _run(place: str, folder: str, command: list[str], terminal: int | None) -> None:
     try:
+        # What Python ignores, and what was ignored for this program, are not for the command to inherit.
+        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
         namespaces.die_with_parent()
+        if terminal is not None:
+            # A group that the command's own namespace has a number for: shells with job control want to go back to it.
+            os.setpgid(0, 0)
+            _hand_over(terminal, os.getpid())
         namespaces.enter_file(layout.network_file(place), namespaces.NEW_NETWORK)
         if place == layout.LAPTOP:
             host_name, mounts = (os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in _LAPTOP_FILES)
@@ -76,18 +89,31 @@ def _run(place: str, folder: str, command: list[str]) -> None:
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def _in_foreground() -> bool:
+def _terminal() -> int | None:
+    """The terminal, where this program has it to itself."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
+    if os.tcgetpgrp(terminal) == os.getpgrp():
+        return terminal
+    os.close(terminal)
+    return None
+
+
+def _hand_over(terminal: int, group: int) -> None:
+    """Make a process group the one that the terminal is for."""
+    # Who is not in the foreground may do so only with this signal ignored.
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
+        os.tcsetpgrp(terminal, group)
+    except OSError:
+        pass  # the terminal or the group is gone
     finally:
-        os.close(terminal)
+        signal.signal(signal.SIGTTOU, before)
 
 
-def _wait(child: int) -> int:
+def _wait(child: int, terminal: int | None) -> int:
     def pass_on(number: int, _frame: FrameType | None) -> None:
         try:
             os.kill(child, number)
@@ -95,13 +121,16 @@ def _wait(child: int) -> int:
             pass
 
     for number in _PASSED_ON:
-        signal.signal(number, pass_on)
-    # A terminal interrupts the whole foreground group, so the command has that one already.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if _in_foreground() else pass_on)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
+        if terminal is not None:
+            _hand_over(terminal, os.getpgrp())
         if os.WIFSTOPPED(status):
             os.kill(os.getpid(), signal.SIGSTOP)
+            if terminal is not None:
+                _hand_over(terminal, child)
             os.kill(child, signal.SIGCONT)
         elif os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)

@@ -21,7 +21,8 @@ from codezero.wire.access_file import TeamspaceAccess
 INSTALL = "sandbox.codezero"
 ORGANIZATION_NAME = "sandbox"
 USERS = ("dev1", "dev2")
-DEVICE_LIFETIME = timedelta(hours=24)
+# Longer than the Hub's day, because nobody renews a sandbox's access files.
+DEVICE_LIFETIME = timedelta(days=7)
 TOKEN_LIFETIME = timedelta(minutes=10)
 ORCHESTRATOR_NAMES = (
     "orchestrator.codezero",

@@ -6,6 +6,7 @@ mount namespace, by which the container's processes can be found, or what went w
 
 import json
 import os
+import signal
 import socket
 import sys
 from dataclasses import asdict, dataclass
@@ -64,6 +65,9 @@ def main() -> None:
         _prepare(launch)
         _tell(descriptor, Launched(mounts=os.readlink("/proc/self/ns/mnt")))  # noqa: PTH115 - not a path
         _change_user(launch)
+        # Python ignores these; containers expect nobody to have done so.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(launch.folder)
         os.execvpe(launch.command[0], launch.command, launch.environment)  # noqa: S606 - the container's command
     except OSError as error:

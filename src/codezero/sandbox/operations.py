@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from codezero.kit import logs
+from codezero.kit.tasks import Tasks, task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout, network
@@ -97,23 +98,30 @@ class Operations:
 @asynccontextmanager
 async def answering(operations: Operations, listener: socket.socket) -> AsyncGenerator[None, None]:
     """Answer requests on the control socket while the block lasts."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                writer.write(msgspec.json.encode(await _handle(operations, reader, writer)))
-                await writer.drain()
-        except (OSError, EOFError, TimeoutError):
-            pass  # the client left
-        finally:
-            writer.close()
-
     listener.setblocking(False)
-    server = await asyncio.start_unix_server(serve, sock=listener)
+    with listener:
+        async with task_group("control") as tasks:
+            tasks.start_service("accept", _accept(operations, listener, tasks))
+            yield
+
+
+async def _accept(operations: Operations, listener: socket.socket, tasks: Tasks) -> None:
+    """Take connections by hand: asyncio's servers call listen(2) again, and clients know the keeper by who called it."""
+    while True:
+        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+        tasks.start("request", _serve(operations, connection))
+
+
+async def _serve(operations: Operations, connection: socket.socket) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
     try:
-        yield
+        async with asyncio.timeout(_DEADLINE):
+            writer.write(msgspec.json.encode(await _handle(operations, reader, writer)))
+            await writer.drain()
+    except (OSError, EOFError, TimeoutError):
+        pass  # the client left
     finally:
-        server.close()
+        writer.close()
 
 
 async def _handle(operations: Operations, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:

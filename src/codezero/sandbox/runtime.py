@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--no-sample", dest="sample", action="store_false")
     parser.add_argument("--bound", action="store_true")
+    parser.add_argument("--leaf-seconds", type=float, required=True)
     options = parser.parse_args(arguments)
     namespaces.die_with_parent()
     logs.configure()
@@ -100,6 +102,7 @@ async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     identities = Identities.create()
+    lifetime = timedelta(seconds=options.leaf_seconds)
     operations = Operations(name=options.name, identities=identities, since=time.time())
     async with AsyncExitStack() as stack:
         reporter.step("making networks (stand-ins for laptop, LAN, internet and cluster)")
@@ -113,9 +116,9 @@ async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         operations.cluster = stand_in
         reporter.step("installing the Teamspace: System and Orchestrator")
         cluster.write_access_files(identities)
-        cluster.install_teamspace(stand_in, identities)
+        cluster.install_teamspace(stand_in, identities, lifetime=lifetime)
         tasks = await stack.enter_async_context(task_group("runtime"))
-        tasks.start_service("identities", cluster.keep_identities_fresh(stand_in, identities))
+        tasks.start_service("identities", cluster.keep_identities_fresh(stand_in, identities, lifetime=lifetime))
         if options.sample:
             reporter.step("installing the sample project")
             stand_in.install(cluster.sample_manifests())

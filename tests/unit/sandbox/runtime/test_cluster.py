@@ -1,3 +1,4 @@
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from codezero.sandbox.identities import Identities
 from codezero.sandbox.kubelet import Kubelet
 from codezero.sandbox.pods import Node
 
+HOUR = timedelta(hours=1)
+
 
 @pytest.fixture
 def empty(store: Store, tmp_path: Path) -> Cluster:
@@ -19,7 +22,7 @@ def empty(store: Store, tmp_path: Path) -> Cluster:
 
 
 def test_the_teamspace_installs_with_what_it_mounts(empty: Cluster) -> None:
-    cluster.install_teamspace(empty, Identities.create())
+    cluster.install_teamspace(empty, Identities.create(), lifetime=HOUR)
 
     mounted = {
         volume[kind][name]
@@ -44,9 +47,9 @@ def test_the_sample_project_installs_and_installs_again(empty: Cluster) -> None:
 
 def test_renewed_identities_replace_the_old_ones(empty: Cluster) -> None:
     identities = Identities.create()
-    cluster.install_teamspace(empty, identities)
+    cluster.install_teamspace(empty, identities, lifetime=HOUR)
     before = empty.store.get("secrets", "codezero", "codezero-identity").content["data"]
-    cluster.apply_identities(empty, identities)
+    cluster.apply_identities(empty, identities, lifetime=HOUR)
     after = empty.store.get("secrets", "codezero", "codezero-identity").content["data"]
 
     assert before["ca.crt"] == after["ca.crt"]
