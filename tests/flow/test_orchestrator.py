@@ -10,7 +10,7 @@ import pytest
 
 from codezero.model import problems
 from codezero.model.access import Effect, Operation, Policy, PolicyRule, allow_all
-from codezero.model.ids import SessionId, new_ulid
+from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
 from codezero.model.sessions import ActivityKind, PresenceState
@@ -568,8 +568,11 @@ async def test_a_device_cannot_fill_the_teamspace(teamspace: RealTeamspace) -> N
     standing = [tunnel for tunnel in tunnels if not tunnel.is_closed]
     pictures = [await teamspace.coordinate(tunnel) for tunnel in standing]
     last = pictures[-1]
-    await last.until(lambda it: sum(presence.state is PresenceState.ONLINE for presence in it.presences.values()) == 8)
-
-    assert SessionId(standing[-1].session) in last.presences
+    await last.until(
+        lambda it: (
+            standing[-1].session in it.presences
+            and sum(presence.state is PresenceState.ONLINE for presence in it.presences.values()) == 8
+        )
+    )
     for tunnel in tunnels:
         tunnel.abandon()
