@@ -260,7 +260,8 @@ class Sandbox:
         connection = _connect(self.folder)
         if connection is not None:
             with connection:
-                _end(_peer(connection))
+                keeper = _peer(connection)
+            _end(keeper)
         if self._process is not None:
             self._process.wait(timeout=_STOP_DEADLINE)
         if self._lifeline is not None:

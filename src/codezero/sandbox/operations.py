@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from codezero.kit import logs
-from codezero.kit.tasks import Tasks, task_group
+from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout, network
@@ -101,15 +101,17 @@ async def answering(operations: Operations, listener: socket.socket) -> AsyncGen
     listener.setblocking(False)
     with listener:
         async with task_group("control") as tasks:
-            tasks.start_service("accept", _accept(operations, listener, tasks))
+            tasks.start_service("accept", _accept(operations, listener))
             yield
 
 
-async def _accept(operations: Operations, listener: socket.socket, tasks: Tasks) -> None:
+async def _accept(operations: Operations, listener: socket.socket) -> None:
     """Take connections by hand: asyncio's servers call listen(2) again, and clients know the keeper by who called it."""
-    while True:
-        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-        tasks.start("request", _serve(operations, connection))
+    # Requests that are under way end with this.
+    async with task_group("requests") as requests:
+        while True:
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            requests.start("request", _serve(operations, connection))
 
 
 async def _serve(operations: Operations, connection: socket.socket) -> None:
