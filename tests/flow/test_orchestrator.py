@@ -14,6 +14,8 @@ from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
 from codezero.model.sessions import ActivityKind, PresenceState
+from codezero.orchestrator import server
+from codezero.orchestrator.leases import Leases
 from codezero.testing.kubernetes import endpoint_json, service_json, slice_json
 from codezero.testing.teamspace import Coordination, RealTeamspace, echo_server, free_port
 from codezero.testing.tunnels import Recorder, until
@@ -130,6 +132,39 @@ async def test_a_laptop_that_returns_keeps_its_session_and_gets_what_changed(tea
     assert set(resumed.catalog) == {"shop/orders", "shop/cart"}
     assert list(resumed.presences) == [tunnel.session]
     again.abandon()
+
+
+async def test_a_lost_laptop_is_away_and_in_the_end_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R45: its team sees it; whoever returns in time goes on with the same session."""
+    monkeypatch.setattr(server, "Leases", lambda **_: Leases(grace=0.1, ttl=1.5))
+    monkeypatch.setattr(server, "LEASE_LOOK_SECONDS", 0.02)
+    async with RealTeamspace(tmp_path).running() as teamspace:
+        staying = await teamspace.connect(teamspace.authorities.device())
+        watching = await teamspace.coordinate(staying)
+        device = teamspace.authorities.device()
+        tunnel = await teamspace.connect(device)
+        before = await teamspace.coordinate(tunnel)
+
+        def state(it: Coordination) -> PresenceState | None:
+            presence = it.presences.get(tunnel.session)
+            return None if presence is None else presence.state
+
+        await watching.until(lambda it: state(it) is PresenceState.ONLINE)
+        tunnel.abandon()
+        await watching.until(lambda it: state(it) is PresenceState.AWAY)
+        again = await teamspace.connect(device, session=tunnel.session)
+        after = await teamspace.coordinate(again, resume=before)
+        await watching.until(lambda it: state(it) is PresenceState.ONLINE)
+        again.abandon()
+        await watching.until(lambda it: state(it) is PresenceState.GONE)
+        wanted = [ActivityKind.JOINED, ActivityKind.AWAY, ActivityKind.RETURNED, ActivityKind.AWAY, ActivityKind.LEFT]
+        await watching.until(
+            lambda it: [each.kind for each in it.activities if each.session == tunnel.session] == wanted
+        )
+
+        assert after.welcome is not None
+        assert after.welcome.session == tunnel.session
+        staying.abandon()
 
 
 async def test_a_session_that_another_laptop_holds_cannot_be_claimed(teamspace: RealTeamspace) -> None:

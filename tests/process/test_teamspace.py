@@ -168,6 +168,23 @@ async def echo(tunnel: ClientTunnel, data: bytes) -> bytes:
         writer.close()
 
 
+async def through_the_door(processes: Processes, data: bytes) -> bytes:
+    """What `shop/orders` answers to a client without a tunnel."""
+    authorities = processes.teamspace.authorities
+    context = certificates.client_context(roots=authorities.parts.certificate_pem, protocols=("http/1.1",))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", processes.teamspace.port, ssl=context, server_hostname=authorities.server_name
+    )
+    token = authorities.token(processes.device)
+    writer.write(f"CONNECT orders.shop:80 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: {token}\r\n\r\n".encode())
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200 ")
+    writer.write(data)
+    try:
+        return await asyncio.wait_for(reader.readexactly(len(data)), 20)
+    finally:
+        writer.close()
+
+
 @pytest.fixture
 async def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Processes]:
     # Kubernetes takes no loopback addresses in EndpointSlices, and nothing else is sure to be this machine.
@@ -190,6 +207,7 @@ async def test_the_parts_find_one_another_with_the_least_rights(processes: Proce
     await picture.until(lambda it: "shop/cart" in it.catalog)
 
     assert await echo(tunnel, b"x" * 1_000_000) == b"x" * 1_000_000
+    assert await through_the_door(processes, b"y" * 1_000_000) == b"y" * 1_000_000
     metrics = {role: (await processes.ask(role, "/metrics")).decode() for role in ("system", "orchestrator")}
     assert "codezero_system_tunnels 1.0" in metrics["system"]
     assert "codezero_orchestrator_laptops 1.0" in metrics["orchestrator"]

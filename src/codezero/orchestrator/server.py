@@ -5,6 +5,7 @@ Who a laptop is, the System says in `Forwarded`, from the certificate that the t
 
 import asyncio
 import itertools
+import socket
 import time
 import unicodedata
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -155,6 +156,7 @@ class Coordinator:
         self, connection: TlsConnection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         stream: MessageStream[Any, FirstMessage] = MessageStream(reader, writer, _FIRST, limit=HELLO_SIZE)
+        _expect_answers(connection)
         try:
             self._check_system(connection)
             first = await stream.receive(within=HELLO_SECONDS)
@@ -399,6 +401,13 @@ async def _say_goodbye(stream: MessageStream[Any, Any], error: CodezeroError) ->
                     break
     except (CodezeroError, EOFError, TimeoutError, OSError):
         pass  # it did not want to hear it
+
+
+def _expect_answers(connection: TlsConnection) -> None:
+    """Let pings that nobody acknowledges end the connection: a node that is gone sends no end."""
+    handle = connection.get_extra_info("socket")
+    if handle is not None:
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SYSTEM_SILENT_SECONDS * 1000))
 
 
 def _agree(offered: tuple[int, ...]) -> int:
