@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         held = _demonstrate(check=options.check)
     except KeyboardInterrupt:
-        say("\ninterrupted; nothing is left")
+        say("\ninterrupted")
         sys.exit(130)
     except CodezeroError as error:
         say(f"failed    {error}")
@@ -220,7 +220,11 @@ def _demonstrate(*, check: bool) -> bool:
         demo = Demo(sandbox)
         demo.run()
         if not check:
-            _invite()
+            try:
+                _invite()
+                signal.pause()
+            except KeyboardInterrupt:
+                say("")
         demo.stop()
         held = True
     except StepFailedError:
@@ -241,15 +245,10 @@ Try it, in another terminal:
       czctl status                                 agent, tunnel, names
       czctl consume list                           names and addresses
       czctl services list                          what the cluster has
-      PGPASSWORD=sample-project-demo psql -h sample-project-database -U sample sample
   {enter} --as cluster -- kubectl get pods -A
   {czctl} sandbox status --name {NAME}
 Ctrl-C ends it and leaves nothing behind."""
     )
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        say("")
 
 
 def _shown(path: Path) -> str:
