@@ -35,7 +35,7 @@ def sandbox() -> None:
 def up(name: str, sample: bool) -> None:
     """Start a sandbox and leave it running."""
     Sandbox.up(name=name, sample=sample, progress=say)
-    say(f"the sandbox {name!r} runs (it is a stand-in for a cluster); next: czctl sandbox shell")
+    say(f"the sandbox {name!r} runs (it is a stand-in for a cluster); next: czctl sandbox shell{_naming(name)}")
 
 
 @sandbox.command()
@@ -103,3 +103,8 @@ def _table(now: Status) -> Table:
         empty="no pods",
         names=[f"{pod.namespace}/{pod.name}" for pod in now.pods],
     )
+
+
+def _naming(name: str) -> str:
+    """The option that names a sandbox, where it is needed."""
+    return "" if name == DEFAULT_NAME else f" --name {name}"
