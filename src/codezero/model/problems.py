@@ -188,4 +188,26 @@ SANDBOX_RUNNING = Problem(
     "CZ-SANDBOX-004", "Sandbox runs already", "A sandbox of that name runs, or is being started.", 7, 409
 )
 
+BAD_CONDITION = Problem(
+    "CZ-SERVE-001",
+    "Bad condition",
+    "The condition of a serve could not be understood; the message names the part and the reason. Nothing was changed.",
+    2,
+    422,
+)
+HEADER_REFUSED = Problem(
+    "CZ-SERVE-002",
+    "Header cannot be a condition",
+    "Headers that carry credentials, name the receiver or belong to one connection decide nothing about variants.",
+    2,
+    422,
+)
+CONDITION_TAKEN = Problem(
+    "CZ-SERVE-003",
+    "Condition is taken",
+    "Somebody else's variant of the service already answers the requests that meet this condition.",
+    7,
+    409,
+)
+
 ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}
