@@ -200,6 +200,17 @@ def test_a_changed_secret_reaches_the_pods_that_mount_it(sandbox: Sandbox, clust
     assert eventually(lambda: seen() == "new")
 
 
+def test_a_pod_on_the_nodes_network_has_the_nodes_address(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+    overrides = '{"spec":{"hostNetwork":true}}'
+    command = ["sleep", "1000"]
+    cluster("run", "on-node", "--image=none:1", f"--overrides={overrides}", "--command", "--", *command)
+
+    eventually(lambda: cluster("get", "pod", "on-node", "-o", "jsonpath={.status.podIP}") == "198.51.100.10")
+    assert "uplink0" in sandbox.run("cluster", ["ip", "link"]).stdout
+    cluster("delete", "pod", "on-node", "--grace-period=1")
+    assert "uplink0" in sandbox.run("cluster", ["ip", "link"]).stdout
+
+
 def test_a_pod_that_crashes_is_started_again_and_says_so(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
     cluster("run", "crashing", "--image=none:1", "--command", "--", "sh", "-c", "echo once more; exit 3")
 

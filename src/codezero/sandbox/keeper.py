@@ -10,6 +10,7 @@ Standard library only and nearly without state, so that it does not fail. Starte
 import argparse
 import contextlib
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -27,8 +28,10 @@ STOP_DEADLINE = 8.0
 def main() -> None:
     """Keep the sandbox until it is told to stop, its runtime ends, or its lifeline is cut."""
     arguments, rest = _parser().parse_known_args()
-    # Descriptors first: the working folder may be covered by the mounts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # As containers have it: a thousand streams are two thousand descriptors.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     files.prepare_machine(arguments.state)
     control = _listen(arguments.state)
     socket.sethostname(layout.NODE_NAME)

@@ -159,14 +159,23 @@ class Pod:
         return True
 
     async def _join_network(self) -> None:
+        if self._on_node:
+            self.address = layout.NODE_ADDRESS
+            self.changed()
+            return
         self.address, number = self._kubelet.addresses.take()
         self._link = f"pod{number}"
         await network.attach_pod(self._network_name, link=self._link, address=self.address)
         self.changed()
 
     @property
+    def _on_node(self) -> bool:
+        """Whether it shares the node's network (`hostNetwork`)."""
+        return bool(at(self.content, "spec", "hostNetwork"))
+
+    @property
     def _network_name(self) -> str:
-        return f"pod-{self.uid}"
+        return layout.CLUSTER if self._on_node else f"pod-{self.uid}"
 
     def stop(self, grace: float) -> None:
         """Let its processes end within `grace` seconds, however they like it then."""
@@ -234,12 +243,15 @@ class Pod:
 
     @property
     def _host_name(self) -> str:
+        if self._on_node:
+            return layout.NODE_NAME
         return at(self.content, "spec", "hostname") or self.name[:63]
 
     def _settings(self) -> dict[str, str]:
         search = _SEARCH.format(namespace=self.namespace, domain=layout.DOMAIN)
         resolv = f"{search}\nnameserver {layout.DNS_SERVICE_ADDRESS}\noptions ndots:5\n"
-        if at(self.content, "spec", "dnsPolicy") == "Default":
+        policy = at(self.content, "spec", "dnsPolicy")
+        if policy == "Default" or (policy == "ClusterFirst" and self._on_node):
             resolv = files.RESOLV_CONF
         names = self._host_name
         if subdomain := at(self.content, "spec", "subdomain"):
