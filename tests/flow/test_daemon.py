@@ -204,6 +204,22 @@ async def test_policy_decides_what_is_seen_and_reached(laptop: Laptop, teamspace
     writer.close()
 
 
+async def test_a_teamspace_without_a_valid_policy_says_so(laptop: Laptop, teamspace: RealTeamspace, echo: int) -> None:
+    """An empty list of services would only look as if somebody had deleted them all."""
+    await eventually(lambda: laptop.daemon.services().services)
+    teamspace.write_policy(b'{"organization": "x", "rulez": []}')
+    await eventually(lambda: not laptop.daemon.services().services)
+
+    (warning,) = laptop.daemon.status().warnings
+    assert warning.code == "NOTHING_ALLOWED"
+    assert "no valid policy" in warning.text
+    assert "rulez" in warning.text
+
+    teamspace.write_policy(allow_all(teamspace.authorities.organization))
+    await eventually(lambda: laptop.daemon.services().services)
+    assert laptop.daemon.status().warnings == ()
+
+
 async def test_system_dies_and_returns(tmp_path: Path) -> None:
     """Status tells the loss at once; names stay; connections are refused; then all is back, with the same session."""
     teamspace = RealTeamspace(tmp_path / "teamspace")

@@ -296,8 +296,9 @@ class Board:
     def _snapshot(self, view: View) -> Sequence[CatalogSnapshot]:
         seen = [service for ref, service in self._catalog.values.items() if view.viewer.sees(ref)]
         parts = list(_parts(seen, weight=service_weight, most=SNAPSHOT_PART)) or [()]
+        closed = view.viewer.closed
         return [
-            CatalogSnapshot(view.revision, number, number == len(parts) - 1, part, view.stale_since)
+            CatalogSnapshot(view.revision, number, number == len(parts) - 1, part, view.stale_since, closed)
             for number, part in enumerate(parts)
         ]
 

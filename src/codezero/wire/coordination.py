@@ -116,13 +116,17 @@ class Goodbye(Message, frozen=True):
 
 
 class CatalogSnapshot(Message, frozen=True):
-    """A part of the whole catalog; drop the old picture at the first part. `part` counts from 0, the last has `last`."""
+    """A part of the whole catalog; drop the old picture at the first part. `part` counts from 0, the last has `last`.
+
+    `closed` is why the laptop may see and consume nothing at all, where that is so; it holds until the next snapshot.
+    """
 
     revision: int
     part: int
     last: bool
     services: tuple[Service, ...]
     stale_since: float | None = None
+    closed: Text | None = None
 
 
 class CatalogDelta(Message, frozen=True):

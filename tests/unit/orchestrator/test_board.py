@@ -267,6 +267,17 @@ def test_an_empty_cluster_has_an_empty_snapshot() -> None:
     assert board.catch_up_catalog(view, None) == [CatalogSnapshot(view.revision, 0, True, ())]
 
 
+def test_who_may_see_nothing_is_told_why() -> None:
+    """An empty list alone looks as if the services were gone."""
+    board = Board()
+    view = board.join_view(NOTHING)
+    board.system_joined(0)
+    board.catalog_reported(0, CatalogReport(upserts=(service(REFS[0]),), reset=True), at=0.0)
+    board.advance()
+
+    assert board.catch_up_catalog(view, None) == [CatalogSnapshot(view.revision, 0, True, (), closed="closed")]
+
+
 def test_what_a_laptop_may_not_see_leaves_no_trace() -> None:
     """T38: two clusters that differ in hidden services only look the same, byte for byte."""
 

@@ -60,6 +60,7 @@ NOT_SAVED = "STATE_NOT_SAVED"
 TEAMSPACE_REFUSED = "TEAMSPACE_REFUSED"
 TEAMSPACE_AWAY = "TEAMSPACE_NOT_CONNECTED"
 PICTURE_STALE = "PICTURE_STALE"
+NOTHING_ALLOWED = "NOTHING_ALLOWED"
 NAME_SERVERS = "NAME_SERVERS"
 NAME_SERVER_LOOPS = "NAME_SERVER_LOOP"
 
@@ -352,11 +353,7 @@ class Daemon:
             return (
                 HealthWarning(TEAMSPACE_AWAY, Severity.WARNING, text, "check the network; it is tried again by itself"),
             )
-        cause = joined.picture.cause
-        if joined.picture.is_connected or cause is None:
-            return ()
-        text = f"changes in the Teamspace are not seen at the moment: {cause.detail}"
-        return (HealthWarning(PICTURE_STALE, Severity.WARNING, text),)
+        return _picture_warnings(joined.picture)
 
     def _tunnel(self) -> Tunnel | None:
         tunnel = self._joined.link.tunnel.value if self._joined is not None else None
@@ -493,6 +490,17 @@ def _teamspace_view(access: TeamspaceAccess) -> TeamspaceView:
 
 def _over(why: str) -> CodezeroError:
     return CodezeroError(problems.TUNNEL_DOWN, why)
+
+
+def _picture_warnings(picture: Picture) -> tuple[HealthWarning, ...]:
+    """What is wrong with what we know of the Teamspace while the tunnel stands."""
+    if picture.closed is not None:
+        fix = "ask an administrator of the Teamspace"
+        return (HealthWarning(NOTHING_ALLOWED, Severity.ERROR, f"nothing may be consumed: {picture.closed}", fix),)
+    if picture.is_connected or picture.cause is None:
+        return ()
+    text = f"changes in the Teamspace are not seen at the moment: {picture.cause.detail}"
+    return (HealthWarning(PICTURE_STALE, Severity.WARNING, text),)
 
 
 @contextlib.asynccontextmanager

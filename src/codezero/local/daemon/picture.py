@@ -57,7 +57,10 @@ _log = logs.get_logger("picture")
 
 
 class Picture:
-    """What a Teamspace looks like from this laptop. `consumption` gets catalog and decisions; `follow` keeps it current."""
+    """What a Teamspace looks like from this laptop. `consumption` gets catalog and decisions; `follow` keeps it current.
+
+    `cause` is why there is no connection to the Orchestrator, `closed` why nothing may be seen or consumed.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Picture:
         self.is_complete = False
         self.is_connected = False
         self.cause: CodezeroError | None = None
+        self.closed: str | None = None
         self._consumption = consumption
         self._name = name
         self._changed = changed
@@ -213,6 +217,9 @@ class Picture:
         whole, self._parts = self._parts, None
         self._revision = message.revision
         self._stale_since = message.stale_since
+        if message.closed != self.closed:
+            self.closed = message.closed
+            self._changed("status")
         self.is_complete = True
         # Only the difference: what stayed keeps its connections.
         gone = [ref for ref in self._consumption.catalog if ref not in whole]
