@@ -3,13 +3,17 @@
 Rules are tried in no order: a matching `deny` wins, then a matching `allow`; without either the answer is no.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 
 from codezero.model.ids import Device
 from codezero.model.services import ServiceRef
+
+_ANYTHING = ("*",)
 
 
 class Operation(StrEnum):
@@ -47,12 +51,15 @@ class PolicyRule:
 
     def matches(self, device: Device, operation: Operation, service: ServiceRef) -> bool:
         """Whether this rule speaks about the case."""
-        return (
-            operation in self.operations
-            and any(fnmatchcase(device.user, pattern) for pattern in self.users)
-            and any(fnmatchcase(service.namespace, pattern) for pattern in self.namespaces)
-            and any(fnmatchcase(service.name, pattern) for pattern in self.services)
-        )
+        return operation in self.operations and self.speaks_of_user(device.user) and self.speaks_of_service(service)
+
+    def speaks_of_user(self, user: str) -> bool:
+        """Whether this rule is about the user of that ULID."""
+        return _matches(self.users, user)
+
+    def speaks_of_service(self, service: ServiceRef) -> bool:
+        """Whether this rule is about that service."""
+        return _matches(self.namespaces, service.namespace) and _matches(self.services, service.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,17 @@ class Policy:
         if matching:
             return Decision(True, f"rule {matching[0].name or 'without a name'} allows it")
         return Decision(False, f"no rule allows {operation} of {service}")
+
+
+def _matches(patterns: tuple[str, ...], value: str) -> bool:
+    return patterns == _ANYTHING or _compiled(patterns).match(value) is not None
+
+
+# A laptop's picture asks about each service of the cluster and each rule: one expression for all patterns is ten times faster than a loop.
+@lru_cache(maxsize=30_000)
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    # No pattern at all matches nothing.
+    return re.compile("|".join(map(translate, patterns)) or r"(?!)")
 
 
 def decide(policy: Policy | None, device: Device, operation: Operation, service: ServiceRef) -> Decision:

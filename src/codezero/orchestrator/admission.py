@@ -6,7 +6,6 @@ catalog and one encoding of it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from codezero.model import access
 from codezero.model.access import Decision, Effect, Operation, Policy, PolicyRule
@@ -30,7 +29,7 @@ class Viewer:
         """Whether the laptop may consume, hence see, the service."""
         allowed = False
         for rule in self.rules:
-            if _speaks_of(rule, service):
+            if rule.speaks_of_service(service):
                 if rule.effect is Effect.DENY:
                     return False
                 allowed = True
@@ -40,19 +39,13 @@ class Viewer:
         """As `Policy.decide` for consuming."""
         if self.closed is not None:
             return Decision(False, self.closed)
-        matching = [rule for rule in self.rules if _speaks_of(rule, service)]
+        matching = [rule for rule in self.rules if rule.speaks_of_service(service)]
         for rule in matching:
             if rule.effect is Effect.DENY:
                 return Decision(False, f"rule {rule.name or 'without a name'} denies {Operation.CONSUME} of {service}")
         if matching:
             return Decision(True, f"rule {matching[0].name or 'without a name'} allows it")
         return Decision(False, f"no rule allows {Operation.CONSUME} of {service}")
-
-
-def _speaks_of(rule: PolicyRule, service: ServiceRef) -> bool:
-    return any(pattern == "*" or fnmatchcase(service.namespace, pattern) for pattern in rule.namespaces) and any(
-        pattern == "*" or fnmatchcase(service.name, pattern) for pattern in rule.services
-    )
 
 
 class Admission:
@@ -100,7 +93,7 @@ class Admission:
             rules = tuple(
                 rule
                 for rule in self._policy.rules
-                if Operation.CONSUME in rule.operations and any(fnmatchcase(device.user, user) for user in rule.users)
+                if Operation.CONSUME in rule.operations and rule.speaks_of_user(device.user)
             )
             viewer = self._viewers[device.user] = Viewer(device.organization, rules)
         return viewer

@@ -1,5 +1,10 @@
 """Policies: closed when unsure, deny wins, every answer has a reason."""
 
+from fnmatch import fnmatchcase
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from codezero.model.access import Effect, Operation, Policy, PolicyRule, allow_all, decide
 from codezero.model.ids import Device, new_ulid
 from codezero.model.services import ServiceRef
@@ -54,3 +59,15 @@ def test_rules_can_speak_about_one_user() -> None:
 def test_another_organization_is_refused() -> None:
     assert not allow_all(new_ulid()).decide(ALICE, Operation.CONSUME, ORDERS).allowed
     assert allow_all(ALICE.organization).decide(ALICE, Operation.SERVE, ORDERS).allowed
+
+
+@given(
+    patterns=st.lists(st.text("ab*?[]!-|(.\\", max_size=5), max_size=3).map(tuple),
+    value=st.text("ab-|(.", max_size=5),
+)
+def test_patterns_mean_what_the_shell_means(patterns: tuple[str, ...], value: str) -> None:
+    """Many patterns are one expression inside; no pattern may reach over into its neighbour."""
+    rule = PolicyRule(Effect.ALLOW, (Operation.CONSUME,), users=patterns, namespaces=("*",), services=patterns)
+
+    assert rule.speaks_of_user(value) == any(fnmatchcase(value, pattern) for pattern in patterns)
+    assert rule.speaks_of_service(ServiceRef("shop", value)) == rule.speaks_of_user(value)
