@@ -126,26 +126,11 @@ class DaemonProcess:
         end("stopped")
 
     async def _converse(self, handle: Handle, end: Callable[[str], None]) -> None:
-        silent = 0
-        allowed = SILENT_CHECKS_AT_START
-        while True:
-            try:
-                async with asyncio.timeout(1):
-                    message = await self._channel.receive()
-            except TimeoutError:
-                silent += 1
-                if silent >= allowed:
-                    return end(f"silent for {silent} seconds")
-                continue
-            except CodezeroError as error:
-                return end(f"broke the protocol: {error.detail}")
-            if message is None:
-                # Its exit status says more, if it is about to come.
-                await asyncio.sleep(0.2)
-                return end("closed its channel")
-            silent, allowed = 0, SILENT_CHECKS
+        async def answer(message: ToSupervisor) -> None:
             for answer in await handle(message):
                 self.send(answer)
+
+        end(await conversation(self._channel, answer))
 
     def _copy_output(self) -> None:
         """Pass on what it printed, and keep the end of it."""
@@ -165,6 +150,44 @@ class DaemonProcess:
         except OSError:
             # Our own log has nobody left to read it; that is no reason to end the Daemon.
             return
+
+
+async def conversation(
+    channel: Channel[ToSupervisor], answer: Callable[[ToSupervisor], Awaitable[None]], *, check_seconds: float = 1.0
+) -> str:
+    """Let each message be answered until the Daemon ends, falls silent, or breaks the protocol; gives which."""
+    silent, allowed = 0, SILENT_CHECKS_AT_START
+    async with task_group("conversation") as tasks:
+        receiving = tasks.start("receive", _received(channel))
+        try:
+            while True:
+                # One receiving goes on over all checks: cancelled by a time limit, it could lose the very message that had just come.
+                await asyncio.wait((receiving,), timeout=check_seconds)
+                if not receiving.done():
+                    silent += 1
+                    if silent >= allowed:
+                        return f"silent for {silent} seconds"
+                    continue
+                message = receiving.result()
+                if isinstance(message, CodezeroError):
+                    return f"broke the protocol: {message.detail}"
+                if message is None:
+                    # Its exit status says more, if it is about to come.
+                    await asyncio.sleep(0.2)
+                    return "closed its channel"
+                silent, allowed = 0, SILENT_CHECKS
+                await answer(message)
+                receiving = tasks.start("receive", _received(channel))
+        finally:
+            receiving.cancel()
+
+
+async def _received(channel: Channel[ToSupervisor]) -> ToSupervisor | CodezeroError | None:
+    """The next message, or what is wrong with it: raised in a task it would end the group."""
+    try:
+        return await channel.receive()
+    except CodezeroError as error:
+        return error
 
 
 async def _then_never(work: Awaitable[None]) -> None:
