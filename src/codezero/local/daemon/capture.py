@@ -15,6 +15,7 @@ from typing import cast
 from codezero.kit import logs
 from codezero.local.daemon.consumption import Endpoint
 from codezero.local.daemon.holders import holder_of
+from codezero.local.daemon.own_ports import at_own_port
 from codezero.local.host.capture import original_destination
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -57,8 +58,8 @@ class Capture:
 
     @contextlib.asynccontextmanager
     async def listen_for_captured(self) -> AsyncGenerator[int, None]:
-        """Take what nftables sends to a port of 127.0.0.1, for as long as the block lasts; gives the port."""
-        listener = _bound("127.0.0.1", 0, socket.SOCK_STREAM)
+        """Take what nftables sends to a privileged port of 127.0.0.1, for as long as the block lasts; gives the port."""
+        listener = at_own_port(lambda port: _bound("127.0.0.1", port, socket.SOCK_STREAM))
         port: int = listener.getsockname()[1]
         server = await self._serve(listener)
         try:

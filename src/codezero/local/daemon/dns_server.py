@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import functools
 import ipaddress
 import socket
@@ -13,6 +12,7 @@ from codezero.kit import logs
 from codezero.kit.tasks import Tasks
 from codezero.local.daemon.forwarding import Forwarder
 from codezero.local.daemon.names import LOOP_DOMAIN, Foreign, Responder, read_question
+from codezero.local.daemon.own_ports import at_own_port
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
@@ -157,7 +157,7 @@ class _StreamProtocol(asyncio.Protocol):
 
 @contextlib.asynccontextmanager
 async def listen(service: NameService, address: str, port: int = 0) -> AsyncGenerator[int, None]:
-    """Answer DNS at `address` over UDP and TCP, at `port` or at a free one; gives the port. Raises `CodezeroError` when it is taken."""
+    """Answer DNS at `address` over UDP and TCP, at `port` or at a privileged one of ours (0); gives the port. Raises `CodezeroError` when it is taken."""
     datagrams, streams = _bind(address, port)
     bound_port: int = streams.getsockname()[1]
     loop = asyncio.get_running_loop()
@@ -174,23 +174,26 @@ async def listen(service: NameService, address: str, port: int = 0) -> AsyncGene
 
 def _bind(address: str, port: int) -> tuple[socket.socket, socket.socket]:
     """A UDP and a TCP socket on one port."""
-    for attempt in range(20):
-        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        streams = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            datagrams.bind((address, port))
-            # After a restart old connections in TIME_WAIT must not keep us from the port; for UDP the option would allow a squatter.
-            streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            streams.bind((address, datagrams.getsockname()[1]))
-        except OSError as error:
-            datagrams.close()
-            streams.close()
-            if error.errno == errno.EADDRINUSE and port == 0 and attempt < 19:
-                continue
-            raise CodezeroError(
-                problems.HOST_CHANGE_FAILED,
-                f"the DNS server cannot listen at {address}:{port}: {error.strerror}",
-                fix=f"see who holds it: `ss -lunpt sport = :{port}`",
-            ) from None
-        return datagrams, streams
-    raise AssertionError("the last attempt returns or raises")
+    try:
+        return at_own_port(lambda own: _bind_both(address, own)) if port == 0 else _bind_both(address, port)
+    except OSError as error:
+        raise CodezeroError(
+            problems.HOST_CHANGE_FAILED,
+            f"the DNS server cannot listen at {address}:{port}: {error.strerror}",
+            fix=f"see who holds it: `ss -lunpt sport = :{port}`",
+        ) from None
+
+
+def _bind_both(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    streams = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        # After a restart old connections in TIME_WAIT must not keep us from the port; for UDP the option would allow a squatter.
+        streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        streams.bind((address, port))
+        datagrams.bind((address, streams.getsockname()[1]))
+    except OSError:
+        streams.close()
+        datagrams.close()
+        raise
+    return datagrams, streams
