@@ -1,6 +1,7 @@
 """The consume stories, on the lab's laptop: real names, real addresses, real connections, one tunnel, nothing else."""
 
 import json
+import re
 
 import pytest
 
@@ -146,6 +147,15 @@ def test_exceptions_and_ports_narrow_what_is_consumed(consuming: Laptop) -> None
     finally:
         consuming.consume("*.sample-project", primary_namespace=SAMPLE)
     assert eventually(consuming.core_answers)
+
+
+def test_what_is_caught_goes_to_ports_that_only_root_can_take(consuming: Laptop) -> None:
+    """T15: while the Daemon restarts, another user's program must not catch its connections."""
+    ruleset = consuming.run("nft", "list", "table", "inet", "codezero").stdout
+    ports = {int(port) for port in re.findall(r"dnat ip to 127\.0\.0\.1:(\d+)", ruleset)}
+
+    assert len(ports) == 2
+    assert max(ports) < 1024
 
 
 def test_a_lan_peer_reaches_neither_addresses_nor_names(consuming: Laptop) -> None:
