@@ -59,7 +59,10 @@ class Laptop:
         self.czctl("cleanup", check=False)
 
     def consume(self, *rules: str, primary_namespace: str | None = None) -> None:
-        """Make `rules` the consume rules."""
+        """Make `rules` the consume rules; none consume nothing."""
+        if not rules:
+            self.czctl("consume", "clear")
+            return
         options = ("--primary-namespace", primary_namespace) if primary_namespace else ()
         self.czctl("consume", "apply", *options, input="\n".join(rules) + "\n")
 
