@@ -502,3 +502,22 @@ async def test_events_tell_what_changed(laptop: Laptop, teamspace: RealTeamspace
     async with asyncio.timeout(20):
         await following
     await eventually(lambda: not laptop.daemon.events._listeners)
+
+
+async def test_what_a_full_disk_did_not_take_is_saved_as_soon_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That something else could be saved meanwhile must not end the warning: the rules would be lost with the Daemon."""
+    monkeypatch.setattr(daemon, "SAVE_AGAIN_SECONDS", 0.05)
+    rules = tmp_path / "laptop" / "state" / "consume.json"
+    async with laptop_at(tmp_path / "laptop") as laptop:
+        rules.mkdir()
+        await laptop.consume("*.shop")
+        await laptop.daemon.forget_teamspace()  # which saves another file
+        warned = [warning.code for warning in laptop.daemon.status().warnings]
+        rules.rmdir()
+        await eventually(rules.is_file)
+
+        assert daemon.NOT_SAVED in warned
+        await eventually(lambda: not laptop.daemon.status().warnings)
+        assert b"*.shop" in rules.read_bytes()

@@ -260,6 +260,17 @@ def test_the_next_start_undoes_what_a_dead_one_left(machine: Machine) -> None:
     assert machine.fingerprint() == before
 
 
+def test_a_crash_report_that_cannot_be_written_does_not_end_the_supervisor(machine: Machine) -> None:
+    """A full disk and a crash come together often; then nobody would be left to start the Daemon again, and to undo."""
+    machine.state_folder.mkdir(mode=0o700)
+    (machine.state_folder / "last-crash.json").mkdir()
+    first = _start(machine)
+    supervisor = machine.supervisor_state()["pid"]
+    _kill(first["pid"])
+    _ready(machine, other_than=first["pid"])
+    assert machine.supervisor_state()["pid"] == supervisor
+
+
 def test_a_daemon_that_keeps_failing_is_given_up_and_the_machine_put_back(machine: Machine) -> None:
     """R15: five failures in a minute; then the machine is as before, and people are told what and why."""
     before = machine.fingerprint()

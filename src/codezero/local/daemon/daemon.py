@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import time
@@ -54,6 +55,7 @@ DNS_PORT = 53
 # How long an answer waits for what it changed to be in place.
 SETTLE_SECONDS = 2.0
 SAVE_SECONDS = 2.0
+SAVE_AGAIN_SECONDS = 10.0
 LEAVE_SECONDS = 2.0
 
 NOT_SAVED = "STATE_NOT_SAVED"
@@ -107,6 +109,7 @@ class Daemon:
         self._joined: _Joined | None = None
         self._switching = asyncio.Lock()
         self._addresses_due = asyncio.Event()
+        self._unsaved: dict[str, Callable[[], None]] = {}
         # Touched at each change of anything, for those who wait for something to become true.
         self._pulse = Watched(0)
 
@@ -151,7 +154,7 @@ class Daemon:
             else:
                 joined = self._prepare(access)
                 is_other = before is not None and before.access.teamspace != access.teamspace
-                self._saved(lambda: self._state.save_teamspace(access))
+                self._save("teamspace", lambda: self._state.save_teamspace(access))
                 await self._leave("another Teamspace was selected", for_good=is_other)
                 await self._join(joined)
         # Most Teamspaces answer within this time, and then the caller sees how it went.
@@ -160,7 +163,7 @@ class Daemon:
     async def forget_teamspace(self) -> None:
         """Leave the Teamspace and drop its key."""
         async with self._switching:
-            self._saved(lambda: self._state.save_teamspace(None))
+            self._save("teamspace", lambda: self._state.save_teamspace(None))
             await self._leave("the Teamspace was left", for_good=True)
 
     def services(self) -> ServicesView:
@@ -267,10 +270,18 @@ class Daemon:
             if joined is None or known == saved:
                 continue
             saved = known
+            save = functools.partial(self._state.save_addresses, joined.access.teamspace, known)
             try:
-                await asyncio.to_thread(self._state.save_addresses, joined.access.teamspace, known)
+                await asyncio.to_thread(save)
             except OSError as error:
-                self._not_saved(error)
+                self._not_saved("addresses", save, error)
+
+    async def save_again(self) -> None:
+        """Save what could not be saved, as soon as it can be, for as long as this runs."""
+        while True:
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)
+            for what, save in tuple(self._unsaved.items()):
+                self._save(what, save)
 
     # --- Teamspace ----------------------------------------------------------------------------------------------------------------------
 
@@ -281,7 +292,9 @@ class Daemon:
         link = Link(
             access,
             session=self._state.session(access.teamspace),
-            save_session=lambda session: self._saved(lambda: self._state.save_session(access.teamspace, session)),
+            save_session=lambda session: self._save(
+                "session", lambda: self._state.save_session(access.teamspace, session)
+            ),
         )
         picture = Picture(
             consumption,
@@ -314,7 +327,7 @@ class Daemon:
     async def _part(self, joined: _Joined, *, for_good: bool) -> None:
         if for_good:
             await joined.picture.leave()
-            self._saved(lambda: self._state.save_session(joined.access.teamspace, None))
+            self._save("session", lambda: self._state.save_session(joined.access.teamspace, None))
         if joined.task is not None:
             joined.task.cancel()
             await asyncio.wait((joined.task,), timeout=LEAVE_SECONDS)
@@ -386,7 +399,7 @@ class Daemon:
 
     async def _use_rules(self, rules: Rules, primary_namespace: str | None) -> None:
         self._rules, self._primary_namespace = rules, primary_namespace
-        self._saved(lambda: self._state.save_rules(rules, primary_namespace=primary_namespace))
+        self._save("rules", lambda: self._state.save_rules(rules, primary_namespace=primary_namespace))
         joined = self._joined
         if joined is not None:
             joined.consumption.replace_rules(rules, primary_namespace=primary_namespace)
@@ -457,16 +470,21 @@ class Daemon:
 
     # --- Small things -------------------------------------------------------------------------------------------------------------------
 
-    def _saved(self, save: Callable[[], None]) -> None:
+    def _save(self, what: str, save: Callable[[], None]) -> None:
+        """Save one file of the state now, or say that it could not be and try again later."""
         try:
             save()
         except OSError as error:
-            self._not_saved(error)
-        else:
+            self._not_saved(what, save, error)
+            return
+        self._unsaved.pop(what, None)
+        if not self._unsaved:
             self._health.clear(NOT_SAVED)
 
-    def _not_saved(self, error: OSError) -> None:
-        _log.error("state could not be saved", reason=str(error))
+    def _not_saved(self, what: str, save: Callable[[], None], error: OSError) -> None:
+        if what not in self._unsaved:
+            _log.error("state could not be saved", what=what, reason=str(error))
+        self._unsaved[what] = save
         self._health.warn(
             NOT_SAVED, f"changes will be lost when Codezero ends: {error.strerror}", fix="free space on this machine"
         )
@@ -530,6 +548,7 @@ async def running(
         tasks.start_service("machine", daemon.machine.keep())
         tasks.start_service("warnings", daemon.tell_warnings())
         tasks.start_service("addresses", daemon.keep_addresses())
+        tasks.start_service("save-again", daemon.save_again())
         await stack.enter_async_context(api.serve(api.application(daemon, owner=owner), listener))
         try:
             await daemon.begin()

@@ -88,14 +88,24 @@ class Journal:
         return self._load(self._file(path))
 
     def put(self, entry: Entry) -> None:
-        """Write the entry down, in place of an earlier one of the same file; it is on the disk when this returns."""
+        """Write the entry down, in place of an earlier one of the same file; it is on the disk when this returns.
+
+        Raises `CodezeroError` when it cannot be: the change must not be made then.
+        """
         state = FileState(
             FileKind.FILE, content=msgspec.json.encode(entry), mode=0o600, uid=os.geteuid(), gid=os.getegid()
         )
-        if not self.disk.replace(self._file(Path(entry.path)), state):
-            raise CodezeroError(
-                problems.HOST_CHANGE_FAILED, f"the journal folder {self.folder} cannot be written", fix=None
-            )
+        why = "it cannot be replaced"
+        try:
+            if self.disk.replace(self._file(Path(entry.path)), state):
+                return
+        except OSError as error:
+            why = error.strerror or str(error)
+        raise CodezeroError(
+            problems.HOST_CHANGE_FAILED,
+            f"the journal folder {self.folder} cannot be written: {why}",
+            fix=f"df {self.folder}",
+        )
 
     def remove(self, path: Path) -> None:
         """Forget the entry of that file, if there is one: the change is undone."""

@@ -3,6 +3,7 @@
 What others wrote is always the original: the file without our part. A foreign change, found at any time, is adopted as the new original.
 """
 
+import contextlib
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,7 @@ class ManagedFile:
             self._disk.remove_leftover(self.path)
             restored = self._restored(self._read(), self._journal.get(self.path))
             if restored is not None:
-                self._write(restored, restored)
+                self._restore(restored)
         except OSError as error:
             raise _failed(self.path, error) from error
         self._journal.remove(self.path)
@@ -130,11 +131,19 @@ class ManagedFile:
     def _write(self, state: FileState, original: FileState) -> None:
         if self._disk.replace(self.path, state):
             return
-        if state.kind is not FileKind.FILE:
-            raise OSError(errno.EROFS, "the file cannot be replaced in its folder")
+        _refuse_other_than_file(state)
         self._journal.put(Entry(str(self.path), original, unfinished=True))
         self._disk.overwrite(self.path, state)
         self._journal.put(Entry(str(self.path), original))
+
+    def _restore(self, state: FileState) -> None:
+        if self._disk.replace(self.path, state):
+            return
+        _refuse_other_than_file(state)
+        # Not a condition here: on a full disk it is better to put the file back without than not at all.
+        with contextlib.suppress(CodezeroError):
+            self._journal.put(Entry(str(self.path), state, unfinished=True))
+        self._disk.overwrite(self.path, state)
 
     def _forget_attempt(self, entry: Entry | None) -> None:
         if entry is None:
@@ -147,6 +156,11 @@ class ManagedFile:
             return self._disk.read(self.path)
         except OSError as error:
             raise _failed(self.path, error) from error
+
+
+def _refuse_other_than_file(state: FileState) -> None:
+    if state.kind is not FileKind.FILE:
+        raise OSError(errno.EROFS, "the file cannot be replaced in its folder")
 
 
 def _failed(path: Path, error: OSError) -> CodezeroError:

@@ -119,8 +119,7 @@ class Supervisor:
             failures = len(brake.failures)
             _log.error("the Daemon ended", how=how, failures=failures)
             self._remember(daemon=None, restarts=self._state.restarts + 1, last_end=how)
-            crash = CrashReport(at=time.time(), how=how, failures=failures, release=__version__, output=lines)
-            report.write_crash(self._settings.host.state_folder, crash)
+            self._report(CrashReport(at=time.time(), how=how, failures=failures, release=__version__, output=lines))
             if is_too_much:
                 raise CodezeroError(
                     problems.CRASH_LOOP,
@@ -221,6 +220,12 @@ class Supervisor:
             report.write_state(self._settings.run_folder, self._state)
         except OSError as error:
             _log.warning("the state file could not be written", error=str(error))
+
+    def _report(self, crash: CrashReport) -> None:
+        try:
+            report.write_crash(self._settings.host.state_folder, crash)
+        except OSError as error:
+            _log.warning("the crash report could not be written", error=str(error))
 
 
 class _ApiSocket:

@@ -1,5 +1,6 @@
 """Files of the machine that we change: stopped at any step, they are old or new, and undo gives back the original."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from codezero.local.host import resolv_conf
 from codezero.local.host import undo as undo_module
-from codezero.local.host.files import Disk, FileKind
+from codezero.local.host.files import Disk, FileKind, FileState
 from codezero.local.host.journal import Entry, Journal
 from codezero.local.host.managed_file import ManagedFile
 from codezero.local.host.undo import undo
@@ -47,8 +48,8 @@ class UnrenamableDisk(Disk):
         super().__init__(before=before)
         self._path = path
 
-    def replace(self, path: Path, state: object) -> bool:
-        return False if path == self._path else super().replace(path, state)  # type: ignore[arg-type]
+    def replace(self, path: Path, state: FileState) -> bool:
+        return False if path == self._path else super().replace(path, state)
 
 
 @pytest.fixture
@@ -173,6 +174,43 @@ def test_the_journal_is_on_the_disk_before_the_file_changes(machine: Path) -> No
     journal_synced = next(number for number, step in enumerate(killer.steps) if step.startswith("sync folder of"))
     assert journal_synced < first_change
     assert killer.steps.index("sync .resolv.conf.codezero-new") < first_change
+
+
+class FullDisk(UnrenamableDisk):
+    """Once `is_full`, the disk of the journal takes nothing more; the machine's own files are on another."""
+
+    is_full = False
+
+    def replace(self, path: Path, state: FileState) -> bool:
+        if self.is_full and path.parent.name == "journal" and state.kind is not FileKind.ABSENT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().replace(path, state)
+
+
+def test_on_a_full_disk_nothing_is_changed_that_could_not_be_undone(machine: Path) -> None:
+    """And it is an error to tell, not one that ends the Supervisor."""
+    path = machine / "etc/resolv.conf"
+    _write(path)
+    disk = FullDisk(path)
+    file, journal = _managed(machine, disk)
+    disk.is_full = True
+    with journal.locked(), pytest.raises(CodezeroError, match="No space left"):
+        file.apply(resolv_conf.insert)
+    assert path.read_bytes() == ORIGINAL
+
+
+def test_a_full_disk_does_not_keep_a_file_from_being_put_back(machine: Path) -> None:
+    """Disks fill up while Codezero runs, and the user then stops what can be stopped."""
+    path = machine / "etc/resolv.conf"
+    _write(path)
+    disk = FullDisk(path)
+    file, journal = _managed(machine, disk)
+    with journal.locked():
+        file.apply(resolv_conf.insert)
+        disk.is_full = True
+        file.undo()
+    assert path.read_bytes() == ORIGINAL
+    assert list((machine / "state/journal").glob("*.json")) == []
 
 
 def test_an_interrupted_write_in_place_is_restored_whatever_it_left(machine: Path) -> None:
