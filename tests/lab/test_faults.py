@@ -88,7 +88,8 @@ def test_foreign_names_resolve_while_our_resolver_hangs(consuming: Laptop) -> No
     """A machine without names is a broken machine; ours must never be why."""
     consuming.kill(DAEMON, signal="STOP")
     try:
-        answer = consuming.run("getent", "ahostsv4", "www.example").stdout
+        # Far less than the five seconds of a resolver nobody told to hurry, and than the Supervisor takes to see a hang.
+        answer = consuming.run("timeout", "4", "getent", "ahostsv4", "www.example").stdout
     finally:
         consuming.kill(DAEMON, signal="CONT")
 
