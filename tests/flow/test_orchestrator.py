@@ -178,16 +178,27 @@ async def test_a_session_that_another_laptop_holds_cannot_be_claimed(teamspace: 
     with pytest.raises(CodezeroError):
         await owned.hear()
 
-    # Free at the System a moment later, and still the first laptop's own at the Orchestrator.
-    async with asyncio.timeout(10):
-        while (
-            late := await teamspace.connect(teamspace.authorities.device(), session=tunnel.session)
-        ).session != tunnel.session:
-            late.abandon()
-            await asyncio.sleep(0.02)
-    with pytest.raises(EOFError):
-        await teamspace.coordinate(late)
+    late = await teamspace.connect(teamspace.authorities.device(), session=tunnel.session)
+    assert late.session != tunnel.session
     late.abandon()
+
+
+async def test_a_session_is_its_laptops_own_also_after_the_system_has_forgotten_it(tmp_path: Path) -> None:
+    """A System that was restarted believes whoever comes first; the Orchestrator knows better."""
+    teamspace = RealTeamspace(tmp_path)
+    async with teamspace.orchestrator():
+        async with teamspace.system():
+            tunnel = await teamspace.connect(teamspace.authorities.device())
+            owned = await teamspace.coordinate(tunnel)
+            tunnel.abandon()
+            with pytest.raises(CodezeroError):
+                await owned.hear()
+        async with teamspace.system():
+            thief = await teamspace.connect(teamspace.authorities.device(), session=tunnel.session)
+            assert thief.session == tunnel.session
+            with pytest.raises(EOFError):
+                await teamspace.coordinate(thief)
+            thief.abandon()
 
 
 async def test_a_second_connection_of_a_session_replaces_the_first(teamspace: RealTeamspace) -> None:

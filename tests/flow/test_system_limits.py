@@ -113,3 +113,20 @@ async def test_one_device_does_not_fill_the_door(tmp_path: Path, monkeypatch: py
         assert await status(other[0]) == 200
         for _, writer in (*opened, refused, other):
             writer.close()
+
+
+async def test_a_session_waits_for_its_laptop_while_it_is_away(tmp_path: Path) -> None:
+    """Teammates see each other's sessions; claiming one must not keep its laptop from coming back to it."""
+    async with RealTeamspace(tmp_path).system_alone() as teamspace:
+        owner, thief = teamspace.authorities.device(), teamspace.authorities.device()
+        first = await teamspace.connect(owner)
+        first.abandon()
+        await first.closed
+
+        stolen = await teamspace.connect(thief, session=first.session)
+        again = await teamspace.connect(owner, session=first.session)
+
+        assert stolen.session != first.session
+        assert again.session == first.session
+        stolen.abandon()
+        again.abandon()

@@ -5,6 +5,7 @@ A stream names a catalog id. The policy is asked at each stream, then the invent
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,6 +36,8 @@ MAX_TUNNELS: Final = 4000
 MAX_TUNNELS_OF_A_DEVICE: Final = 16
 # Each is a TLS connection to the Orchestrator; a laptop needs one, and a second for a moment when it comes back.
 MAX_COORDINATIONS: Final = 4
+# Sessions whose laptops may come back are kept for them; a Teamspace has 10,000 at most.
+REMEMBERED_OWNERS: Final = 20_000
 EXPIRY_LOOK_SECONDS: Final = 5.0
 DRAIN_SECONDS: Final = 5.0
 EARLY_DATAGRAMS: Final = 32
@@ -81,6 +84,7 @@ class TunnelPort:
         self._clock = clock
         self._timing = timing
         self._laptops: dict[SessionId, _Laptop] = {}
+        self._owners: OrderedDict[SessionId, Device] = OrderedDict()
         self._tasks: Tasks | None = None
 
     @property
@@ -135,11 +139,10 @@ class TunnelPort:
     # --- sessions -------------------------------------------------------------------------------------------------------------------
 
     def _session_for(self, device: Device, claimed: SessionId | None) -> SessionId:
-        """The session a laptop claims, unless another laptop has it; else a new one."""
-        if claimed is not None and is_ulid(claimed):
-            owner = self._laptops.get(claimed)
-            if owner is None or owner.device == device:
-                return claimed
+        """The session a laptop claims, unless another laptop has or had it; else a new one."""
+        # Teammates see each other's sessions, so knowing one proves nothing.
+        if claimed is not None and is_ulid(claimed) and self._owners.get(claimed, device) == device:
+            return claimed
         return SessionId(new_ulid())
 
     def _established(self, laptop: _Laptop) -> None:
@@ -150,6 +153,10 @@ class TunnelPort:
             self._start_closing(tunnel, Farewell(problems.TUNNEL_DOWN.code, reason, retry=True))
             return
         self._laptops[session] = laptop
+        self._owners[session] = device
+        self._owners.move_to_end(session)
+        if len(self._owners) > REMEMBERED_OWNERS:
+            self._owners.popitem(last=False)
         if before is not None:
             self._start_closing(
                 before.tunnel,
