@@ -70,7 +70,8 @@ def launch(places: Places, command: Sequence[str], client: LocalClient) -> None:
 
     def is_up() -> bool:
         code = process.poll()
-        if code is not None and code != 0:
+        # Another `czctl start` may have been first; then it is that one's agent that we wait for.
+        if code not in (None, 0, problems.ALREADY_RUNNING.exit_code):
             raise CodezeroError(
                 problems.NOT_RUNNING,
                 f"the Supervisor ended with {code} at its start{_last_words(places)}",

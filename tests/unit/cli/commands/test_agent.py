@@ -7,11 +7,13 @@ import pytest
 
 from codezero.cli import agent
 from codezero.cli.commands import agent as commands
+from codezero.cli.context import Places
 from codezero.local.host import undo
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.testing.czctl import Czctl
 from codezero.testing.scripted_daemon import SILENCE, Raw, ScriptedDaemon
+from codezero.transport.local_client import LocalClient
 
 GARBAGE = Raw(b"SSH-2.0-OpenSSH_9.6\r\n")
 OTHER_RELEASE = Raw(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"from": "2031"}')
@@ -84,3 +86,29 @@ def test_stop_asks_the_next_daemon_when_the_first_dies_over_the_request(run_fold
         ended = czctl("stop")
         assert [request.line for request in daemon.requests] == ["POST /v1/shutdown"] * 2
     assert "`czctl cleanup` undoes them" in ended.err
+
+
+def test_of_two_starts_at_once_both_succeed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second Supervisor ends at once because the first is in charge, whose Daemon may need a moment more."""
+    asked = iter([False, False, True])
+
+    def answers(_client: LocalClient) -> bool:
+        return next(asked)
+
+    monkeypatch.setattr(agent, "answers", answers)
+    monkeypatch.setattr(agent, "elevated", list[str])
+    places = Places(tmp_path, tmp_path)
+
+    agent.launch(places, ["sh", "-c", f"exit {problems.ALREADY_RUNNING.exit_code}"], LocalClient(places.socket))
+
+    assert list(asked) == []
+
+
+def test_a_supervisor_that_fails_at_its_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the last line of its log, and without waiting for what cannot come."""
+    (tmp_path / agent.LOG_NAME).write_text("first\nno space left\n")
+    monkeypatch.setattr(agent, "elevated", list[str])
+    places = Places(tmp_path, tmp_path)
+
+    with pytest.raises(CodezeroError, match="ended with 3 at its start: no space left"):
+        agent.launch(places, ["sh", "-c", "exit 3"], LocalClient(places.socket))
