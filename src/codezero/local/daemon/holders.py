@@ -8,7 +8,10 @@ _LISTEN = "0A"
 
 
 def holder_of(address: str, port: int, *, datagrams: bool = False) -> str:
-    """The process that listens at a port in a way that keeps us from `address`, as `name (pid 12)`; `another process` where that cannot be seen."""
+    """The process that listens at a port in a way that keeps us from `address`, as `name (pid 12)`.
+
+    A Daemon with cut rights sees few processes' files; for others the text says how to find out.
+    """
     inodes = set(_inodes(address, port, datagrams=datagrams))
     for process in Path("/proc").glob("[0-9]*"):
         if _holds(process, inodes):
@@ -16,7 +19,7 @@ def holder_of(address: str, port: int, *, datagrams: bool = False) -> str:
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
             except OSError:
                 break
-    return "another process"
+    return f"another process (`sudo ss -Hln{'u' if datagrams else 't'}p sport = :{port}` names it)"
 
 
 def _inodes(address: str, port: int, *, datagrams: bool) -> Iterator[str]:
