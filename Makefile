@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format reference lock clean
+.PHONY: demo test bench check format reference lock clean
 
 demo: $(VENV)/.demo
 	@tools/system-packages ip ss nft unshare nsenter curl getent
@@ -14,15 +14,20 @@ test: $(VENV)/.dev
 	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep node npm
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Numbers for this machine; tests assert none.
+bench: $(VENV)/.dev
+	@tools/system-packages ip ss nft unshare nsenter curl getent pgrep
+	@$(BIN)/python bench/consume.py
+
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests tools bench
+	$(BIN)/ruff check src tests tools bench
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests tools bench
+	$(BIN)/ruff check --fix src tests tools bench
 
 reference: $(VENV)/.dev
 	$(BIN)/python tools/reference.py
