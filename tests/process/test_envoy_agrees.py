@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPResponse
@@ -13,6 +14,7 @@ from pathlib import Path as File
 from typing import Any
 
 import envoy
+import grpc
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -28,10 +30,12 @@ from codezero.testing.waiting import eventually
 SERVICE = ServiceRef("shop", "orders")
 SYSTEM = "spiffe://01j00000000000000000000000.codezero/system"
 ALICE, BOB = "01J0000000000000000000000A", "01J0000000000000000000000B"
-HTTP, SNIFFED, LOST, UNSERVED = 80, 81, 82, 83
+HTTP, SNIFFED, LOST, UNSERVED, GRPC = 80, 81, 82, 83, 84
 DEAD = "01JV000000000000000000DEAD"
 AWAY = "01JV000000000000000000AWAY"
 RAW = "01JV0000000000000000000RAW"
+CLOSED = "01JV0000000000000000000SED"
+LATE = "01JV000000000000000000LATE"
 GONE = "01JV000000000000000000G0NE"
 
 
@@ -56,16 +60,19 @@ VARIANTS = (
     variant(13, ("baggage", "long:" + "x" * 500)),
     variant(15, ("header", "x-list:1,2")),
     variant(DEAD, ("header", "x-team:dead")),
+    variant(CLOSED, ("header", "x-team:closed")),
     variant(AWAY, ("header", "x-team:away")),
     variant(14, ("header", "x-team:blue"), port=SNIFFED),
     variant(RAW, ("default", None), port=SNIFFED),
     variant(GONE, ("default", None), port=LOST),
+    variant(CLOSED, ("header", "x-team:closed"), port=GRPC),
 )
+NEWCOMER = variant(LATE, ("header", "x-team:late"))
 
 
 @dataclass
 class Backend:
-    """Answers with the bytes it was asked with, `/raw` aside: a server that speaks first when told so."""
+    """Answers with the bytes it was asked with; `greets` makes it a server that speaks first and knows no HTTP."""
 
     name: str
     greets: bool = False
@@ -173,6 +180,34 @@ class Router:
     ports: dict[int, int]
     origin: Address
     serve: Serve
+    write: Callable[[Serve], None]
+
+
+class Procedures:
+    """A gRPC server as origin: one streaming method, which ends with metadata of its own."""
+
+    def __init__(self) -> None:
+        handler = grpc.stream_stream_rpc_method_handler(self._echo)
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("team.Echo", {"Echo": handler}),))
+        self.address = Address("127.0.0.1", self._server.add_insecure_port("127.0.0.1:0"))
+        self._server.start()
+
+    @staticmethod
+    def _echo(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from messages
+        context.set_trailing_metadata((("sum", "kept"),))
+
+    def close(self) -> None:
+        self._server.stop(None).wait(5)
+
+
+def put(folder: File, content: dict[str, Any]) -> None:
+    """As the Router's sidecar does: whole files, by rename, in the order given."""
+    for name, text in content.items():
+        fresh = folder / f"{name}.new"
+        fresh.write_text(json.dumps(text))
+        fresh.rename(folder / name)
 
 
 def free_port() -> int:
@@ -205,46 +240,51 @@ def running_envoy(folder: File) -> Iterator[None]:
 def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("router")
     authority = Authority.create("test")
+    procedures = Procedures()
     origin, greeting = Listener(Backend("origin").talk), Listener(Backend("origin", greets=True).talk)
     backends = {
         f"{pair.remote}.{one.variant_id.lower()}.variant.codezero": Backend(
             one.variant_id, greets=one.variant_id == RAW
         )
-        for one in VARIANTS
+        for one in (*VARIANTS, NEWCOMER)
         for pair in one.ports
         if one.variant_id not in (DEAD, GONE)
     }
     system = Listener(SystemEnd(authority.issue("system", uris=[SYSTEM], server=True), authority, backends).talk)
-    ports = {port: free_port() for port in (HTTP, SNIFFED, LOST, UNSERVED)}
+    ports = {port: free_port() for port in (HTTP, SNIFFED, LOST, UNSERVED, GRPC)}
     serve = Serve(SERVICE, VARIANTS)
     served = [
         ServedPort(ServicePort(HTTP, name="http-web"), ports[HTTP]),
         ServedPort(ServicePort(SNIFFED, name="unsecure"), ports[SNIFFED]),
         ServedPort(ServicePort(LOST, app_protocol="tcp"), ports[LOST]),
         ServedPort(ServicePort(UNSERVED), ports[UNSERVED]),
+        ServedPort(ServicePort(GRPC, name="grpc-api"), ports[GRPC]),
     ]
-    holders = {one.variant_id: system.address for one in VARIANTS if one.variant_id != AWAY}
-    plan = compile_plan(serve, origin="127.0.0.1", ports=served, holders=holders)
+    holders = {one.variant_id: system.address for one in (*VARIANTS, NEWCOMER) if one.variant_id != AWAY}
+    holders[CLOSED] = Address("127.0.0.1", free_port())
     # On one loopback the origin cannot have the service's own port numbers.
-    at = {ports[LOST]: greeting.address}
-    plan = replace(plan, ports=tuple(replace(one, origin=at.get(one.listen, origin.address)) for one in plan.ports))
-    content = data_plane.files(plan, folder=str(folder), bind="127.0.0.1")
+    at = {ports[LOST]: greeting.address, ports[GRPC]: procedures.address}
+
+    def write(serve: Serve) -> None:
+        plan = compile_plan(serve, origin="127.0.0.1", ports=served, holders=holders)
+        plan = replace(plan, ports=tuple(replace(one, origin=at.get(one.listen, origin.address)) for one in plan.ports))
+        put(folder, data_plane.files(plan, folder=str(folder), bind="127.0.0.1"))
+
     leaf = authority.issue("router", uris=["spiffe://01j00000000000000000000000.codezero/router"], client=True)
-    content = (
+    put(
+        folder,
         data_plane.secrets(
             certificate=leaf.certificate_pem, key=leaf.key_pem, authorities=authority.certificate_pem, system_id=SYSTEM
-        )
-        | content
+        ),
     )
-    for name, text in content.items():
-        (folder / name).write_text(json.dumps(text))
+    write(serve)
 
     with running_envoy(folder):
-        found = Router(ports, origin.address, serve)
+        found = Router(ports, origin.address, serve, write)
         eventually(lambda: answers(found.ports[HTTP]), within=20)
         yield found
 
-    for listener in (origin, greeting, system):
+    for listener in (origin, greeting, system, procedures):
         listener.close()
 
 
@@ -357,7 +397,10 @@ def test_random_requests_on_one_connection_go_where_plain_python_says(router: Ro
     assert len(reached) > 8
 
 
-@pytest.mark.parametrize(("team", "reason"), [("dead", data_plane.UNREACHABLE), ("away", data_plane.AWAY)])
+@pytest.mark.parametrize(
+    ("team", "reason"),
+    [("dead", data_plane.UNREACHABLE), ("closed", data_plane.UNREACHABLE), ("away", data_plane.AWAY)],
+)
 def test_the_origin_answers_the_same_request_where_the_variant_cannot(router: Router, team: str, reason: str) -> None:
     """Also with a body: nothing was sent yet, so nothing can happen twice."""
     answer = ask(
@@ -450,6 +493,41 @@ def test_websockets_pass_both_ways(router: Router, team: str) -> None:
 def test_connect_is_refused(router: Router) -> None:
     """The Router is no open proxy."""
     assert ask(router.ports[HTTP], b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n").status >= 400
+
+
+@pytest.mark.parametrize("metadata", [(), (("x-team", "closed"),)])
+def test_grpc_streams_pass_with_their_trailers(router: Router, metadata: tuple[tuple[str, str], ...]) -> None:
+    """HTTP/2 without TLS, both ways at once; also where the variant is out of reach."""
+    with grpc.insecure_channel(f"127.0.0.1:{router.ports[GRPC]}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        call = channel.stream_stream("/team.Echo/Echo")(iter([b"one", b"two"]), timeout=10, metadata=metadata)
+
+        assert list(call) == [b"one", b"two"]
+        assert ("sum", "kept") in call.trailing_metadata()
+        fallback = dict(call.initial_metadata()).get(data_plane.FALLBACK_HEADER)
+        assert fallback == (data_plane.UNREACHABLE if metadata else None)
+
+
+def test_a_new_variant_answers_on_connections_that_are_open_already(router: Router) -> None:
+    """Serving must need no reconnect of anybody, and must not end what is going on."""
+    request = Request("GET", "/", (("x-team", "late"),))
+    with (
+        socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream,
+        socket.create_connection(("127.0.0.1", router.ports[SNIFFED]), 5) as raw,
+    ):
+
+        def answered_by() -> str | None:
+            stream.sendall(written(request))
+            return read_answer(stream).header("X-Backend")
+
+        assert answered_by() == "origin"
+        assert raw.recv(100)
+        router.write(Serve(SERVICE, (*VARIANTS, NEWCOMER)))
+        eventually(lambda: answered_by() == LATE)
+        router.write(router.serve)
+        eventually(lambda: answered_by() == "origin")
+        raw.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            raw.recv(1)
 
 
 def greeting(port: int) -> bytes:
