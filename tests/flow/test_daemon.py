@@ -1,6 +1,7 @@
 """The Daemon with a real System and Orchestrator over real TLS on loopback; capture by listeners, so the machine itself is left alone."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +26,11 @@ from codezero.testing.tunnels import until
 from codezero.transport.local_client import LocalClient
 from codezero.wire.access_file import TeamspaceAccess
 from codezero.wire.local_api import ConsumeChange, ConsumedService, ConsumeState, TunnelState
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: consumed ports such as 80 are bound"),
+]
 
 ORDERS = ServiceRef("shop", "orders")
 
