@@ -415,6 +415,17 @@ def test_the_origin_answers_the_same_request_where_the_variant_cannot(router: Ro
     assert answer.body.endswith(b"\r\n\r\nbody")
 
 
+@pytest.mark.parametrize("team", ["dead", "closed"])
+def test_a_large_upload_falls_back_too(router: Router, team: str) -> None:
+    """What arrives while the variant is still being tried must not be more than can be kept for the origin."""
+    body = b"x" * 10_000_000
+    head = b"PUT /x HTTP/1.1\r\nHost: a\r\nx-team: %s\r\nContent-Length: %d\r\n\r\n" % (team.encode(), len(body))
+    answer = ask(router.ports[HTTP], head + body)
+
+    assert answer.header(data_plane.FALLBACK_HEADER) == data_plane.UNREACHABLE
+    assert answer.body.endswith(body)
+
+
 UNMATCHED = {
     "plain": b"GET /a//b/../%2e%2F;x?q=%zz&&r HTTP/1.1\r\nHost: Orders.Shop:80\r\nX-MiXed: CaSe\r\naccept: */*\r\n\r\n",
     "forwarded": b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 1.2.3.4\r\nx-request-id: mine\r\nForwarded: for=x\r\n\r\n",

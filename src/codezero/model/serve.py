@@ -50,7 +50,8 @@ _HOP_BY_HOP = frozenset(
 _CREDENTIALS = frozenset(
     {"authorization", "proxy-authorization", "proxy-authenticate", "www-authenticate", "set-cookie", "x-api-key"}
 )
-_FRAMING = frozenset({"host", "content-length", "expect"})
+# Proxies set x-forwarded-proto where it is missing, before anything is compared.
+_FRAMING = frozenset({"host", "content-length", "expect", "x-forwarded-proto"})
 _OTHER_KIND = {"cookie": "cookie", "baggage": "baggage", USER_HEADER: "user"}
 
 

@@ -32,6 +32,9 @@ _NEVER = "0s"
 _PLENTY = 1_000_000
 _HEADER_KILOBYTES = 1024
 _HEADER_LINES = 1000
+# Bytes of a request kept for the origin while a variant is tried. Envoy reads on during the attempt, and gives up falling back when more than
+# this came; so it bounds both the memory of a request with a condition and the upload that survives a variant which just died.
+_KEPT_FOR_RETRY = 16 << 20
 _KEPT_PROTO = "x-codezero-forwarded-proto"
 _NOT_SENT_YET = "connect-failure,refused-stream,reset-before-request"
 _LINUX_TCP, _LINUX_TCP_USER_TIMEOUT = 6, 18
@@ -289,6 +292,7 @@ def _route(rule: Rule, port: PortPlan) -> Configuration:
         cluster = _served(rule)
     return {
         "name": _name(rule),
+        "request_body_buffer_limit": _KEPT_FOR_RETRY,
         "match": _match(rule.condition.predicates),
         "route": _action(cluster),
         "response_headers_to_add": marks,

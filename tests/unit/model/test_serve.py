@@ -92,7 +92,7 @@ def test_bad_conditions_are_refused_with_the_reason(kind: str, text: str | None)
     "key",
     [
         "Authorization", "proxy-authorization", "Cookie", "Host", "X-Envoy-Retry-On", "Connection", "Transfer-Encoding", "TE", "Upgrade",
-        "baggage", "x-c6o-userid", "X-Codezero-Variant", "Content-Length",
+        "baggage", "x-c6o-userid", "X-Codezero-Variant", "Content-Length", "X-Forwarded-Proto",
     ],
 )  # fmt: skip
 def test_headers_with_credentials_or_of_the_connection_decide_nothing(key: str) -> None:
