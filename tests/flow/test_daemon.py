@@ -452,7 +452,7 @@ async def test_thousands_of_changes_are_followed(laptop: Laptop, teamspace: Real
 
     await eventually(lambda: len(laptop.daemon.consume().consumed) == 101)
     await eventually(lambda: laptop.daemon.capture.captured_ports == 51)
-    assert len(laptop.daemon.table) == 101 * 3
+    await eventually(lambda: len(laptop.daemon.table) == 101 * 3)
 
 
 async def test_local_api_answers_what_the_command_line_asks(laptop: Laptop, echo: int) -> None:

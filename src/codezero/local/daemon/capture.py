@@ -61,8 +61,9 @@ class Capture:
         """Take what nftables sends to a privileged port of 127.0.0.1, for as long as the block lasts; gives the port."""
         listener = at_own_port(lambda port: _bound("127.0.0.1", port, socket.SOCK_STREAM))
         port: int = listener.getsockname()[1]
-        server = await self._serve(listener)
+        server = await self._server(listener)
         try:
+            await server.start_serving()
             yield port
         finally:
             server.close()
@@ -84,7 +85,9 @@ class Capture:
             listener = _bound(*endpoint, socket.SOCK_STREAM)
         except OSError as error:
             return _conflict(endpoint, error)
-        self._listeners[endpoint] = await self._serve(listener)
+        # Known before it serves: being cancelled in between must not leave a listener that nobody closes.
+        self._listeners[endpoint] = server = await self._server(listener)
+        await server.start_serving()
         return None
 
     def unbind(self, endpoint: Endpoint) -> None:
@@ -171,9 +174,10 @@ class Capture:
             self._told[service] = now
             _log.info("connection failed", service=str(service), reason=error.detail, code=error.problem.code)
 
-    async def _serve(self, listener: socket.socket) -> asyncio.Server:
+    async def _server(self, listener: socket.socket) -> asyncio.Server:
+        """A server that does not serve yet."""
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: _Captured(self), sock=listener, backlog=BACKLOG)
+        return await loop.create_server(lambda: _Captured(self), sock=listener, backlog=BACKLOG, start_serving=False)
 
 
 class _Captured(SocketSide):
