@@ -80,16 +80,28 @@ def silent(_query: bytes) -> list[bytes]:
 
 @asynccontextmanager
 async def name_server(behaviour: Behaviour) -> AsyncGenerator[NameServer, None]:
-    loop = asyncio.get_running_loop()
     server = NameServer(behaviour)
-    transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", 0))
-    server.port = transport.get_extra_info("sockname")[1]
-    streams = await asyncio.start_server(server.serve_stream, "127.0.0.1", server.port)
+    transport, streams = await _on_one_port(server)
     try:
         yield server
     finally:
         streams.close()
         transport.close()
+
+
+async def _on_one_port(server: NameServer) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
+    """UDP and TCP on one port, which for TCP may happen to be some connection's own: then the next one."""
+    loop = asyncio.get_running_loop()
+    for attempt in range(20):
+        transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", 0))
+        server.port = transport.get_extra_info("sockname")[1]
+        try:
+            return transport, await asyncio.start_server(server.serve_stream, "127.0.0.1", server.port)
+        except OSError:
+            transport.close()
+            if attempt == 19:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 @dataclass
