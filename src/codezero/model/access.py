@@ -17,10 +17,12 @@ _ANYTHING = ("*",)
 
 
 class Operation(StrEnum):
-    """What a policy is asked about."""
+    """What a policy is asked about. `takeover` is to replace another user's variant, `terminate` to end it."""
 
     CONSUME = "consume"
     SERVE = "serve"
+    TAKEOVER = "takeover"
+    TERMINATE = "terminate"
 
 
 class Effect(StrEnum):

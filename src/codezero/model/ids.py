@@ -15,7 +15,9 @@ SessionId = NewType("SessionId", str)
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _DEVICE = re.compile(r"spiffe://([a-z0-9][a-z0-9.-]{0,252})/org/([^/]+)/user/([^/]+)/device/([^/]+)")
-_WORKLOAD = re.compile(r"spiffe://([^/]+)\.codezero/(system|orchestrator|router)")
+_WORKLOAD = re.compile(
+    r"spiffe://([^/]+)\.codezero/(?:(system|orchestrator)|(router)/([a-z0-9-]{1,63}/[a-z0-9-]{1,63}))"
+)
 
 
 def new_ulid() -> str:
@@ -53,13 +55,15 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A part of ours inside the cluster of one Teamspace: `system`, `orchestrator` or `router`."""
+    """A part of ours inside the cluster of one Teamspace: `system`, `orchestrator`, or the `router` of one service (`namespace/name`)."""
 
     teamspace: TeamspaceId
     role: str
+    service: str | None = None
 
     def __str__(self) -> str:
-        return f"spiffe://{self.teamspace.lower()}.codezero/{self.role}"
+        service = f"/{self.service}" if self.service is not None else ""
+        return f"spiffe://{self.teamspace.lower()}.codezero/{self.role}{service}"
 
     @staticmethod
     def parse(text: str) -> "Workload":
@@ -67,4 +71,4 @@ class Workload:
         match = _WORKLOAD.fullmatch(text)
         if match is None or text != text.replace(match[1], match[1].lower()) or not is_ulid(match[1].upper()):
             raise CodezeroError(problems.BAD_IDENTITY, f"{text[:200]!r} is not the id of a part of a Teamspace")
-        return Workload(TeamspaceId(match[1].upper()), match[2])
+        return Workload(TeamspaceId(match[1].upper()), match[2] or match[3], match[4])

@@ -209,5 +209,41 @@ CONDITION_TAKEN = Problem(
     7,
     409,
 )
+NOT_SERVABLE = Problem(
+    "CZ-SERVE-004",
+    "Service cannot be served",
+    "The service is of a kind that cannot be rewired without harm to those who use it; the message says why. Nothing was changed.",
+    3,
+    409,
+)
+SERVE_UNKNOWN = Problem("CZ-SERVE-005", "No such serve", "Nobody serves that, or it has ended already.", 6, 404)
+BAD_SERVE = Problem(
+    "CZ-SERVE-006",
+    "Bad serve",
+    "Ports, expiry or another part of a serve could not be understood; the message names it. Nothing was changed.",
+    2,
+    422,
+)
+CONTESTED = Problem(
+    "CZ-SERVE-007",
+    "Service is contested",
+    "Somebody else keeps writing the selector of the served service, so its traffic stays with the team's own pods.",
+    7,
+    409,
+)
+SERVE_FAILED = Problem(
+    "CZ-SERVE-008",
+    "Serve not in place yet",
+    "The Teamspace could not rewire the service in time; it goes on trying, and traffic goes where it went before.",
+    8,
+    503,
+)
+FORGED = Problem(
+    "CZ-SERVE-009",
+    "Route not made by the System",
+    "A route of a Serve object was not written by this Teamspace's System, so it is not followed.",
+    5,
+    403,
+)
 
 ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}

@@ -23,6 +23,7 @@ from enum import IntEnum, StrEnum
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
+from codezero.model.variants import ConditionPart, Mirror, PortPair
 
 USER_HEADER = "x-c6o-userid"
 MAX_PREDICATES = 8
@@ -225,20 +226,12 @@ class Condition:
 DEFAULT = Condition()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PortPair:
-    """Requests to `remote`, a port of the service, go to `local` of `host`; host None means the laptop itself (127.0.0.1 or ::1)."""
-
-    remote: int
-    local: int
-    host: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One user's stand-in for a service: what it answers and where it listens.
 
-    `variant_id` is a ULID, `user` the owner's ULID and `user_name` what others are told; `since` is in milliseconds of Unix time.
+    `variant_id` is a ULID, `user` the owner's ULID and `user_name` what others are told; `since` is in milliseconds of Unix time. A `mirror`
+    answers nothing: it gets copies of requests that no other variant answers.
     """
 
     variant_id: str
@@ -248,6 +241,7 @@ class Variant:
     condition: Condition
     ports: tuple[PortPair, ...]
     since: int
+    mirror: Mirror | None = None
 
     def serves(self, port: int) -> bool:
         """Whether the variant answers on `port` of the service."""
@@ -263,7 +257,11 @@ class Serve:
 
     def chosen(self, request: Request, port: int) -> Variant | None:
         """The variant that answers `request` to `port` of the service; None is the origin."""
-        fitting = (one for one in self.variants if one.serves(port) and matches(one.condition, request, user=one.user))
+        fitting = (
+            one
+            for one in self.variants
+            if one.mirror is None and one.serves(port) and matches(one.condition, request, user=one.user)
+        )
         return min(fitting, key=precedence, default=None)
 
 
@@ -292,6 +290,8 @@ def conflicts(existing: Iterable[Variant], wanted: Variant) -> tuple[Variant, ..
         if one.service == wanted.service
         and one.user != wanted.user
         and one.condition == wanted.condition
+        and one.mirror is None
+        and wanted.mirror is None
         and User() not in one.condition.predicates
         and any(one.serves(port) for port in ports)
     )
@@ -365,6 +365,39 @@ def parse_predicate(kind: str, text: str | None) -> Predicate | None:
             return Cookie(_fitting(key, _TOKEN, "a cookie's name is an RFC 9110 token"), cookie)
         case _:
             raise _bad(f"{kind[:50]!r} is no kind of condition; there are {', '.join(ConditionKind)}")
+
+
+def condition_parts(condition: Condition) -> tuple[ConditionPart, ...]:
+    """The parts that spell `condition`, as values that travel; `condition_from_parts` reads them."""
+    return tuple(map(_part, condition.predicates)) or (ConditionPart(ConditionKind.DEFAULT),)
+
+
+def condition_from_parts(parts: Sequence[ConditionPart]) -> Condition:
+    """The condition that `parts` spell; no part at all is `user`. Raises `CodezeroError` as `parse_condition`."""
+    return parse_condition(
+        [
+            (one.kind, one.value if one.key is None else f"{one.key}:{'' if one.value is None else one.value}")
+            for one in parts
+        ]
+    )
+
+
+def _part(predicate: Predicate) -> ConditionPart:
+    match predicate:
+        case User():
+            return ConditionPart(ConditionKind.USER)
+        case Path(prefix):
+            return ConditionPart(ConditionKind.PATH, None, prefix)
+        case Method(name):
+            return ConditionPart(ConditionKind.METHOD, None, name)
+        case Header(key, value):
+            return ConditionPart(ConditionKind.HEADER, key, value)
+        case Baggage(key, value):
+            return ConditionPart(ConditionKind.BAGGAGE, key, value)
+        case Query(key, value):
+            return ConditionPart(ConditionKind.QUERY, key, value)
+        case Cookie(key, value):
+            return ConditionPart(ConditionKind.COOKIE, key, value)
 
 
 def baggage_members(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

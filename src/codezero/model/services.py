@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.model.variants import Serving
 
 # RFC 1123 labels; Kubernetes Service names are RFC 1035 labels, a subset.
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -95,6 +96,7 @@ class Service:
 
     `ports` is sorted. `ready` and `total` count endpoints; an ExternalName service has one of each. `pods` are the host names under which
     ready pods of a headless service can be asked for, sorted, empty for other kinds. `external_name` is set for ExternalName services.
+    `serving` is set while it has variants or a Router; endpoints are then those of the service's own pods.
     """
 
     ref: ServiceRef
@@ -104,3 +106,4 @@ class Service:
     total: int = 0
     pods: tuple[str, ...] = ()
     external_name: str | None = None
+    serving: Serving | None = None

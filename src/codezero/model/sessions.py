@@ -37,6 +37,12 @@ class ActivityKind(StrEnum):
     CONSUMED = "consumed"
     RELEASED = "released"
     REFUSED = "refused"
+    SERVED = "served"
+    UNSERVED = "unserved"
+    TAKEN_OVER = "taken-over"
+    TERMINATED = "terminated"
+    EXPIRED = "expired"
+    CONTESTED = "contested"
 
 
 @dataclass(frozen=True, slots=True)

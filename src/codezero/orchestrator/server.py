@@ -40,12 +40,18 @@ from codezero.wire.coordination import (
     FromSystem,
     Goodbye,
     Leave,
+    OrderDone,
     Ping,
+    ServeEnding,
+    ServeWanted,
     StreamRefused,
     SystemHello,
     ToDaemon,
     ToSystem,
+    TraceReport,
+    TraceWanted,
     TunnelReport,
+    VariantEnded,
     Welcome,
 )
 from codezero.wire.forwarding import FirstMessage, Forwarded
@@ -227,7 +233,7 @@ class Coordinator:
                 detail = f"{message.detail} [{message.code}]"
                 self.board.refused(message.session, message.service, detail, at=self._clock())
                 self.fanout.changed()
-            case Ping():
+            case OrderDone() | VariantEnded() | TraceReport() | Ping():
                 pass
             case SystemHello():
                 raise CodezeroError(problems.PROTOCOL, "a second SystemHello")
@@ -327,7 +333,7 @@ class Coordinator:
                 self._decide(attached, message)
             case Leave():
                 return True
-            case Ping():
+            case ServeWanted() | ServeEnding() | TraceWanted() | Ping():
                 pass
             case DaemonHello():
                 raise CodezeroError(problems.PROTOCOL, "a second DaemonHello")

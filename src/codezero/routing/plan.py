@@ -35,12 +35,14 @@ class Rule:
     """Requests that meet `condition` go to port `port` of the variant `variant_id`, through the System at `holder`.
 
     The owner is part of the condition already: it holds no `User`. `holder` None: the owner's laptop is away and the origin answers instead.
+    A `mirror` answers nothing: the origin does, and the variant gets a copy. Mirrors come after all others, so they never change who answers.
     """
 
     variant_id: str
     port: int
     condition: Condition
     holder: Address | None
+    mirror: bool = False
 
     @property
     def server_name(self) -> str:

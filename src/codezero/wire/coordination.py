@@ -13,6 +13,8 @@ import msgspec
 from codezero.model.ids import SessionId
 from codezero.model.services import Service, ServiceRef
 from codezero.model.sessions import Activity, Presence
+from codezero.model.variants import ConditionPart, Mirror, PortPair, VariantView
+from codezero.wire.tracing import TraceRecord
 
 PROTOCOL_VERSIONS = (1,)
 MAX_MESSAGE = 4 * 1024 * 1024
@@ -67,6 +69,38 @@ class StreamRefused(Message, frozen=True):
     detail: Text
 
 
+class OrderDone(Message, frozen=True):
+    """What became of the order of that number. An empty `code` is success, else that of a `Problem`, with detail and fix.
+
+    `effects` are side effects of serving that people should know, `taken` the variants of others that were replaced, `variant` the variant as it
+    stands now (PutVariant), `ended` those that are gone (EndVariants). A preview answers as if it had been done.
+    """
+
+    order: int
+    code: Name = ""
+    detail: Text = ""
+    fix: Text | None = None
+    effects: tuple[Text, ...] = ()
+    variant: VariantView | None = None
+    taken: tuple[VariantView, ...] = ()
+    ended: tuple[VariantView, ...] = ()
+
+
+class VariantEnded(Message, frozen=True):
+    """A variant ended without an order: expired, its laptop away for too long, its Service gone, or its object deleted."""
+
+    service: ServiceRef
+    variant: VariantView
+    reason: Text
+
+
+class TraceReport(Message, frozen=True):
+    """Requests to variants, from the Routers, sent while a `TraceWanted` says so. `dropped` more were not told."""
+
+    records: tuple[TraceRecord, ...]
+    dropped: int = 0
+
+
 # --- Daemon -> Orchestrator -------------------------------------------------------------------------------------------------------------
 
 
@@ -90,8 +124,44 @@ class ConsumeAssertion(Message, frozen=True):
     services: tuple[ServiceRef, ...]
 
 
+class ServeWanted(Message, frozen=True):
+    """The laptop wants to serve `service`, or change the variant it has for the same condition; answered by `ServeAnswer`.
+
+    `expires` is UNIX seconds, None for the longest allowed. With `preview` nothing is done. `restart` also restarts the service's own pods, so that
+    connections opened before go through the Router.
+    """
+
+    number: int
+    service: ServiceRef
+    condition: tuple[ConditionPart, ...]
+    ports: tuple[PortPair, ...]
+    expires: float | None = None
+    takeover: bool = False
+    mirror: Mirror | None = None
+    preview: bool = False
+    restart: bool = False
+
+
+class ServeEnding(Message, frozen=True):
+    """End these variants of `service`: own ones, or with the permission for it those of others; answered by `ServeAnswer`."""
+
+    number: int
+    service: ServiceRef
+    variants: tuple[Name, ...]
+    reason: Text = ""
+
+
 class Leave(Message, frozen=True):
-    """The laptop ends its session on purpose."""
+    """The laptop ends its session on purpose; its variants end too."""
+
+
+# --- Daemon -> Orchestrator -> System ----------------------------------------------------------------------------------------------------
+
+
+class TraceWanted(Message, frozen=True):
+    """Whether records of requests are wanted from now on: by a laptop about its own variants, by the Orchestrator about all."""
+
+    on: bool
 
 
 # --- Orchestrator -> clients ------------------------------------------------------------------------------------------------------------
@@ -145,6 +215,53 @@ class ConsumeDecisions(Message, frozen=True):
     refused: tuple[tuple[ServiceRef, Text], ...] = ()
 
 
+class ServeAnswer(Message, frozen=True):
+    """What became of the `ServeWanted` or `ServeEnding` of that number; as `OrderDone`."""
+
+    number: int
+    code: Name = ""
+    detail: Text = ""
+    fix: Text | None = None
+    effects: tuple[Text, ...] = ()
+    variant: VariantView | None = None
+    taken: tuple[VariantView, ...] = ()
+    ended: tuple[VariantView, ...] = ()
+
+
+class Traced(Message, frozen=True):
+    """Requests to the laptop's own variants; `dropped` more were not told."""
+
+    records: tuple[TraceRecord, ...]
+    dropped: int = 0
+
+
+# --- Orchestrator -> System --------------------------------------------------------------------------------------------------------------
+
+
+class PutVariant(Message, frozen=True):
+    """Make this variant a route of the service's Serve object; answered by `OrderDone`. Admission has been asked.
+
+    A variant of the same user with the same condition is replaced, and keeps its id. One of another user is a conflict, unless `takeover`. With
+    `preview` nothing is done.
+    """
+
+    order: int
+    service: ServiceRef
+    variant: VariantView
+    takeover: bool = False
+    preview: bool = False
+    restart: bool = False
+
+
+class EndVariants(Message, frozen=True):
+    """Remove these routes of the service, whoever they belong to; answered by `OrderDone`. Ids that are not there are no mistake."""
+
+    order: int
+    service: ServiceRef
+    variants: tuple[Name, ...]
+    reason: Text = ""
+
+
 class PresenceChanged(Message, frozen=True):
     """Laptops that came, changed or went; with `reset` these are all there are."""
 
@@ -162,9 +279,18 @@ class Ping(Message, frozen=True):
     """Either side shows that it lives; answered by nothing."""
 
 
-FromSystem = SystemHello | CatalogReport | TunnelReport | StreamRefused | Ping
-FromDaemon = DaemonHello | ConsumeAssertion | Leave | Ping
+FromSystem = SystemHello | CatalogReport | TunnelReport | StreamRefused | OrderDone | VariantEnded | TraceReport | Ping
+FromDaemon = DaemonHello | ConsumeAssertion | ServeWanted | ServeEnding | TraceWanted | Leave | Ping
 ToDaemon = (
-    Welcome | Goodbye | CatalogSnapshot | CatalogDelta | ConsumeDecisions | PresenceChanged | ActivityHappened | Ping
+    Welcome
+    | Goodbye
+    | CatalogSnapshot
+    | CatalogDelta
+    | ConsumeDecisions
+    | ServeAnswer
+    | Traced
+    | PresenceChanged
+    | ActivityHappened
+    | Ping
 )
-ToSystem = Welcome | Goodbye | Ping
+ToSystem = Welcome | Goodbye | PutVariant | EndVariants | TraceWanted | Ping

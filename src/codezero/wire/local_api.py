@@ -11,10 +11,14 @@ Errors are `problem_json`.
     PUT    /v1/consume                 ConsumeChange -> ConsumeView
     POST   /v1/consume/test            ConsumeChange -> ConsumeView     (what it would do; changes nothing)
     PUT    /v1/primary-namespace       PrimaryNamespaceChange -> ConsumeView
+    GET    /v1/serve                   ServesView                       (what this laptop serves)
+    POST   /v1/serve                   ServeChange -> ServeResult       (preview: changes nothing)
+    POST   /v1/serve/end               ServeEnd -> ServeResult
+    GET    /v1/traces                  newline-delimited JSON of TraceLine, until the client leaves
     GET    /v1/presence                PresenceView
     GET    /v1/activity                ActivityView
     GET    /v1/events                  newline-delimited JSON of Event, until the client leaves
-    POST   /v1/reset                   ConsumeView                      (ends everything the user consumes)
+    POST   /v1/reset                   ConsumeView                      (ends everything the user consumes and serves)
     POST   /v1/shutdown                StatusView                       (stops Daemon and Supervisor, puts the machine back)
 """
 
@@ -25,6 +29,8 @@ import msgspec
 
 from codezero.model.services import Service, ServiceRef
 from codezero.model.sessions import Activity, Presence
+from codezero.model.variants import ConditionPart, Mirror, PortPair, ServingState, VariantState, VariantView
+from codezero.wire.tracing import MirrorRecord, TraceRecord
 
 API_VERSION = "codezero.io/local/v1"
 HOST = "daemon.codezero"
@@ -68,6 +74,7 @@ class TeamspaceView(msgspec.Struct, frozen=True):
     address: str
     organization: str
     user: str
+    user_id: str = ""
 
 
 class TunnelView(msgspec.Struct, frozen=True):
@@ -119,6 +126,7 @@ class StatusView(msgspec.Struct, frozen=True):
     rules: int
     primary_namespace: str | None = None
     teamspace: TeamspaceView | None = None
+    served: int = 0
     warnings: tuple[HealthWarning, ...] = ()
     api: str = API_VERSION
 
@@ -178,6 +186,68 @@ class PrimaryNamespaceChange(msgspec.Struct, frozen=True, forbid_unknown_fields=
     """The namespace whose services answer to their bare names, or null for none."""
 
     namespace: str | None
+
+
+class ServedVariant(msgspec.Struct, frozen=True):
+    """One variant of this laptop: what it answers, how it and its service fare, and `curl`, a command that reaches it (None where there is none).
+
+    `requests` counts streams that came so far, `failed` those for which the local process could not be reached.
+    """
+
+    service: ServiceRef
+    variant: VariantView
+    state: VariantState
+    serving: ServingState
+    detail: str = ""
+    curl: str | None = None
+    requests: int = 0
+    failed: int = 0
+
+
+class ServesView(msgspec.Struct, frozen=True):
+    """What this laptop serves, sorted by service and then by precedence."""
+
+    serves: tuple[ServedVariant, ...]
+    api: str = API_VERSION
+
+
+class ServeChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Serve `service` (`namespace/name`): as `coordination.ServeWanted`. `expires_in` is seconds from now, None for the longest allowed."""
+
+    service: Annotated[str, msgspec.Meta(max_length=200)]
+    ports: Annotated[tuple[PortPair, ...], msgspec.Meta(min_length=1, max_length=64)]
+    condition: Annotated[tuple[ConditionPart, ...], msgspec.Meta(max_length=16)] = ()
+    expires_in: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    takeover: bool = False
+    mirror: Mirror | None = None
+    preview: bool = False
+    restart: bool = False
+
+
+class ServeEnd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """End variants of `service`: those of `variants`, or all of this laptop's where none is named. `reason` is told to their owners."""
+
+    service: Annotated[str, msgspec.Meta(max_length=200)]
+    variants: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=26)], ...], msgspec.Meta(max_length=100)] = ()
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class ServeResult(msgspec.Struct, frozen=True):
+    """What a serve or its end did, or would do (preview): the variant as it stands, side effects, and whose variants gave way or ended."""
+
+    served: ServedVariant | None = None
+    effects: tuple[str, ...] = ()
+    taken: tuple[VariantView, ...] = ()
+    ended: tuple[VariantView, ...] = ()
+    api: str = API_VERSION
+
+
+class TraceLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of `/v1/traces`: a request or connection, or a mirrored one; `dropped` counts what was not told before it."""
+
+    record: TraceRecord | None = None
+    mirror: MirrorRecord | None = None
+    dropped: int = 0
 
 
 class PresenceView(msgspec.Struct, frozen=True):

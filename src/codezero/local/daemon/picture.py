@@ -35,7 +35,9 @@ from codezero.wire.coordination import (
     Leave,
     Ping,
     PresenceChanged,
+    ServeAnswer,
     ToDaemon,
+    Traced,
     Welcome,
 )
 from codezero.wire.local_api import OrchestratorView
@@ -201,7 +203,7 @@ class Picture:
                     self._happened(activity)
             case Goodbye():
                 raise _refused(message)
-            case Ping():
+            case ServeAnswer() | Traced() | Ping():
                 pass
             case Welcome():
                 raise CodezeroError(problems.PROTOCOL, "a second Welcome")
