@@ -108,6 +108,7 @@ class DaemonHello(Message, frozen=True):
     """A laptop begins or resumes. `epoch` and `revision` say what it has of the picture.
 
     Who the laptop is, and its session, stand in `forwarding.Forwarded`: the System passes on what the tunnel proved, the laptop cannot choose it.
+    `name` and `user_name` are what people are shown of the laptop and its user, and prove nothing.
     """
 
     versions: tuple[int, ...]
@@ -115,6 +116,7 @@ class DaemonHello(Message, frozen=True):
     name: Name
     epoch: Name | None = None
     revision: int = 0
+    user_name: Name = ""
 
 
 class ConsumeAssertion(Message, frozen=True):
