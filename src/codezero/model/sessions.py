@@ -47,7 +47,11 @@ class ActivityKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One thing that happened in a Teamspace. `at` is UNIX time in seconds; `detail` is for people."""
+    """One thing that happened in a Teamspace. `at` is UNIX time in seconds; `detail` is for people.
+
+    `session` and `device` say who did it. Where it is about a variant, `variant` is its id and `user` the ULID of its owner, who is told even
+    when somebody else did it.
+    """
 
     at: float
     kind: ActivityKind
@@ -55,3 +59,5 @@ class Activity:
     device: Device
     service: ServiceRef | None = None
     detail: str = ""
+    variant: str = ""
+    user: str = ""
