@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python -m codezero.sandbox.demo $(if $(CHECK),--check)
 
 test: $(VENV)/.dev
-	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep node npm
+	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep node npm mariadbd mariadb
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Numbers for this machine; tests assert none.

@@ -16,7 +16,7 @@ import pytest
 from codezero.testing.sample_parts import PASSWORD, free_port, is_open
 from codezero.testing.waiting import eventually
 
-PEERS = ["http", "h2c", "grpc_bidi", "websocket", "greeting", "bulk", "halfclose", "many", "stall", "udp", "psql"]
+PEERS = ["http", "h2c", "grpc_bidi", "websocket", "greeting", "bulk", "halfclose", "many", "stall", "udp", "psql", "mysql"]
 SMALLER = {"many": ["--connections", "200"], "bulk": ["--size", "8M"], "stall": ["--size", "8M", "--stalled", "32M"]}
 ENVIRONMENT = {"PATH": os.environ["PATH"], "SP_DATABASE_PASSWORD": PASSWORD}
 
@@ -130,6 +130,21 @@ def test_a_peer_fails_where_nobody_listens(name: str) -> None:
 
     assert (code, verdict["ok"]) == (1, False)
     assert verdict["error"]
+
+
+def test_the_transparent_peer_is_content_with_the_server_itself_and_finds_a_changed_byte(tmp_path: Path) -> None:
+    """A proxy that tidies one letter up is not transparent."""
+
+    def tidied(data: bytes) -> bytes:
+        return data.replace(b"X-Odd-CASE", b"x-odd-case")
+
+    with server("transparent", tmp_path / "log") as port, relay(port, tidied) as tidying:
+        direct = ("--direct", f"127.0.0.1:{port}")
+        same, _ = client("transparent", f"127.0.0.1:{port}", *direct)
+        code, verdict = client("transparent", f"127.0.0.1:{tidying}", *direct)
+
+    assert (same, code) == (0, 1)
+    assert verdict["error"].startswith("BrokenError: plain")
 
 
 def flip_once(at: int) -> Relay:
