@@ -105,7 +105,7 @@ class TraceReport(Message, frozen=True):
 
 
 class DaemonHello(Message, frozen=True):
-    """A laptop begins or resumes. `epoch` and `revision` say what it has of the picture. `user_name` is how its user is shown to others.
+    """A laptop begins or resumes. `epoch` and `revision` say what it has of the picture.
 
     Who the laptop is, and its session, stand in `forwarding.Forwarded`: the System passes on what the tunnel proved, the laptop cannot choose it.
     `name` and `user_name` are what people are shown of the laptop and its user, and prove nothing.
