@@ -9,12 +9,16 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol as Shape
 
 from codezero.model.services import Protocol, Service, ServiceRef, is_label
+from codezero.model.variants import Serving
 from codezero.system.backends import Backend, backends_of, catalog_view, pod_names
 from codezero.system.kubernetes.objects import (
     ENDPOINT_SLICES,
     NODES,
+    SERVES,
     SERVICES,
     EndpointSliceObject,
     NamespaceObject,
@@ -22,12 +26,26 @@ from codezero.system.kubernetes.objects import (
     ServiceObject,
 )
 from codezero.system.kubernetes.reflector import ReflectorStatus
+from codezero.system.serving import naming
+from codezero.wire.serve_resource import OURS
 
 COALESCE_SECONDS = 0.05
 API_SERVICE = ServiceRef("default", "kubernetes")
 # Without these there is no catalog. Nodes are needed to judge addresses, namespaces only for better messages.
 _CATALOG_SOURCES = (SERVICES.name, ENDPOINT_SLICES.name)
 _NOT_SEEN = ReflectorStatus()
+
+
+class ServingSource(Shape):
+    """Who knows how services are served; `serving.serves.Serves` is one."""
+
+    def touched(self, ref: ServiceRef) -> None:
+        """A Service or what is behind it changed."""
+        ...
+
+    def serving(self, ref: ServiceRef) -> Serving | None:
+        """How a service fares."""
+        ...
 
 
 class Inventory:
@@ -45,6 +63,13 @@ class Inventory:
         self._pending: set[ServiceRef] = set()
         self._backends: dict[ServiceRef, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
         self._subscriptions: set[Subscription] = set()
+        self._serving: ServingSource | None = None
+        # Where the own pods of a switched service are listed, and whose they are.
+        self._origins: dict[ServiceRef, ServiceRef] = {}
+
+    def attach(self, serving: ServingSource) -> None:
+        """Show in the catalog how services are served, as `serving` says; it is told what it may have to know."""
+        self._serving = serving
 
     # --- what the reflectors tell ---------------------------------------------------------------------------------------------------------
 
@@ -60,6 +85,9 @@ class Inventory:
         if new is not None:
             self._services[ref] = new
             self._virtual.update(dict.fromkeys(_virtual_addresses_of(new), ref))
+        self._origins.pop(naming.origin_of(ref), None)
+        if new is not None and naming.is_switched(new.spec.selector, ref):
+            self._origins[naming.origin_of(ref)] = ref
         self._touch(ref)
 
     def slice_changed(self, old: EndpointSliceObject | None, new: EndpointSliceObject | None) -> None:
@@ -89,6 +117,10 @@ class Inventory:
         elif old is not None:
             self._nodes.pop(old.metadata.name, None)
 
+    def serving_changed(self, ref: ServiceRef) -> None:
+        """How a service is served changed."""
+        self._mark_pending(ref)
+
     def source_changed(self, source: str, status: ReflectorStatus) -> None:
         """How the reflector of the resource `source` is doing."""
         self._sources[source] = status
@@ -104,13 +136,20 @@ class Inventory:
     @property
     def stale_since(self) -> float | None:
         """Since when (UNIX seconds) changes of the catalog may be missing; None while the cluster is followed."""
-        since = (self._sources.get(source, _NOT_SEEN).stale_since for source in _CATALOG_SOURCES)
+        sources = _CATALOG_SOURCES if self._serving is None else (*_CATALOG_SOURCES, SERVES.name)
+        since = (self._sources.get(source, _NOT_SEEN).stale_since for source in sources)
         return min((moment for moment in since if moment is not None), default=None)
 
     @property
     def knows_nodes(self) -> bool:
         """Whether all nodes have been seen once, so that their addresses can be told."""
         return self._sources.get(NODES.name, _NOT_SEEN).synced
+
+    @property
+    def knows_serves(self) -> bool:
+        """Whether the catalog says of each service how it is served, or else `stale_since` that this is not known."""
+        status = self._sources.get(SERVES.name, _NOT_SEEN)
+        return self._serving is None or status.synced or status.stale_since is not None
 
     def get(self, ref: ServiceRef) -> Service | None:
         """The service as the catalog shows it; also one that is being deleted, for as long as the cluster still serves it."""
@@ -169,6 +208,18 @@ class Inventory:
             for listed in endpoint.addresses or ()
         )
 
+    def uid_of(self, ref: ServiceRef) -> str | None:
+        """The uid of the Service of that name; None where there is none, or it is on its way out."""
+        service = self._services.get(ref)
+        if service is None or service.metadata.deletion_timestamp is not None:
+            return None
+        return service.metadata.uid
+
+    def cluster_address(self, ref: ServiceRef) -> str | None:
+        """The ClusterIP of a Service, if it has one."""
+        service = self._services.get(ref)
+        return None if service is None else _normal(service.spec.cluster_ip)
+
     @contextmanager
     def subscribe(self) -> Generator["Subscription", None, None]:
         """Changes from now on, for as long as the block lasts."""
@@ -194,6 +245,13 @@ class Inventory:
 
     def _touch(self, ref: ServiceRef) -> None:
         self._backends.pop(ref, None)
+        self._mark_pending(ref)
+        if ref in self._origins:
+            self._mark_pending(self._origins[ref])
+        if self._serving is not None:
+            self._serving.touched(ref)
+
+    def _mark_pending(self, ref: ServiceRef) -> None:
         if ref not in self._pending:
             self._pending.add(ref)
             self._wake()
@@ -204,8 +262,7 @@ class Inventory:
 
     def _settle(self, ref: ServiceRef) -> None:
         self._pending.discard(ref)
-        service = self._services.get(ref)
-        view = None if service is None else catalog_view(ref, service, self._slices.get(ref, {}).values())
+        view = self._view(ref)
         if view == self._views.get(ref):
             return
         if view is None:
@@ -214,6 +271,17 @@ class Inventory:
             self._views[ref] = view
         for subscription in self._subscriptions:
             subscription.mark(ref)
+
+    def _view(self, ref: ServiceRef) -> Service | None:
+        service = self._services.get(ref)
+        if service is None or (service.metadata.labels is not None and service.metadata.labels.managed_by == OURS):
+            return None
+        # People count the service's own pods, not the Routers in front of them.
+        own_pods = naming.origin_of(ref)
+        listed = own_pods if own_pods in self._origins else ref
+        view = catalog_view(ref, service, self._slices.get(listed, {}).values())
+        serving = None if self._serving is None else self._serving.serving(ref)
+        return view if serving is None else replace(view, serving=serving)
 
     def _find_backends(self, ref: ServiceRef, port: int, protocol: Protocol) -> tuple[Backend, ...]:
         service = self._services.get(ref)
@@ -257,8 +325,8 @@ class Subscription:
         """Note that something may have changed."""
         self._changed.set()
 
-    def _status_now(self) -> tuple[bool, float | None]:
-        return self._inventory.is_synced, self._inventory.stale_since
+    def _status_now(self) -> tuple[bool, bool, float | None]:
+        return self._inventory.is_synced, self._inventory.knows_serves, self._inventory.stale_since
 
 
 def _ref_of(service: ServiceObject | None) -> ServiceRef | None:

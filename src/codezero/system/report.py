@@ -25,7 +25,7 @@ async def report_catalog(inventory: Inventory, to: Reports) -> None:
     Before the cluster was seen once nothing is replaced: the Orchestrator only hears that what it has may be old.
     """
     with inventory.subscribe() as subscription:
-        while not inventory.is_synced:
+        while not (inventory.is_synced and inventory.knows_serves):
             if inventory.stale_since is not None:
                 await to.send(CatalogReport(stale_since=inventory.stale_since))
             await subscription.next()

@@ -88,13 +88,14 @@ class Route(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 class RouteStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """How one route is: `holder` is `address:port` of the System pod that holds its laptop's tunnel, empty while it is away.
 
-    `awaySince` is UNIX seconds; `problem` says why the route is not followed.
+    `awaySince` is UNIX seconds; `problem` says why the route is not followed; `applied` is whether Routers have known it once.
     """
 
     id: str
     holder: str = ""
     away_since: float | None = None
     problem: str = ""
+    applied: bool = False
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -117,7 +118,8 @@ class RouterConfig(msgspec.Struct, frozen=True, rename="camel"):
 class ServeStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What became of it. `original` is the Service's `spec` as its team wants it, recorded before anything is changed; `state` a `ServingState`.
 
-    `reversals` are the UNIX seconds at which somebody put the selector back. `unservedSince` is since when no route is left.
+    `reversals` are the UNIX seconds at which somebody put the selector back. `unservedSince` is since when no route is left. `targets` are the
+    numbers on which Routers listen for target ports that have names, kept so that they stay the same while pods change.
     """
 
     state: str = ""
@@ -130,6 +132,7 @@ class ServeStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     conditions: tuple[Condition, ...] = ()
     reversals: tuple[float, ...] = ()
     unserved_since: float | None = None
+    targets: dict[str, int] | None = None
 
 
 class ServeSpec(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,6 +1,7 @@
 """HTTP to the API server, set up by lightkube from the pod's service account or a kubeconfig; every failure is an `ApiError`.
 
-Bodies stay bytes: the mirrors decode them into structs of their own. Proxies and other settings of the environment are ignored.
+Answers stay bytes: the mirrors decode them into structs of their own. Writes are made under the field manager `codezero-system`, which is how a
+foreign change of an object is told from ours. Proxies and other settings of the environment are ignored.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import httpx2
 import msgspec
@@ -29,6 +31,18 @@ from codezero.system.kubernetes.objects import Status
 MAX_BODY = 128 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
+FIELD_MANAGER = "codezero-system"
+
+PatchKind = Literal["json", "merge", "apply"]
+
+_PATCHES: Mapping[PatchKind, str] = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+_READ = "application/json"
+_MANAGED: Mapping[str, str] = {"fieldManager": FIELD_MANAGER}
+_SUCCESS = frozenset({200, 201, 202})
 
 # A silent cut of the network shows within 30 s, also on a watch that has nothing to say.
 _SOCKET_OPTIONS = (
@@ -68,9 +82,19 @@ class ApiError(Exception):
         """Whether the server has forgotten the version or the page that was asked for."""
         return self.status == 410 or self.reason in {"Expired", "Gone"}
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether what was asked for is not there."""
+        return self.status == 404
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether somebody else wrote first (409), or a JSON patch tested for what is not there any more (422): look again."""
+        return self.status == 409 or (self.status == 422 and self.reason == "Invalid")
+
 
 class ApiClient:
-    """GET requests to one API server, each answered within `answer_seconds` or failed. Close it when done."""
+    """Requests to one API server, each answered within `answer_seconds` or failed. Close it when done."""
 
     def __init__(self, config: SingleConfig, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._answer_seconds = answer_seconds
@@ -103,11 +127,66 @@ class ApiClient:
 
     async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
         """The body of a successful answer; raises `ApiError`."""
+        return await self._whole("GET", path, parameters)
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """Create an object in the collection at `path`; its state afterwards. Raises `ApiError`, 409 where there is one of that name."""
+        return await self._whole("POST", path, _MANAGED, content=msgspec.json.encode(body))
+
+    async def replace(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """Replace the object at `path`; its state afterwards. A `resourceVersion` and a `uid` in `body` have to be the object's, else 409."""
+        return await self._whole("PUT", path, _MANAGED, content=msgspec.json.encode(body))
+
+    async def patch(self, path: str, body: object, *, kind: PatchKind) -> bytes:
+        """Change the object at `path`; its state afterwards. `apply` takes fields over from other managers."""
+        parameters = {**_MANAGED, "force": "true"} if kind == "apply" else _MANAGED
+        content = msgspec.json.encode(body)
+        return await self._whole("PATCH", path, parameters, content=content, media_type=_PATCHES[kind])
+
+    async def delete(
+        self, path: str, *, uid: str | None = None, resource_version: str | None = None, propagation: str = "Background"
+    ) -> None:
+        """Delete the object at `path` if it has that uid and version (409 otherwise); raises `ApiError` also where there is none (404)."""
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation,
+            "preconditions": {name: value for name, value in wanted.items() if value is not None},
+        }
+        await self._whole("DELETE", path, {}, content=msgspec.json.encode(body))
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, parameters: Mapping[str, str], *, silence: float
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """The body of a successful answer, piece by piece as it comes; raises `ApiError`, also after `silence` seconds without a piece."""
+        request = self._request("GET", path, parameters, silence=silence, headers={"Accept-Encoding": "identity"})
+        async with self._stream(request, silence=silence) as chunks:
+            yield chunks
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._http.aclose()
+
+    async def _whole(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        *,
+        content: bytes | None = None,
+        media_type: str = _READ,
+    ) -> bytes:
+        headers = {} if content is None else {"Content-Type": media_type}
+        request = self._request(
+            method, path, parameters, silence=self._answer_seconds, headers=headers, content=content
+        )
         body = bytearray()
         try:
             async with (
                 asyncio.timeout(2 * self._answer_seconds),
-                self._stream(path, parameters, silence=self._answer_seconds, headers={}) as chunks,
+                self._stream(request, silence=self._answer_seconds) as chunks,
             ):
                 async for chunk in chunks:
                     body += chunk
@@ -117,28 +196,27 @@ class ApiClient:
             raise ApiError("the answer took too long", silent=True) from None
         return bytes(body)
 
-    @asynccontextmanager
-    async def watch(
-        self, path: str, parameters: Mapping[str, str], *, silence: float
-    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        """The body of a successful answer, piece by piece as it comes; raises `ApiError`, also after `silence` seconds without a piece."""
-        async with self._stream(path, parameters, silence=silence, headers={"Accept-Encoding": "identity"}) as chunks:
-            yield chunks
-
-    async def close(self) -> None:
-        """End all connections."""
-        await self._http.aclose()
-
-    @asynccontextmanager
-    async def _stream(
-        self, path: str, parameters: Mapping[str, str], *, silence: float, headers: Mapping[str, str]
-    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        *,
+        silence: float,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+    ) -> httpx2.Request:
         timeout = httpx2.Timeout(self._answer_seconds, connect=CONNECT_SECONDS, read=silence)
-        request = self._http.build_request("GET", path, params=parameters, headers=headers, timeout=timeout)
+        return self._http.build_request(
+            method, path, params=parameters, headers=headers, timeout=timeout, content=content
+        )
+
+    @asynccontextmanager
+    async def _stream(self, request: httpx2.Request, *, silence: float) -> AsyncGenerator[AsyncIterator[bytes], None]:
         try:
             response = await self._begin(request)
             try:
-                if response.status_code != 200:
+                if response.status_code not in _SUCCESS:
                     raise _refusal(response, await _start_of(response))
                 async with aclosing(response.aiter_bytes()) as chunks:
                     yield chunks

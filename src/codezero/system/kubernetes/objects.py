@@ -5,9 +5,11 @@ Unknown fields are dropped while decoding, so ten thousand Services stay small; 
 Source: Kubernetes API reference 1.30 and newer, core/v1 and discovery.k8s.io/v1.
 """
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
+
+from codezero.wire import serve_resource
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -36,6 +38,7 @@ class ServicePortObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     name: str = ""
     protocol: str = "TCP"
     app_protocol: str | None = None
+    target_port: int | str | None = None
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -50,9 +53,22 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     ports: tuple[ServicePortObject, ...] | None = None
 
 
+class ServiceLabels(msgspec.Struct, frozen=True, gc=False):
+    """The one label of a Service that matters: whether it is one of ours."""
+
+    managed_by: str = msgspec.field(name=serve_resource.MANAGED_BY, default="")
+
+
+class ServiceMetadata(Metadata, frozen=True, gc=False, rename="camel"):
+    """Metadata of a Service."""
+
+    labels: ServiceLabels | None = None
+
+
 class ServiceObject(KubernetesObject, frozen=True, gc=False, rename="camel"):
     """A core/v1 Service."""
 
+    metadata: ServiceMetadata
     spec: ServiceSpec = ServiceSpec()
 
 
@@ -158,18 +174,39 @@ class NodeObject(KubernetesObject, frozen=True, gc=False, rename="camel"):
     status: NodeStatus = NodeStatus()
 
 
+class ServeMetadata(Metadata, frozen=True, gc=False, rename="camel"):
+    """Metadata of a Serve object."""
+
+    generation: int = 0
+    finalizers: tuple[str, ...] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class ServeResource(KubernetesObject, frozen=True, gc=False, rename="camel"):
+    """A Serve object as it came. Its parts are read one by one, so that one route made by hand does not hide the others."""
+
+    metadata: ServeMetadata
+    spec: Any = None
+    status: Any = None
+
+
 class Resource(msgspec.Struct, Generic[Kind], frozen=True):
-    """A collection of the API: its name in logs and metrics, its path, and how its items are decoded."""
+    """A collection of the API: its name in logs and metrics, its path, and how its items are decoded.
+
+    An `optional` one may not exist: that is the same as having no objects.
+    """
 
     name: str
     path: str
     kind: type[Kind]
+    optional: bool = False
 
 
 SERVICES = Resource("services", "/api/v1/services", ServiceObject)
 ENDPOINT_SLICES = Resource("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices", EndpointSliceObject)
 NAMESPACES = Resource("namespaces", "/api/v1/namespaces", NamespaceObject)
 NODES = Resource("nodes", "/api/v1/nodes", NodeObject)
+SERVES = Resource("serves", f"/apis/{serve_resource.API_VERSION}/{serve_resource.PLURAL}", ServeResource, optional=True)
 
 
 class ListMetadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):

@@ -103,6 +103,7 @@ class _FollowError(Exception):
     detail: str = ""
     start_over: bool = True
     silent: bool = False
+    absent: bool = False
     retry_after: float | None = None
 
 
@@ -178,6 +179,9 @@ class Reflector(Generic[Kind]):
             if streamed_list and error.status in {400, 422}:
                 self._streamed_list = False
                 return
+            if error.is_missing and self.resource.optional:
+                self._be_absent()
+                raise _FollowError("absent", absent=True) from error
             raise _failure_of(error) from error
         except msgspec.DecodeError as error:
             self.counters.undecodable += 1
@@ -200,10 +204,18 @@ class Reflector(Generic[Kind]):
         self._failures_in_a_row += 1
         if failure.retry_after is not None:
             pause = max(pause, min(failure.retry_after, MAX_RETRY_AFTER) * self._random.uniform(1.0, 1.1))
+        if failure.absent:
+            self._log.debug("the cluster has no such resource", pause=round(pause, 1))
+            return pause
         log = self._log.warning if self.status.value.stale_since is None else self._log.debug
         log("cannot follow the cluster", cause=failure.kind, detail=failure.detail, pause=round(pause, 1))
         self._tell(stale_since=self._current_at)
         return pause
+
+    def _be_absent(self) -> None:
+        """The cluster does not know this kind of object, so there is none; asking again costs a request now and then."""
+        self._complete(set(), "")
+        self.status.set(ReflectorStatus(True, None))
 
     def _tell(self, *, stale_since: float | None) -> None:
         self.status.set(ReflectorStatus(self.status.value.synced, stale_since))
