@@ -1,6 +1,6 @@
-"""May this laptop consume that service, and which services may it see at all? Closed when there is no valid policy.
+"""May this laptop consume or serve that service, and which services may it see at all? Closed when there is no valid policy.
 
-A laptop sees exactly the services it may consume (T38). Laptops for which the same rules speak share one `Viewer`, hence one view of the
+A laptop sees exactly the services it may consume (T38), and serves what it sees and may serve. Laptops for which the same rules speak share one `Viewer`, hence one view of the
 catalog and one encoding of it.
 """
 
@@ -56,11 +56,18 @@ class Admission:
         self._reason = "the Teamspace has no policy yet"
         self._viewers: dict[str, Viewer] = {}
         self._decisions: dict[Viewer, dict[ServiceRef, Decision]] = {}
+        self._other_decisions: dict[tuple[str, str, Operation, ServiceRef], Decision] = {}
+        self._is_read = False
 
     @property
     def policy(self) -> Policy | None:
         """The policy in force."""
         return self._policy
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the policy file has been looked at; what nobody has decided yet takes nothing away."""
+        return self._is_read
 
     @property
     def reason(self) -> str | None:
@@ -77,8 +84,10 @@ class Admission:
                 reason = f"the Teamspace has no valid policy: {error.detail}"
         changed = (policy, reason) != (self._policy, self._reason)
         self._policy, self._reason = policy, reason
+        self._is_read = True
         self._viewers.clear()
         self._decisions.clear()
+        self._other_decisions.clear()
         return changed
 
     def viewer(self, device: Device) -> Viewer:
@@ -112,3 +121,19 @@ class Admission:
             if not decision.allowed:
                 refused.append((service, decision.reason))
         return tuple(refused)
+
+    def decide(self, device: Device, operation: Operation, service: ServiceRef) -> Decision:
+        """Whether `device` may do `operation` on `service`, and why; nobody serves what he does not see."""
+        key = (device.organization, device.user, operation, service)
+        decision = self._other_decisions.get(key)
+        if decision is None:
+            if len(self._other_decisions) >= REMEMBERED_DECISIONS:
+                self._other_decisions.clear()
+            decision = self._other_decisions[key] = self._decided(device, operation, service)
+        return decision
+
+    def _decided(self, device: Device, operation: Operation, service: ServiceRef) -> Decision:
+        if self._policy is None:
+            return Decision(False, self._reason[:200])
+        seen = self._policy.decide(device, Operation.CONSUME, service)
+        return self._policy.decide(device, operation, service) if seen.allowed else seen

@@ -8,15 +8,19 @@ A reader keeps cursors and asks to catch up. Nothing is queued for anybody: what
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from codezero.model.ids import Device, SessionId
+from codezero.model.problems import CodezeroError
 from codezero.model.services import Service, ServiceRef
 from codezero.model.sessions import Activity, ActivityKind, Presence, PresenceState
+from codezero.model.variants import Serving, ServingState, VariantView
 from codezero.orchestrator.admission import Viewer
 from codezero.orchestrator.ledger import Ledger
+from codezero.orchestrator.printable import printable
+from codezero.orchestrator.serving import variant_weight
 from codezero.wire.coordination import (
     SNAPSHOT_PART,
     ActivityHappened,
@@ -33,6 +37,7 @@ KEPT_VIEWS: Final = 16  # without readers, for those that return
 SHOWN_CONSUMES: Final = 200
 # More changes than this in one assertion are told as one activity.
 TOLD_CHANGES: Final = 20
+MAX_DETAIL: Final = 500
 # A part of a picture is about this many bytes at most, so that a slow reader never holds more.
 PART_WEIGHT: Final = 128 * 1024
 # A revision tells its view: views are numbered in the upper bits, so that cursors of two views are never taken for one another.
@@ -51,6 +56,14 @@ class View:
     marks: dict[int, int]
     stale_since: float | None
     readers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A variant, and the service it is of."""
+
+    service: ServiceRef
+    view: VariantView
 
 
 @dataclass(slots=True)
@@ -91,6 +104,10 @@ class Board:
         self._activity_number = 0
         self._views: dict[Viewer, View] = {}
         self._next_view = 0
+        # What the catalog says about serving, up to that revision of it.
+        self._serving: dict[ServiceRef, Serving] = {}
+        self._variants: dict[str, Placed] = {}
+        self._followed = 0
 
     # --- Systems --------------------------------------------------------------------------------------------------------------------
 
@@ -132,7 +149,22 @@ class Board:
         """Since when (UNIX seconds) nobody sees the cluster."""
         return self._stale_since
 
+    @property
+    def primary(self) -> int | None:
+        """The link of the System whose catalog is shown; None without one."""
+        return self._primary
+
+    def service(self, ref: ServiceRef) -> Service | None:
+        """A service of the catalog; None where there is none of that name."""
+        return self._catalog.values.get(ref)
+
+    @property
+    def variants(self) -> Mapping[str, Placed]:
+        """All variants in the catalog, by id."""
+        return self._variants
+
     def _choose(self, at: float) -> None:
+        known_before = self._catalog_known
         whole = {link: report for link, report in self._reports.items() if report.complete}
         fresh = [link for link, report in whole.items() if report.stale_since is None]
         if self._primary not in whole or (self._primary not in fresh and fresh):
@@ -144,6 +176,41 @@ class Board:
             self._stale_since = whole[self._primary].stale_since
         elif self._catalog_known and self._stale_since is None:
             self._stale_since = at
+        for ref in self._follow_serving():
+            if known_before:
+                self._note_contested(ref, at=at)
+
+    def _follow_serving(self) -> list[ServiceRef]:
+        """Take over what the catalog says about serving; gives the services that have become contested."""
+        values = self._catalog.values
+        if self._catalog.knows(self._followed):
+            changed = [ref for ref, _ in self._catalog.since(self._followed)]
+        else:
+            changed = list({*self._serving, *values})
+        self._followed = self._catalog.revision
+        contested: list[ServiceRef] = []
+        for ref in changed:
+            service = values.get(ref)
+            before, now = self._serving.pop(ref, None), None if service is None else service.serving
+            for view in () if before is None else before.variants:
+                placed = self._variants.get(view.variant_id)
+                if placed is not None and placed.service == ref:
+                    del self._variants[view.variant_id]
+            if now is None:
+                continue
+            self._serving[ref] = now
+            for view in now.variants:
+                self._variants.setdefault(view.variant_id, Placed(ref, view))
+            was = None if before is None else before.state
+            if now.state is ServingState.CONTESTED and was is not ServingState.CONTESTED:
+                contested.append(ref)
+        return contested
+
+    def _note_contested(self, ref: ServiceRef, *, at: float) -> None:
+        serving = self._serving[ref]
+        owners = {view.user: view for view in reversed(serving.variants)}
+        for view in list(owners.values())[:TOLD_CHANGES]:
+            self.happened(ActivityKind.CONTESTED, Placed(ref, view), at=at, detail=serving.detail)
 
     # --- laptops --------------------------------------------------------------------------------------------------------------------
 
@@ -216,6 +283,26 @@ class Board:
         if device is not None:
             self._note(ActivityKind.REFUSED, session, device, at=at, service=service, detail=detail[:1000])
 
+    def happened(
+        self,
+        kind: ActivityKind,
+        placed: Placed,
+        *,
+        at: float,
+        detail: str,
+        by: tuple[SessionId, Device] | None = None,
+    ) -> None:
+        """Something happened to a variant: done `by` that laptop, or by nobody but time and the Teamspace itself."""
+        view = placed.view
+        try:
+            session, device = by or (view.session, Device.parse(view.device))
+        except CodezeroError:
+            return  # made by hand: it is nobody's
+        text = printable(detail, most=MAX_DETAIL)
+        self._note(
+            kind, session, device, at=at, service=placed.service, detail=text, variant=view.variant_id, user=view.user
+        )
+
     def _note(
         self,
         kind: ActivityKind,
@@ -225,9 +312,12 @@ class Board:
         at: float,
         service: ServiceRef | None = None,
         detail: str = "",
+        variant: str = "",
+        user: str = "",
     ) -> None:
         self._activity_number += 1
-        self._activities.append((self._activity_number, Activity(at, kind, session, device, service, detail)))
+        activity = Activity(at, kind, session, device, service, detail, variant, user)
+        self._activities.append((self._activity_number, activity))
 
     # --- readers --------------------------------------------------------------------------------------------------------------------
 
@@ -339,7 +429,7 @@ class Board:
     def catch_up_activity(
         self, view: View, session: SessionId, number: int, *, until: int | None = None
     ) -> Sequence[ActivityHappened]:
-        """What happened after `number` and up to `until`, as the view shows it; the laptop's own refusals are shown to itself too."""
+        """What happened after `number` and up to `until`, as the view shows it; what concerns the laptop itself is always shown to it."""
         if number == self._activity_number:
             return ()
         news: list[Activity] = []
@@ -349,7 +439,7 @@ class Board:
             if until is not None and position > until:
                 continue
             if activity.device.organization == view.viewer.organization and (
-                activity.service is None or activity.session == session or view.viewer.sees(activity.service)
+                activity.service is None or self._concerns(activity, session) or view.viewer.sees(activity.service)
             ):
                 news.append(activity)
         news.reverse()
@@ -360,14 +450,27 @@ class Board:
         for position, activity in reversed(self._activities):
             if position <= number:
                 return False
-            if activity.session == session and activity.service is not None and not view.viewer.sees(activity.service):
+            if (
+                activity.service is not None
+                and self._concerns(activity, session)
+                and not view.viewer.sees(activity.service)
+            ):
                 return True
         return False
+
+    def _concerns(self, activity: Activity, session: SessionId) -> bool:
+        if activity.session == session:
+            return True
+        device = self.device_of(session)
+        return device is not None and activity.user == device.user
 
 
 def service_weight(service: Service) -> int:
     """About how many bytes a service takes in a message, rather more than less."""
-    return 500 + 100 * len(service.ports) + 80 * len(service.pods)
+    served = 0
+    if service.serving is not None:
+        served = 100 + 4 * len(service.serving.detail) + sum(map(variant_weight, service.serving.variants))
+    return 500 + 100 * len(service.ports) + 80 * len(service.pods) + served
 
 
 def _presence_weight(presence: Presence) -> int:

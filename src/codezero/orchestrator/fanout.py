@@ -5,6 +5,7 @@ still busy with the last message will catch up later, with each service at most 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +16,8 @@ from codezero.model.problems import CodezeroError
 from codezero.orchestrator.board import Board, View
 from codezero.transport import messages
 from codezero.transport.messages import MessageStream
-from codezero.wire.coordination import ConsumeDecisions, Message, Ping
+from codezero.wire.coordination import ConsumeDecisions, Message, Ping, ServeAnswer, Traced
+from codezero.wire.tracing import TraceRecord
 
 # Changes are gathered for so long, and the longer the more laptops there are: each change costs each of them a message, and when all come back
 # at once after a restart each of them is a change.
@@ -27,6 +29,11 @@ WRITE_HIGH: Final = 64 * 1024
 KEPT_FRAMES: Final = 256
 # A laptop that takes no single message (at most some 100 KB) for so long is dropped; it resumes when it can.
 SEND_SECONDS: Final = 30.0
+# A laptop that asks faster than it takes answers is not heard until it has taken some.
+MAX_ANSWERS: Final = 64
+# Requests that a laptop has not been told of yet; more are counted only. A message carries a part of them.
+MAX_TRACED: Final = 1000
+TRACED_AT_ONCE: Final = 200
 
 _log = get_logger("fanout")
 _PING = messages.frame(Ping())
@@ -43,13 +50,47 @@ class Subscriber:
     activity: int
     presence: int | None = None
     answers: dict[int, ConsumeDecisions] = field(default_factory=dict[int, ConsumeDecisions])
+    serve_answers: deque[ServeAnswer] = field(default_factory=deque[ServeAnswer])
+    traced: deque[TraceRecord] = field(default_factory=deque[TraceRecord])
+    untold: int = 0
+    ended: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when answers have been taken, and at the end.
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answer(self, decisions: ConsumeDecisions) -> None:
         """Tell the laptop; a newer answer replaces one that is not sent yet, and all older ones."""
         self.answers.clear()
         self.answers[decisions.number] = decisions
         self.wake.set()
+
+    def answer_serve(self, answer: ServeAnswer) -> None:
+        """Tell the laptop what became of its wish; each such answer is sent."""
+        self.serve_answers.append(answer)
+        self.wake.set()
+
+    def trace(self, records: Sequence[TraceRecord], *, dropped: int = 0) -> None:
+        """Tell the laptop of requests; those it has no room for are counted only."""
+        fitting = records[: MAX_TRACED - len(self.traced)]
+        self.traced.extend(fitting)
+        self.untold += dropped + len(records) - len(fitting)
+        self.wake.set()
+
+    def forget_traces(self) -> None:
+        """The laptop wants no requests any longer."""
+        self.traced.clear()
+        self.untold = 0
+
+    async def room(self) -> None:
+        """Wait until the laptop has taken its answers, or will take no more."""
+        while len(self.serve_answers) >= MAX_ANSWERS and not self.ended:
+            self.taken.clear()
+            await self.taken.wait()
+
+    def end(self) -> None:
+        """The laptop takes nothing any longer."""
+        self.ended = True
+        self.taken.set()
 
 
 class Fanout:
@@ -106,6 +147,7 @@ class Fanout:
                     await self._wait(subscriber, stream)
         finally:
             self._subscribers.discard(subscriber)
+            subscriber.end()
 
     async def _wait(self, subscriber: Subscriber, stream: MessageStream[Any, Any]) -> None:
         try:
@@ -121,6 +163,10 @@ class Fanout:
         view, board = subscriber.view, self._board
         frames: list[bytes] = [self._frame(answer) for answer in subscriber.answers.values()]
         subscriber.answers.clear()
+        frames += [self._frame(answer) for answer in subscriber.serve_answers]
+        subscriber.serve_answers.clear()
+        subscriber.taken.set()
+        frames += self._traced(subscriber)
         if board.catalog_known and subscriber.catalog != view.revision:
             frames += self._shared(
                 ("catalog", view, subscriber.catalog, view.revision),
@@ -141,6 +187,14 @@ class Fanout:
             )
             subscriber.activity = self._activity
         return frames
+
+    def _traced(self, subscriber: Subscriber) -> Sequence[bytes]:
+        waiting, untold = subscriber.traced, subscriber.untold
+        if not waiting and not untold:
+            return ()
+        part = tuple(waiting.popleft() for _ in range(min(len(waiting), TRACED_AT_ONCE)))
+        subscriber.untold = 0
+        return (self._frame(Traced(part, untold)),)
 
     def _shared(self, key: tuple[Any, ...], make: Callable[[], Iterable[Message]]) -> Sequence[bytes]:
         frames = self._frames.get(key)

@@ -22,6 +22,9 @@ class _Numbers(Collector):
             ("laptops", "Laptops connected", self._coordinator.laptops),
             ("sessions", "Sessions, also of laptops that are away", board.sessions),
             ("services", "Services in the catalog", board.services),
+            ("variants", "Variants in the catalog", len(board.variants)),
+            ("orders", "Orders that wait for a System's answer", self._coordinator.variants.orders),
+            ("tracing", "Laptops that want to be told of requests", len(self._coordinator.traces)),
             ("views", "Different views of the catalog", board.views),
             ("catalog_stale", "1 while no System sees the cluster", int(board.stale_since is not None)),
             (

@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import socket
 import time
-import unicodedata
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +26,12 @@ from codezero.orchestrator.admission import Admission
 from codezero.orchestrator.board import Board
 from codezero.orchestrator.fanout import PING_SECONDS, Fanout, Subscriber
 from codezero.orchestrator.leases import DEFAULT_TTL_SECONDS, Leases
+from codezero.orchestrator.links import SystemLink
+from codezero.orchestrator.orders import Asker
+from codezero.orchestrator.printable import printable
+from codezero.orchestrator.serving import Owner
+from codezero.orchestrator.traces import Traces
+from codezero.orchestrator.variants import Variants
 from codezero.transport import identity
 from codezero.transport.messages import MessageStream
 from codezero.transport.tls import TlsConnection
@@ -65,9 +70,10 @@ GOODBYE_READS: Final = 256
 MAX_SESSIONS: Final = 10_000
 MAX_SESSIONS_OF_A_DEVICE: Final = 8
 MAX_CONSUMED: Final = 20_000
-MAX_NAME: Final = 63
 # Deciding about 20,000 services takes a tenth of a second of everybody's time, so a laptop may ask that once a second.
 ASSERTED_A_SECOND: Final = 20_000
+# Each costs a decision and perhaps a write in the cluster; people and scripts need fewer.
+SERVES_A_SECOND: Final = 50
 
 # A message of a Daemon may be an assertion of `MAX_CONSUMED` services.
 _DAEMON_LIMIT: Final = 3 * 1024 * 1024
@@ -86,6 +92,7 @@ class _Attached:
     subscriber: Subscriber
     stream: MessageStream[ToDaemon, FromDaemon]
     ended: asyncio.Event
+    owner: Owner
     assertion: ConsumeAssertion | None = None
 
 
@@ -112,9 +119,11 @@ class Coordinator:
         self._speaker: dict[SessionId, int] = {}
         # How far a session had got in the activities when it left, to go on from there.
         self._activity_seen: dict[SessionId, int] = {}
-        self._links = itertools.count()
+        self._link_numbers = itertools.count()
+        self._links: dict[int, SystemLink] = {}
+        self.variants = Variants(self.board, self.admission, clock=clock, steady=steady)
+        self.traces = Traces(self.variants.placed)
         self._tasks: Tasks | None = None
-        self.systems = 0
 
     async def run(self) -> None:
         """Keep everything going until cancelled; connections live inside."""
@@ -139,7 +148,13 @@ class Coordinator:
                 self._decide(attached, attached.assertion)
             # 2,000 laptops with thousands of services each: others want the loop in between.
             await asyncio.sleep(0)
+        self.variants.look()
         self.fanout.changed()
+
+    @property
+    def systems(self) -> int:
+        """How many Systems report."""
+        return len(self._links)
 
     @property
     def laptops(self) -> int:
@@ -201,22 +216,24 @@ class Coordinator:
 
     async def _system(self, hello: SystemHello, stream: MessageStream[ToSystem, FromSystem]) -> None:
         version = _agree(hello.versions)
-        link = next(self._links)
+        number = next(self._link_numbers)
         await stream.send(Welcome(version, __version__, SessionId(hello.incarnation), self.epoch), within=HELLO_SECONDS)
-        _log.info("System connected", link=link, release=hello.release, incarnation=hello.incarnation)
-        self.board.system_joined(link)
-        self.systems += 1
+        _log.info("System connected", link=number, release=hello.release, incarnation=hello.incarnation)
+        link = self._links[number] = SystemLink(number, traced=self.traces.are_wanted)
+        self.board.system_joined(number)
+        self.variants.link_joined(link)
         try:
-            async with _beside("ping", lambda: _ping(stream), stream):
+            async with _beside("orders", lambda: link.feed(stream), stream):
                 while True:
-                    self._hear_system(link, await stream.receive(within=SYSTEM_SILENT_SECONDS))
+                    self._hear_system(number, await stream.receive(within=SYSTEM_SILENT_SECONDS))
         finally:
-            self.systems -= 1
-            self.board.system_left(link, at=self._clock())
-            for session in [session for session, speaker in self._speaker.items() if speaker == link]:
+            del self._links[number]
+            self.board.system_left(number, at=self._clock())
+            self.variants.link_left(number)
+            for session in [session for session, speaker in self._speaker.items() if speaker == number]:
                 del self._speaker[session]
             self.fanout.changed()
-            _log.info("System gone", link=link)
+            _log.info("System gone", link=number)
 
     def _hear_system(self, link: int, message: FromSystem) -> None:
         match message:
@@ -233,7 +250,15 @@ class Coordinator:
                 detail = f"{message.detail} [{message.code}]"
                 self.board.refused(message.session, message.service, detail, at=self._clock())
                 self.fanout.changed()
-            case OrderDone() | VariantEnded() | TraceReport() | Ping():
+            case OrderDone():
+                self.variants.done(link, message)
+                self.fanout.changed()
+            case VariantEnded():
+                self.variants.ended(message)
+                self.fanout.changed()
+            case TraceReport():
+                self.traces.reported(message)
+            case Ping():
                 pass
             case SystemHello():
                 raise CodezeroError(problems.PROTOCOL, "a second SystemHello")
@@ -261,6 +286,9 @@ class Coordinator:
                     left = self._hear_laptop(attached, message)
                     if isinstance(message, ConsumeAssertion):
                         await asyncio.sleep(len(message.services) / ASSERTED_A_SECOND)
+                    elif isinstance(message, ServeWanted | ServeEnding | TraceWanted):
+                        await asyncio.sleep(1 / SERVES_A_SECOND)
+                        await attached.subscriber.room()
         finally:
             self._detach(attached, left=left)
 
@@ -270,7 +298,7 @@ class Coordinator:
             raise CodezeroError(problems.BAD_IDENTITY, "the session belongs to another device")
         if owner is None:
             for oldest in self.board.sessions_of(device)[: -MAX_SESSIONS_OF_A_DEVICE + 1]:
-                self._end(oldest)
+                self._end(oldest, "newer sessions of the same laptop took its place")
             if self.board.sessions >= MAX_SESSIONS:
                 raise CodezeroError(problems.TUNNEL_DOWN, f"the Teamspace has {MAX_SESSIONS} sessions already")
 
@@ -288,29 +316,35 @@ class Coordinator:
             catalog=hello.revision if resumes else None,
             activity=self._activity_seen.pop(session, 0) if resumes else 0,
         )
-        attached = self._attached[session] = _Attached(subscriber, stream, asyncio.Event())
+        name = printable(hello.name) or "laptop"
+        owner = Owner(device, session, printable(hello.user_name) or name)
+        attached = self._attached[session] = _Attached(subscriber, stream, asyncio.Event(), owner)
         self.leases.hold(session)
+        self.variants.session_stands(session)
         # After a restart of ours everybody comes back; nobody has joined.
         again = hello.epoch is not None and not resumes
-        self.board.arrived(session, device, _printable(hello.name) or "laptop", at=self._clock(), again=again)
+        self.board.arrived(session, device, name, at=self._clock(), again=again)
         self.fanout.changed()
         return attached
 
     def _detach(self, attached: _Attached, *, left: bool) -> None:
         session = attached.subscriber.session
         self.board.leave_view(attached.subscriber.view)
+        attached.subscriber.end()
+        self._want_traces(attached.subscriber, on=False)
         if self._attached.get(session) is attached:
             del self._attached[session]
         if left:
-            self._end(session)
+            self._end(session, "its laptop has left")
         elif self.leases.state(session) is not PresenceState.GONE:
             self._activity_seen[session] = attached.subscriber.activity
             self.leases.lose(session, self._steady())
         attached.ended.set()
 
-    def _end(self, session: SessionId) -> None:
+    def _end(self, session: SessionId, reason: str) -> None:
         self.leases.end(session)
         self.board.left(session, at=self._clock())
+        self.variants.session_over(session, reason)
         self._activity_seen.pop(session, None)
         attached = self._attached.get(session)
         if attached is not None:
@@ -333,7 +367,15 @@ class Coordinator:
                 self._decide(attached, message)
             case Leave():
                 return True
-            case ServeWanted() | ServeEnding() | TraceWanted() | Ping():
+            case ServeWanted(number=number):
+                _check_service(message.service)
+                self.variants.serve(Asker(attached.subscriber, number), attached.owner, message)
+            case ServeEnding(number=number):
+                _check_service(message.service)
+                self.variants.end(Asker(attached.subscriber, number), message)
+            case TraceWanted(on=on):
+                self._want_traces(attached.subscriber, on=on)
+            case Ping():
                 pass
             case DaemonHello():
                 raise CodezeroError(problems.PROTOCOL, "a second DaemonHello")
@@ -351,6 +393,13 @@ class Coordinator:
         self.board.consumes(subscriber.session, admitted, at=self._clock())
         self.fanout.changed()
 
+    def _want_traces(self, subscriber: Subscriber, *, on: bool) -> None:
+        before = self.traces.are_wanted
+        self.traces.want(subscriber, on=on)
+        if self.traces.are_wanted != before:
+            for link in self._links.values():
+                link.want_traces(not before)
+
     def _show_view(self, subscriber: Subscriber) -> None:
         viewer = self.admission.viewer(subscriber.device)
         if viewer != subscriber.view.viewer:
@@ -367,10 +416,11 @@ class Coordinator:
         """Move sessions that nobody holds to away and, in the end, out."""
         for lapse in self.leases.expire(self._steady()):
             if lapse.state is PresenceState.GONE:
-                self._end(lapse.session)
+                self._end(lapse.session, "its laptop has not come back")
             elif self.board.device_of(lapse.session) is not None:
                 self.board.went_away(lapse.session, at=self._clock())
                 self.fanout.changed()
+        self.variants.look()
 
 
 @asynccontextmanager
@@ -392,12 +442,6 @@ async def _beside(
             yield
         finally:
             task.cancel()
-
-
-async def _ping(stream: MessageStream[Any, Any]) -> None:
-    while True:
-        await asyncio.sleep(PING_SECONDS)
-        await stream.send(Ping(), within=PING_SECONDS)
 
 
 async def _say_goodbye(stream: MessageStream[Any, Any], error: CodezeroError) -> None:
@@ -440,13 +484,10 @@ def _check_assertion(assertion: ConsumeAssertion) -> None:
         raise CodezeroError(problems.PROTOCOL, "a service in the assertion has a name that no service can have")
 
 
+def _check_service(service: ServiceRef) -> None:
+    if not _is_service(service):
+        raise CodezeroError(problems.PROTOCOL, "the service has a name that no service can have")
+
+
 def _is_service(service: ServiceRef) -> bool:
     return is_label(service.namespace) and is_label(service.name)
-
-
-def _printable(text: str) -> str:
-    """The name of a laptop as others may see it: it comes from the laptop, and goes to other people's terminals."""
-    kept = "".join(
-        character for character in text if unicodedata.category(character)[0] not in "CZ" or character == " "
-    )
-    return kept.strip()[:MAX_NAME]

@@ -23,6 +23,8 @@ from codezero.model import problems
 from codezero.model.access import Policy, allow_all
 from codezero.model.ids import Device, SessionId, TeamspaceId, Workload, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
+from codezero.model.variants import PortPair
 from codezero.orchestrator import main as orchestrator_main
 from codezero.orchestrator import settings as orchestrator_settings
 from codezero.system import main as system_main
@@ -49,6 +51,11 @@ from codezero.wire.coordination import (
     FromDaemon,
     PresenceChanged,
     ToDaemon,
+    ServeAnswer,
+    ServeEnding,
+    ServeWanted,
+    Traced,
+    TraceWanted,
     Welcome,
 )
 from codezero.wire.open_header import OpenHeader, StreamKind
@@ -150,12 +157,37 @@ class Coordination:
         self.presences: dict[str, Any] = {}
         self.activities: list[Any] = []
         self.decisions: list[ConsumeDecisions] = []
+        self.answers: dict[int, ServeAnswer] = {}
+        self.traced: list[Traced] = []
+        self._number = 0
         self.heard: dict[str, int] = {}
 
     async def hear(self) -> None:
         """Take messages until the stream ends; raises what ended it."""
         while True:
             self._take(await self.stream.receive())
+
+    async def serve(self, service: ServiceRef, **wish: Any) -> ServeAnswer:
+        """Ask to serve (fields of `ServeWanted`; port 80 for the laptop's user where none are given); gives the answer."""
+        self._number += 1
+        await self.stream.send(
+            ServeWanted(self._number, service, **{"condition": (), "ports": (PortPair(80, 3000),), **wish})
+        )
+        return await self._answer(self._number)
+
+    async def end(self, service: ServiceRef, *variants: str, reason: str = "") -> ServeAnswer:
+        """Ask to end variants; gives the answer."""
+        self._number += 1
+        await self.stream.send(ServeEnding(self._number, service, variants, reason))
+        return await self._answer(self._number)
+
+    async def trace(self, *, on: bool = True) -> None:
+        """Want to be told of requests, or not any longer; `traced` has what is told."""
+        await self.stream.send(TraceWanted(on))
+
+    async def _answer(self, number: int) -> ServeAnswer:
+        await self.until(lambda it: number in it.answers)
+        return self.answers[number]
 
     async def until(self, holds: Callable[["Coordination"], object], *, within: float = 20.0) -> None:
         """Take messages until `holds(self)`; raises TimeoutError after `within` seconds."""
@@ -187,6 +219,10 @@ class Coordination:
                 self.activities += message.activities
             case ConsumeDecisions():
                 self.decisions.append(message)
+            case ServeAnswer():
+                self.answers[message.number] = message
+            case Traced():
+                self.traced.append(message)
             case _:
                 pass
 
