@@ -33,6 +33,7 @@ from codezero.system.inventory import Inventory
 from codezero.system.kubernetes import client
 from codezero.system.kubernetes.reflector import Reflector
 from codezero.system.outbox import Outbox
+from codezero.system.serving.serves import Serves, read_key
 from codezero.system.settings import SystemSettings
 from codezero.system.tokens import TokenVerifier
 from codezero.system.tunnel_port import TunnelPort
@@ -41,6 +42,7 @@ from codezero.transport.identity import Identity
 
 _POLICY: Final = "policy.json"
 _KEYS: Final = "jwks.json"
+_SEAL_KEY: Final = "seal.key"
 
 _log = logs.get_logger("system")
 
@@ -50,18 +52,30 @@ async def run(wanted: SystemSettings, *, stop: asyncio.Event) -> None:
     api = client.in_cluster() if wanted.kubeconfig is None else client.from_kubeconfig(wanted.kubeconfig)
     try:
         inventory = Inventory()
-        follower = ClusterFollower(api, inventory)
+        serves = Serves(inventory, api)
+        follower = ClusterFollower(api, inventory, serves=serves)
         # The API server is no service of the cluster's, whatever an EndpointSlice says.
         addresses = replace(wanted.addresses, api_hosts=wanted.addresses.api_hosts | {api.host})
         async with task_group("system") as tasks:
             tasks.start_service("cluster", follower.run())
-            await serve(replace(wanted, addresses=addresses), inventory, stop=stop, reflectors=follower.reflectors)
+            await serve(
+                replace(wanted, addresses=addresses),
+                inventory,
+                stop=stop,
+                serves=serves,
+                reflectors=follower.reflectors,
+            )
     finally:
         await api.close()
 
 
 async def serve(
-    wanted: SystemSettings, inventory: Inventory, *, stop: asyncio.Event, reflectors: Sequence[Reflector[Any]] = ()
+    wanted: SystemSettings,
+    inventory: Inventory,
+    *,
+    stop: asyncio.Event,
+    serves: Serves | None = None,
+    reflectors: Sequence[Reflector[Any]] = (),
 ) -> None:
     """Serve laptops by an inventory that somebody else keeps, until `stop` is set; laptops are sent away then."""
     identities: Watched[Identity | None] = Watched(None)
@@ -96,6 +110,8 @@ async def serve(
             tasks.start_service("identity", _follow_identity(wanted, identities))
             tasks.start_service("policy", _follow_policy(wanted, grants))
             tasks.start_service("keys", _follow_keys(wanted, tokens))
+            if serves is not None:
+                tasks.start_service("seal", _follow_seal_key(wanted, serves))
             tasks.start_service("tunnels", port.run())
             tasks.start_service("door", door.run())
             tasks.start_service("orchestrator", link.run())
@@ -137,6 +153,14 @@ async def _follow_keys(wanted: SystemSettings, tokens: TokenVerifier) -> None:
             _log.info("key set read", keys=tokens.read_keys(content.get(_KEYS)))
         except CodezeroError as error:
             _log.warning("key set not usable", reason=error.detail)
+
+
+async def _follow_seal_key(wanted: SystemSettings, serves: Serves) -> None:
+    async for content in MountedFiles(wanted.identity_folder, (_SEAL_KEY,)).changes():
+        key = read_key(content.get(_SEAL_KEY))
+        if key is None:
+            _log.warning("nothing can be served: seal.key is missing or not 32 bytes in hexadecimal digits")
+        serves.set_key(key)
 
 
 async def _main(wanted: SystemSettings) -> None:

@@ -3,6 +3,7 @@
 Not `CODEZERO_PORT`: Kubernetes sets that for the Service `codezero`.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from codezero.kit.logs import LEVELS
 from codezero.kit.settings import Environment, SettingsError
 from codezero.model.problems import CodezeroError
 from codezero.system.endpoints import AddressRules, parse_allowed_domains, parse_networks
+from codezero.system.serving.manifests import DEFAULT_IMAGE, RouterSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SystemSettings:
     """Where to listen, where the Orchestrator and the mounted files are, where streams may lead, and how to log.
 
-    `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from.
+    `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from. `pod`,
+    `pod_address` and `namespace` say where this replica is: by them Routers find it, and replicas agree on who leads.
     """
 
     listen: tuple[str, int]
@@ -28,6 +31,10 @@ class SystemSettings:
     kubeconfig: Path | None
     addresses: AddressRules
     token_issuer: str | None
+    namespace: str
+    pod: str
+    pod_address: str | None
+    router: RouterSettings
     log_level: str
     log_json: bool
 
@@ -53,6 +60,18 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         kubeconfig=environment.path("KUBECONFIG", "/") if variables.get("CODEZERO_KUBECONFIG") else None,
         addresses=addresses,
         token_issuer=environment.text("TOKEN_ISSUER", "") or None,
+        namespace=environment.text("NAMESPACE", "codezero"),
+        pod=environment.text("POD", "") or socket.gethostname(),
+        pod_address=environment.text("POD_IP", "") or None,
+        router=RouterSettings(
+            image=environment.text("ROUTER_IMAGE", DEFAULT_IMAGE),
+            replicas=int(environment.number("ROUTER_REPLICAS", 2, least=1, most=20)),
+            linger=environment.number("ROUTER_LINGER", 1800.0, most=7 * 86400.0),
+            drain=environment.number("ROUTER_DRAIN", 30.0, most=600.0),
+            system=environment.text("ROUTER_SYSTEM", f"system.{environment.text('NAMESPACE', 'codezero')}.svc:8801"),
+            log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
+            log_format=environment.text("LOG_FORMAT", "json", choices=("json", "text")),
+        ),
         log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
         log_json=environment.text("LOG_FORMAT", "json", choices=("json", "text")) == "json",
     )

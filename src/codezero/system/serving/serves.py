@@ -32,6 +32,7 @@ from codezero.wire.serve_resource import API_VERSION, FINALIZER, PLURAL, Route, 
 
 COALESCE_SECONDS: Final = 0.02
 MOST_TRIES: Final = 12
+LEAST_KEY: Final = 32
 _log = get_logger("serves")
 
 
@@ -74,6 +75,15 @@ class ServeObject:
     def route_status(self, route_id: str) -> RouteStatus:
         """How a route is."""
         return next((one for one in self.status.routes if one.id == route_id), RouteStatus(route_id))
+
+
+def read_key(content: bytes | None) -> bytes | None:
+    """The key of seals that a file holds, at least 32 bytes in hexadecimal digits; None where it does not."""
+    try:
+        key = bytes.fromhex((content or b"").decode("ascii").strip())
+    except ValueError:
+        return None
+    return key if len(key) >= LEAST_KEY else None
 
 
 def path_of(ref: ServiceRef) -> str:

@@ -12,7 +12,7 @@ from codezero.model.variants import ServingState, VariantState
 from codezero.routing.plan import Address
 from codezero.system.kubernetes.objects import ServeResource
 from codezero.system.serving import naming
-from codezero.system.serving.serves import Serves, read_status
+from codezero.system.serving.serves import Serves, read_key, read_status
 from codezero.testing.kubernetes import FilledInventory, Json, service_json
 from codezero.wire.serve_resource import Route, RouteCondition, RoutePort, RouteStatus, ServeStatus, sealed
 
@@ -211,6 +211,13 @@ def test_a_broken_status_keeps_what_can_be_read() -> None:
 
     assert (status.original, status.state, status.routes) == ({"selector": {"app": "a"}}, "active", ())
     assert read_status("nonsense") == ServeStatus()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"00" * 31, b"secret" * 20, b"\xff" * 64])
+def test_a_key_that_is_none_seals_nothing(content: bytes | None) -> None:
+    """An empty file must not become a key that everybody knows."""
+    assert read_key(content) is None
+    assert read_key(b"0f" * 32 + b"\n") == b"\x0f" * 32
 
 
 def test_the_catalog_shows_variants_by_precedence() -> None:
