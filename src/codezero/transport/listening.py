@@ -9,7 +9,7 @@ from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.transport import tls
 from codezero.transport.identity import Identity
-from codezero.transport.tls import ProtocolFactory, TlsListener, UnprovenLimits
+from codezero.transport.tls import Gate, ProtocolFactory, TlsListener, UnprovenLimits
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -35,6 +35,7 @@ async def serving(
     context: Callable[[Identity], ssl.SSLContext],
     handlers: Mapping[str, ProtocolFactory],
     limits: UnprovenLimits | None = None,
+    gate: Gate | None = None,
 ) -> AsyncGenerator[None]:
     """Take connections of `sock` while in the block, as soon as there is an identity; owns the socket from then on.
 
@@ -48,7 +49,7 @@ async def serving(
             if identity is not None:
                 before = current
                 current = await tls.listen(
-                    None, 0, context(identity), handlers=handlers, limits=limits, sock=sock.dup()
+                    None, 0, context(identity), handlers=handlers, limits=limits, sock=sock.dup(), gate=gate
                 )
                 if before is not None:
                     before.close()

@@ -2,6 +2,9 @@
 
 Faster than asyncio's own TLS (about a third less CPU per byte) and stricter: whoever connects has five seconds and 64 KiB to prove itself.
 `TlsConnection` is an asyncio transport; its owner is an asyncio protocol chosen by the application protocol that both sides agreed on (ALPN).
+
+A `Gate` decides by the server name that a client asks for: it refuses in the handshake, or holds the handshake until it knows more. Until then
+the server's first flight stays in OpenSSL's output buffer, so that the client has no connection yet.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from codezero.kit import certificates, logs
 
@@ -60,6 +63,29 @@ class ViewProtocol(asyncio.Protocol):
 ProtocolFactory = Callable[["TlsConnection"], asyncio.BaseProtocol]
 
 
+class Gate(Protocol):
+    """Decides about handshakes by the server name the client asks for. It is asked from inside of them, so it answers at once."""
+
+    def knows(self, server_name: str | None) -> bool:
+        """Whether the handshake may go on; else it is refused with the alert `unrecognized_name`. No call back into the connection."""
+        ...
+
+    def hold(self, connection: "TlsConnection") -> asyncio.Protocol | None:
+        """The owner of a connection whose handshake has to wait for `TlsConnection.let_through`; None where it need not.
+
+        Asked once, when the client's first message is in and `server_name` is known. An owner given here hears `connection_lost` in any
+        case, `connection_made` only once the handshake is done.
+        """
+        ...
+
+
+class _NamedEnd(ssl.SSLObject):
+    """The server's end of a connection that remembers which server name was asked for."""
+
+    heard = False
+    asked: str | None = None
+
+
 class _Buffers(threading.local):
     """Read buffers shared by all connections of a thread, whose loop fills and empties them within one call."""
 
@@ -87,6 +113,7 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         unproven: "UnprovenConnections | None" = None,
         limits: UnprovenLimits | None = None,
         failed: Callable[[Exception], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """A connection for one socket. Without `server_name` it is the server's end. `failed` hears why there is no owner."""
         super().__init__()
@@ -97,6 +124,9 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         self._unproven = unproven
         self._limits = limits or UnprovenLimits()
         self._failed = failed
+        self._gate = gate
+        self._holder: asyncio.Protocol | None = None
+        self._held = False
         self._loop = asyncio.get_running_loop()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -112,6 +142,10 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         self._unproven_left = self._limits.size
         self._deadline: asyncio.TimerHandle | None = None
         self._closing = False
+        self._half_close = False
+        self._finished = False  # we send no more
+        self._peer_finished = False
+        self._socket_ended = False
         self._cause: Exception | None = None
         self._queue: list[Buffer] = []
         self._flush_scheduled = False
@@ -140,8 +174,8 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Ciphertext has come."""
-        if self._closing:
-            return  # nobody is left to read it; the peer has not heard of our goodbye yet
+        if self._closing or self._peer_finished:
+            return  # nobody is left to read it: the peer has not heard of our goodbye yet, or goes on after its own
         self._unproven_left -= nbytes
         self._incoming.write(self._cipher[:nbytes])
         if self._protocol is not None or self._handshake():
@@ -151,8 +185,11 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The socket ended: after our own goodbye as it should, else without TLS saying so."""
+        self._socket_ended = True
         if self._closing:
             return False
+        if self._peer_finished:
+            return True  # it said so, and may still be written to
         self._fail(ConnectionAbortedError("the peer closed the connection"))
         return False
 
@@ -173,6 +210,8 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         cause = self._cause or exc
         if self._protocol is not None:
             self._protocol.connection_lost(cause)
+        elif self._holder is not None:
+            self._holder.connection_lost(cause)
         elif self._failed is not None:
             self._failed(cause or ConnectionAbortedError("the connection was closed"))
         self._queue.clear()
@@ -182,7 +221,10 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._send_ciphertext()
+            if self._gate is not None:
+                self._ask_gate()
+            if not self._held:
+                self._send_ciphertext()
             return False
         except ssl.SSLError as error:
             self._fail_with_alert(error)
@@ -190,6 +232,15 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         self._send_ciphertext()
         self._established()
         return not self._closing
+
+    def _ask_gate(self) -> None:
+        # Without the whole first message there is no name yet. With it the gate is asked once, also where a HelloRetryRequest (RFC 8446, 4.1.4)
+        # makes the client send another: that request is held like everything else.
+        if self._gate is not None and isinstance(self._tls, _NamedEnd) and self._tls.heard:
+            gate, self._gate = self._gate, None
+            self._held = True
+            self._holder = gate.hold(self)
+            self._held = self._held and self._holder is not None
 
     def _established(self) -> None:
         certificate = self._tls.getpeercert(binary_form=True)
@@ -200,7 +251,7 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
             return
         self.peer = Peer(certificate, uris, self.peer.address)
         self.application_protocol = self._tls.selected_alpn_protocol()
-        protocol = self._factory(self)
+        protocol = self._holder or self._factory(self)
         if self._unproven is None:
             self.accept()
         self.set_protocol(protocol)
@@ -220,6 +271,8 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
                 size += count
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLZeroReturnError:
+            ended = True  # told in this way where our own goodbye is out already
         except ssl.SSLError as error:
             # What came before the broken record is genuine, and is all that will come.
             if size:
@@ -231,9 +284,16 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         if self._outgoing.pending:
             self._send_ciphertext()
         if ended and not self._closing:
-            assert isinstance(self._protocol, asyncio.Protocol)
-            self._protocol.eof_received()
+            self._peer_ended()
+
+    def _peer_ended(self) -> None:
+        assert isinstance(self._protocol, asyncio.Protocol)
+        self._peer_finished = self._half_close
+        stays_open = self._protocol.eof_received()
+        if not (stays_open and self._half_close):
             self.close()
+        elif self._finished and not self._closing:
+            self._close_socket()
 
     def _deliver(self, data: memoryview) -> None:
         assert isinstance(self._protocol, asyncio.Protocol)
@@ -250,7 +310,10 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         self.abort()
 
     def _fail_with_alert(self, cause: ssl.SSLError) -> None:
-        """Let the alert out that tells the peer why."""
+        """Let the alert out that tells the peer why; not behind a first flight that is held."""
+        if self._held:
+            self._fail(cause)
+            return
         self._cause = self._cause or cause
         self._send_ciphertext()
         self._close_socket()
@@ -261,6 +324,9 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         if self._socket is None or self._socket.is_closing():
+            return
+        if self._socket_ended:
+            self._socket.close()
             return
         self._deadline = self._loop.call_later(CLOSE_SECONDS, self._socket.abort)
         try:
@@ -277,6 +343,21 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
             self._unproven.leave(self)
 
     # --- Towards the owner --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def server_name(self) -> str | None:
+        """The name the client asked for, on the server's end of a connection with a gate; None where it asked for none."""
+        return self._tls.asked if isinstance(self._tls, _NamedEnd) else None
+
+    def let_through(self) -> None:
+        """Go on with a handshake that a gate holds."""
+        if self._held and not self._closing:
+            self._held = False
+            self._send_ciphertext()
+
+    def allow_half_close(self) -> None:
+        """Let each direction end on its own, as TLS 1.3 can (RFC 8446, 6.1): an owner whose `eof_received` returns true may go on writing."""
+        self._half_close = True
 
     def accept(self) -> None:
         """The peer has proven itself with its first message: no deadline and no limits any more. The server's owner has to call it."""
@@ -312,8 +393,20 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
             self.write(data)
 
     def can_write_eof(self) -> bool:
-        """TLS connections of ours end in both directions at once."""
-        return False
+        """TLS connections of ours end in both directions at once, unless their owner allows otherwise."""
+        return self._half_close
+
+    def write_eof(self) -> None:
+        """Send what is queued and say that no more comes; the peer's side stays open."""
+        if self._closing or self._finished:
+            return
+        self.send(())
+        if self._closing:
+            return
+        self._finished = True
+        self._say_goodbye()
+        if self._peer_finished:
+            self._close_socket()
 
     def is_closing(self) -> bool:
         """Whether nothing can be written any more."""
@@ -327,9 +420,7 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         if self._closing:
             return
         if self._protocol is not None:
-            with contextlib.suppress(ssl.SSLError):  # wants the peer's goodbye, which nobody waits for
-                self._tls.unwrap()
-            self._send_ciphertext()
+            self._say_goodbye()
         self._close_socket()
 
     def abort(self) -> None:
@@ -351,12 +442,12 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
 
     def pause_reading(self) -> None:
         """Read no more from the socket; what was read already is still delivered."""
-        if self._socket is not None and not self._closing:
+        if self._socket is not None and not (self._closing or self._socket_ended):
             self._socket.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
-        if self._socket is not None and not self._closing:
+        """Read again; not after the socket's end, which would be told a second time."""
+        if self._socket is not None and not (self._closing or self._socket_ended):
             self._socket.resume_reading()
 
     def is_reading(self) -> bool:
@@ -395,6 +486,11 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
                 return self._tls.getpeercert() if self._protocol is not None else default
             case _:
                 return self._socket.get_extra_info(name, default) if self._socket is not None else default
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # wants the peer's goodbye, which nobody waits for
+            self._tls.unwrap()
+        self._send_ciphertext()
 
     def _flush(self) -> None:
         self._flush_scheduled = False
@@ -466,9 +562,15 @@ class TlsListener:
     """A listening TLS port; made by `listen`. Closing it leaves the connections it made alone."""
 
     def __init__(
-        self, context: ssl.SSLContext, *, handlers: Mapping[str, ProtocolFactory], limits: UnprovenLimits
+        self,
+        context: ssl.SSLContext,
+        *,
+        handlers: Mapping[str, ProtocolFactory],
+        limits: UnprovenLimits,
+        gate: Gate | None = None,
     ) -> None:
         self._handlers = dict(handlers)
+        self._gate = gate
         self._limits = limits
         self._unproven = UnprovenConnections(limits)
         self._server: asyncio.Server | None = None
@@ -490,6 +592,9 @@ class TlsListener:
         """Take this context for connections from now on, for example with a new certificate; it gets the application protocols."""
         context.set_alpn_protocols([name for name in self._handlers if name])
         context.num_tickets = 0  # nobody resumes a TLS session of ours
+        if self._gate is not None:
+            context.sslobject_class = _NamedEnd
+            context.sni_callback = self._hear_name
         self._context = context
 
     def close(self) -> None:
@@ -507,8 +612,22 @@ class TlsListener:
 
     def _accept(self) -> TlsConnection:
         return TlsConnection(
-            self._context, self._owner, unproven=self._unproven, limits=self._limits, failed=self._refused
+            self._context,
+            self._owner,
+            unproven=self._unproven,
+            limits=self._limits,
+            failed=self._refused,
+            gate=self._gate,
         )
+
+    def _hear_name(self, end: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        assert isinstance(end, _NamedEnd)
+        assert self._gate is not None
+        if end.heard:
+            # The first message again, after a HelloRetryRequest: the gate has decided about its name, so it must be the same.
+            return None if name == end.asked else ssl.AlertDescription.ALERT_DESCRIPTION_ILLEGAL_PARAMETER
+        end.heard, end.asked = True, name
+        return None if self._gate.knows(name) else ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 
     def _owner(self, connection: TlsConnection) -> asyncio.BaseProtocol:
         handler = self._handlers.get(connection.application_protocol or "")
@@ -529,13 +648,15 @@ async def listen(
     handlers: Mapping[str, ProtocolFactory],
     limits: UnprovenLimits | None = None,
     sock: socket.socket | None = None,
+    gate: Gate | None = None,
 ) -> TlsListener:
     """Listen for TLS connections and hand each to the handler of its application protocol (ALPN).
 
     Peers that ask for none get the handler `""`, or are refused where there is none. Each owner has to call `TlsConnection.accept` when it has
-    the peer's first message and finds it good. With `sock` the socket given is used, and `host` and `port` are not.
+    the peer's first message and finds it good. With `sock` the socket given is used, and `host` and `port` are not. A `gate` decides first,
+    and gives those connections their owner that it holds.
     """
-    listener = TlsListener(context, handlers=handlers, limits=limits or UnprovenLimits())
+    listener = TlsListener(context, handlers=handlers, limits=limits or UnprovenLimits(), gate=gate)
     await listener.start(host, port, sock)
     return listener
 
