@@ -50,10 +50,10 @@ from codezero.wire.coordination import (
     DaemonHello,
     FromDaemon,
     PresenceChanged,
-    ToDaemon,
     ServeAnswer,
     ServeEnding,
     ServeWanted,
+    ToDaemon,
     Traced,
     TraceWanted,
     Welcome,
@@ -170,9 +170,8 @@ class Coordination:
     async def serve(self, service: ServiceRef, **wish: Any) -> ServeAnswer:
         """Ask to serve (fields of `ServeWanted`; port 80 for the laptop's user where none are given); gives the answer."""
         self._number += 1
-        await self.stream.send(
-            ServeWanted(self._number, service, **{"condition": (), "ports": (PortPair(80, 3000),), **wish})
-        )
+        fields: dict[str, Any] = {"condition": (), "ports": (PortPair(80, 3000),), **wish}
+        await self.stream.send(ServeWanted(self._number, service, **fields))
         return await self._answer(self._number)
 
     async def end(self, service: ServiceRef, *variants: str, reason: str = "") -> ServeAnswer:
