@@ -51,14 +51,17 @@ class PodView(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How a sandbox is. `since` is UNIX seconds; `places` are the places commands can be run in, with their addresses."""
+    """How a sandbox is. `since` is UNIX seconds; `places` are the places commands can be run in, with their addresses.
+
+    `cut` names the laptops that are cut off from the cluster.
+    """
 
     name: str
     ready: bool
     since: float
     teamspace: str
     address: str
-    cut: bool
+    cut: tuple[str, ...]
     places: dict[str, str]
     keeper: int = 0
     pods: tuple[PodView, ...] = ()
@@ -85,11 +88,13 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A request over the control socket: what to do, to whom."""
+    """A request over the control socket: what to do, to whom. No `place` stands for all laptops, no `container` for all of a pod."""
 
     do: str
     name: str = ""
     namespace: str = ""
+    container: str = ""
+    place: str = ""
 
 
 class Sandbox:
@@ -231,21 +236,24 @@ class Sandbox:
         # Only from here is the keeper's process id the one people see.
         return msgspec.structs.replace(self._ask(Request("status"), Status), keeper=self.keeper)
 
-    def cut(self) -> None:
-        """Lose every packet between laptop and cluster from now on, silently: nothing is refused or reset."""
-        self._ask(Request("cut"), None)
+    def cut(self, place: str | None = None) -> None:
+        """Lose every packet between a laptop (all of them) and the cluster from now on, silently: nothing is refused or reset."""
+        self._ask(Request("cut", place=place or ""), None)
 
-    def mend(self) -> None:
+    def mend(self, place: str | None = None) -> None:
         """Undo `cut`."""
-        self._ask(Request("mend"), None)
+        self._ask(Request("mend", place=place or ""), None)
 
-    def reset(self) -> None:
-        """Reset all connections between laptop and cluster on which something is said within a second and a half. Returns when that is over."""
-        self._ask(Request("reset"), None)
+    def reset(self, place: str | None = None) -> None:
+        """Reset all connections between a laptop (all of them) and the cluster on which something is said within a second and a half.
 
-    def kill(self, pod: str, *, namespace: str) -> int:
-        """Kill the containers' processes of a pod with SIGKILL, as a crash would; the number of processes. They are started again."""
-        return self._ask(Request("kill", name=pod, namespace=namespace), int)
+        Returns when that is over.
+        """
+        self._ask(Request("reset", place=place or ""), None)
+
+    def kill(self, pod: str, *, namespace: str, container: str | None = None) -> int:
+        """Kill the processes of a pod's containers (or of one) with SIGKILL, as a crash would; how many. They are started again."""
+        return self._ask(Request("kill", name=pod, namespace=namespace, container=container or ""), int)
 
     def access_file(self, user: str = "dev1") -> str:
         """Where a developer's Teamspace access file is, as seen from the laptop: of `dev1` or `dev2`."""

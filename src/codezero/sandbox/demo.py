@@ -1,6 +1,7 @@
 """Shows Codezero at work, on a machine with nothing but Python: `python -m codezero.sandbox.demo [--check]`.
 
 A sandbox is started, the agent on its laptop consumes the cluster's services by their names, loses its connection in two ways, and recovers.
+Then two laptops serve: one request from outside crosses both, everybody else's are answered as before, also when a local process dies.
 Every step says what was seen. With `--check` it ends by itself, with exit code 0 only if every step held and nothing is left.
 """
 
@@ -25,6 +26,12 @@ NAME = "demo"
 SAMPLE = layout.SAMPLE_NAMESPACE
 CORE = f"sample-project-core.{SAMPLE}"
 CORE_URL = f"http://{CORE}:3000/api"
+EDGE_URL = f"http://{layout.NODE_ADDRESS}/api"
+CORE_SERVICE = f"{SAMPLE}/sample-project-core"
+LEAF_SERVICE = f"{SAMPLE}/sample-project-leaf"
+# One header for both variants: services pass on what begins with x-c6o-.
+TEAM = "x-c6o-team: demo"
+CONDITION = ("--condition-type", "header", "--condition", "x-c6o-team:demo")
 _DEADLINE = 30.0
 # What the status may take to tell the truth about a silent connection, and a little for asking.
 _TRUTH_DEADLINE = 8.0
@@ -39,6 +46,7 @@ class Demo:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+        self._local: dict[str, subprocess.Popen[Any]] = {}
 
     def run(self) -> None:
         """All steps up to the state people can play with; raises `StepFailedError`."""
@@ -64,10 +72,18 @@ class Demo:
             told(self._reset())
         with step("the network falls silent: status tells it, nothing gets through, and all comes back") as told:
             told(self._cut())
+        with step("a local process answers requests with a header, and only those") as told:
+            told(self._serve_core())
+        with step("a second user serves the next service, and one request from outside crosses both laptops") as told:
+            told(self._serve_leaf())
+        with step("a local process dies: the cluster answers instead, and says why") as told:
+            told(self._lose_process())
         self._before = before
 
     def stop(self) -> None:
-        """Stop the agent and see that the laptop is as it was."""
+        """Stop the agents and see that services and laptop are as they were."""
+        with step("the serves end, and their services select their own pods again") as told:
+            told(self._end_serves())
         with step("the agent stops, and the laptop is byte for byte as before") as told:
             self._czctl("stop")
             after = self._laptop_now()
@@ -148,22 +164,96 @@ class Demo:
         until(self._core_answers, "the sample project does not answer again")
         return f"told after {told:.1f} s, answers again {time.monotonic() - began:.1f} s after the network was back"
 
-    # Commands on the laptop
+    def _serve_core(self) -> str:
+        environment = {
+            "SP_ADDRESS": "127.0.0.1",
+            "SP_PORT": "3000",
+            "SP_LEAF_URL": f"http://sample-project-leaf.{SAMPLE}:3010",
+        }
+        self._run_locally("core", layout.LAPTOP, environment)
+        self._czctl("serve", CORE_SERVICE, "3000", *CONDITION)
+        until(lambda: self._outside(TEAM)["where"] == layout.LAPTOP, "the laptop does not answer")
+        plain = self._outside()["where"]
+        expect(plain.startswith("sample-project-core-"), f"without the header, {plain} answered")
+        return f"curl -H '{TEAM}' {EDGE_URL} -> core on {layout.LAPTOP}; without the header -> pod {plain}"
 
-    def _run(self, *arguments: str, given: str | None = None) -> str:
+    def _serve_leaf(self) -> str:
+        second = self._sandbox.access_file("dev2")
+        self._run("czctl", "start", "--teamspace", second, place=layout.LAPTOP2)
+        self._run_locally("leaf", layout.LAPTOP2, {"SP_ADDRESS": "127.0.0.1", "SP_PORT": "3010"})
+        until(lambda: self._connected(layout.LAPTOP2), "the second laptop has no tunnel")
+        self._run("czctl", "serve", LEAF_SERVICE, "3010", *CONDITION, place=layout.LAPTOP2)
+        until(lambda: self._crossing(TEAM) == (layout.LAPTOP, layout.LAPTOP2), "the request does not cross both")
+        core, leaf = self._crossing()
+        expect(leaf.startswith("sample-project-leaf-"), f"without the header, {leaf} answered")
+        return f"core on {layout.LAPTOP}, its leaf on {layout.LAPTOP2}; without the header -> pods {core}, {leaf}"
+
+    def _lose_process(self) -> str:
+        self._end_locally("core")
+        until(lambda: self._outside(TEAM)["where"].startswith("sample-project-core-"), "the cluster does not answer")
+        show = ("curl", "-sS", "-o", "/dev/null", "-D", "-", "-H", TEAM, self._core_in_cluster())
+        head = self._in(layout.CLUSTER, *show)
+        reason = [line.strip() for line in head.splitlines() if line.lower().startswith("x-codezero-fallback")]
+        expect(bool(reason), f"the answer does not say that it fell back: {head}")
+        return f"pod {self._outside(TEAM)['where']} answers; {reason[0]}"
+
+    def _end_serves(self) -> str:
+        self._run("czctl", "stop", place=layout.LAPTOP2)
+        self._czctl("reset")
+        self._end_locally("leaf")
+        until(lambda: self._outside(TEAM)["where"].startswith("sample-project-core-"), "the laptop still answers")
+        kubectl = ("kubectl", "-n", SAMPLE)
+        self._in(layout.CLUSTER, *kubectl, "delete", "serves", "--all", "--timeout=60s")
+        found = self._in(
+            layout.CLUSTER, *kubectl, "get", "services", "-o", "jsonpath={.items[*].spec.selector.component}"
+        )
+        expect("cz-" not in found, f"selectors: {found}")
+        return f"selectors: {found}"
+
+    def _core_in_cluster(self) -> str:
+        """The way into the cluster that shows what core itself answers: the page's own answers hide its headers."""
+        kubectl = ("kubectl", "-n", SAMPLE, "get", "service", "sample-project-core")
+        return f"http://{self._in(layout.CLUSTER, *kubectl, '-o', 'jsonpath={.spec.clusterIP}')}:3000/api"
+
+    def _outside(self, *headers: str) -> dict[str, Any]:
+        """What somebody outside the cluster gets, through the page's load balancer."""
+        options = [part for header in headers for part in ("-H", header)]
+        return json.loads(self._in(layout.INTERNET, "curl", "-sS", "--max-time", "10", *options, EDGE_URL))
+
+    def _crossing(self, *headers: str) -> tuple[str, str]:
+        answer = self._outside(*headers)
+        return answer["where"], str(answer["leaf"].get("where"))
+
+    def _run_locally(self, name: str, place: str, environment: dict[str, str]) -> None:
+        command = ("python", "-m", f"codezero.sandbox.sample.{name}")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._local[name] = self._sandbox.popen(place, command, env=environment, **quiet)
+
+    def _end_locally(self, name: str) -> None:
+        running = self._local.pop(name, None)
+        if running is not None:
+            running.kill()
+            running.wait()
+
+    # Commands in places
+
+    def _run(self, *arguments: str, given: str | None = None, place: str = layout.LAPTOP) -> str:
         options: dict[str, Any] = {"input": given} if given is not None else {}
-        ended = self._sandbox.run(layout.LAPTOP, arguments, check=False, **options)
+        ended = self._sandbox.run(place, arguments, check=False, **options)
         expect(ended.returncode == 0, f"{' '.join(arguments)}: {(ended.stderr or ended.stdout).strip()}")
         return ended.stdout
+
+    def _in(self, place: str, *arguments: str) -> str:
+        return self._run(*arguments, place=place)
 
     def _czctl(self, *arguments: str, given: str | None = None) -> str:
         return self._run("czctl", *arguments, given=given)
 
-    def _status(self) -> dict[str, Any]:
-        return json.loads(self._czctl("status", "-o", "json"))
+    def _status(self, place: str = layout.LAPTOP) -> dict[str, Any]:
+        return json.loads(self._run("czctl", "status", "-o", "json", place=place))
 
-    def _connected(self) -> bool:
-        view = self._status()
+    def _connected(self, place: str = layout.LAPTOP) -> bool:
+        view = self._status(place)
         return view["tunnel"]["state"] == "connected" and view["orchestrator"]["connected"]
 
     def _consumed(self) -> list[dict[str, Any]]:

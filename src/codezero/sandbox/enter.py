@@ -58,9 +58,6 @@ def main() -> None:
     sys.exit(_wait(child, terminal))
 
 
-_LAPTOP_FILES = (layout.LAPTOP_HOST_NAME, layout.LAPTOP_MOUNTS)
-
-
 def _run(place: str, folder: str, command: list[str], terminal: int | None) -> None:
     try:
         # What Python ignores, and what was ignored for this program, are not for the command to inherit.
@@ -72,8 +69,9 @@ def _run(place: str, folder: str, command: list[str], terminal: int | None) -> N
             os.setpgid(0, 0)
             _hand_over(terminal, os.getpid())
         namespaces.enter_file(layout.network_file(place), namespaces.NEW_NETWORK)
-        if place == layout.LAPTOP:
-            host_name, mounts = (os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in _LAPTOP_FILES)
+        if place in layout.LAPTOPS:
+            own = (layout.host_name_file(place), layout.mounts_file(place))
+            host_name, mounts = (os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in own)
             namespaces.enter(host_name, namespaces.NEW_HOST_NAME)
             namespaces.enter(mounts, namespaces.NEW_MOUNTS)
         try:

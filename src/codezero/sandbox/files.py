@@ -29,14 +29,14 @@ def prepare_machine(state: Path) -> None:
     _cover(COVERED, keep=[*program_folders(), state])
     for folder in (layout.INSIDE, layout.ACCESS_FOLDER, layout.KUBECONFIG.parent, layout.PODS_FOLDER):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    layout.LAPTOP_MOUNTS.parent.mkdir(exist_ok=True)
+    layout.PLACES_FOLDER.mkdir(exist_ok=True)
     layout.KUBECONFIG.parent.chmod(0o700)
     layout.PODS_FOLDER.chmod(0o711)
     _own_settings(layout.NODE_NAME)
 
 
-def prepare_laptop(*, bound: bool) -> None:
-    """Make the current mount namespace the laptop's: its own settings, and room to install into.
+def prepare_laptop(place: str, *, bound: bool) -> None:
+    """Make the current mount namespace that of a laptop: its own settings, and room to install into.
 
     With `bound`, `/etc/hosts` and `/etc/resolv.conf` are bind mounts, as in containers, so that they cannot be replaced by renaming.
     """
@@ -46,7 +46,7 @@ def prepare_laptop(*, bound: bool) -> None:
     layout.ACCESS_FOLDER.mkdir(parents=True)
     namespaces.bind(f"/proc/self/fd/{access}", layout.ACCESS_FOLDER, read_only=True)
     os.close(access)
-    _own_settings(layout.LAPTOP)
+    _own_settings(place)
     _overlay("/usr/local", ("bin", "lib", "sbin", "share"))
     if bound:
         for name in ("hosts", "resolv.conf"):

@@ -1,10 +1,12 @@
 """Development identities: what the Hub will issue, signed by an authority that is born with the sandbox and dies with it.
 
-Hub root -> device issuer -> laptops; Hub root -> Teamspace -> System and Orchestrator. Their files are those the Teamspace's manifests mount.
+Hub root -> device issuer -> laptops; Hub root -> Teamspace -> System, Orchestrator and (signed by the System) Routers. Their files are those the
+Teamspace's manifests mount.
 """
 
 import base64
 import json
+import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -43,6 +45,8 @@ class Identities:
     users: dict[str, Device]
     token_key: Ed25519PrivateKey = field(repr=False)
     token_key_id: str
+    # Binds routes of Serve objects to the System; the same for the sandbox's life, for what was sealed must stay so.
+    seal_key: str = field(repr=False)
 
     @staticmethod
     def create() -> "Identities":
@@ -59,6 +63,7 @@ class Identities:
             users=users,
             token_key=Ed25519PrivateKey.generate(),
             token_key_id=ids.new_ulid(),
+            seal_key=secrets.token_hex(32),
         )
 
     @property
@@ -89,6 +94,9 @@ class Identities:
                 "system.key": system.key_pem,
                 "orchestrator.crt": orchestrator.certificate_pem,
                 "orchestrator.key": orchestrator.key_pem,
+                # The System's alone: it signs the Routers' certificates, and seals routes.
+                "ca.key": self.teamspace_authority.credentials.key_pem,
+                "seal.key": self.seal_key,
             }
         }
 

@@ -49,12 +49,15 @@ class Kubelet:
             finally:
                 end()
 
-    def kill(self, namespace: str, name: str) -> int:
-        """Kill the processes of a pod's containers; how many. They are started again as the pod wants. Raises KeyError without such a pod."""
+    def kill(self, namespace: str, name: str, container: str | None = None) -> int:
+        """Kill the processes of a pod's containers, or of one; how many. They are started again as the pod wants. Raises KeyError without such."""
         found = self._store.find("pods", namespace, name)
         if found is None or found.uid not in self._pods:
             raise KeyError(name)
-        return sum(container.kill() for container in self._pods[found.uid].containers)
+        chosen = [one for one in self._pods[found.uid].containers if container in {None, one.name}]
+        if not chosen:
+            raise KeyError(container)
+        return sum(one.kill() for one in chosen)
 
     async def read_log(self, request: LogRequest) -> AsyncIterator[bytes]:
         """The output of a container, as `kubectl logs` wants it."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
-# Networks. The laptop reaches the cluster through the internet; the LAN peer reaches the laptop alone.
+# Networks. The laptops reach the cluster through the internet, and not each other; the LAN peer reaches the first laptop alone.
 LAPTOP_ADDRESS = "203.0.113.10"
+LAPTOP2_ADDRESS = "203.0.113.20"
 LAPTOP_GATEWAY = "203.0.113.1"
 LAN_NETWORK = "192.168.77.0/24"
 LAPTOP_LAN_ADDRESS = "192.168.77.10"
@@ -34,22 +35,35 @@ TEAMSPACE_NAMESPACE = "codezero"
 SAMPLE_NAMESPACE = "sample-project"
 
 LAPTOP = "laptop"
+LAPTOP2 = "laptop2"
 LAN = "lan"
 INTERNET = "internet"
 CLUSTER = "cluster"
-PLACES = (LAPTOP, LAN, INTERNET, CLUSTER)
+PLACES = (LAPTOP, LAPTOP2, LAN, INTERNET, CLUSTER)
+# Places with files of their own, and the developer each belongs to.
+OWNERS = {LAPTOP: "dev1", LAPTOP2: "dev2"}
+LAPTOPS = tuple(OWNERS)
 
 # Inside: on a memory file system of the sandbox's own, so that secrets never reach a disk and go with the keeper.
 INSIDE = Path("/run/codezero-sandbox")
 ACCESS_FOLDER = INSIDE / "access"
 KUBECONFIG = INSIDE / "cluster" / "kubeconfig"
 PODS_FOLDER = INSIDE / "pods"
-LAPTOP_MOUNTS = INSIDE / "places" / "laptop.mnt"
-LAPTOP_HOST_NAME = INSIDE / "places" / "laptop.uts"
+PLACES_FOLDER = INSIDE / "places"
 
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+def mounts_file(place: str) -> Path:
+    """The file that stands for the mount namespace of a laptop."""
+    return PLACES_FOLDER / f"{place}.mnt"
+
+
+def host_name_file(place: str) -> Path:
+    """The file that stands for the host-name namespace of a laptop."""
+    return PLACES_FOLDER / f"{place}.uts"
 
 
 def network_file(name: str) -> Path:

@@ -1,11 +1,15 @@
 """The sandbox's networks: places joined by links, a way into the cluster that lets one port through, and a network for every pod.
 
-laptop 203.0.113.10 ---- internet (router, DNS 192.0.2.53, web 192.0.2.80) ---- 198.51.100.10 cluster ---- pods 10.244.0.0/16
-   |
-192.168.77.10 ---- 192.168.77.20 lan
+laptop  203.0.113.10 -+- internet (router, DNS 192.0.2.53, web 192.0.2.80) ---- 198.51.100.10 cluster ---- pods 10.244.0.0/16
+laptop2 203.0.113.20 -+
+laptop  192.168.77.10 ---- 192.168.77.20 lan
+
+The cluster's one door for laptops is port 8800. From the internet itself (the place) one may also enter by what Services open to the outside, their
+node ports and load balancers: as the users of a cluster's applications do, whom the tunnel's door has nothing to do with.
 """
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 from codezero.sandbox import layout, namespaces
@@ -13,10 +17,12 @@ from codezero.sandbox.processes import run
 
 _LINKS = f"""
 netns add {layout.LAPTOP}
+netns add {layout.LAPTOP2}
 netns add {layout.LAN}
 netns add {layout.INTERNET}
 netns add {layout.CLUSTER}
 link add uplink0 netns {layout.LAPTOP} type veth peer name to-laptop netns {layout.INTERNET}
+link add uplink0 netns {layout.LAPTOP2} type veth peer name to-laptop2 netns {layout.INTERNET}
 link add lan0 netns {layout.LAPTOP} type veth peer name lan0 netns {layout.LAN}
 link add uplink0 netns {layout.CLUSTER} type veth peer name to-cluster netns {layout.INTERNET}
 """
@@ -30,6 +36,12 @@ link set uplink0 up
 link set lan0 up
 route add default via {layout.LAPTOP_GATEWAY}
 """,
+    layout.LAPTOP2: f"""
+link set lo up
+addr add {layout.LAPTOP2_ADDRESS}/24 dev uplink0
+link set uplink0 up
+route add default via {layout.LAPTOP_GATEWAY}
+""",
     layout.LAN: f"""
 link set lo up
 addr add {layout.LAN_PEER_ADDRESS}/24 dev lan0
@@ -41,8 +53,11 @@ addr add {layout.INTERNET_DNS}/32 dev lo
 addr add {layout.INTERNET_WEB}/32 dev lo
 addr add {layout.LAPTOP_GATEWAY}/24 dev to-laptop
 addr add {layout.NODE_GATEWAY}/24 dev to-cluster
+addr add {layout.LAPTOP_GATEWAY}/32 dev to-laptop2
 link set to-laptop up
+link set to-laptop2 up
 link set to-cluster up
+route add {layout.LAPTOP2_ADDRESS}/32 dev to-laptop2
 """,
     layout.CLUSTER: f"""
 link set lo up
@@ -54,6 +69,7 @@ route add default via {layout.NODE_GATEWAY} src {layout.NODE_ADDRESS}
 }
 
 # Before address translation, so that "port 8800 of the node" means what the outside world asked for. What nodes and pods began may be answered.
+# From the internet comes more, and of that only what a Service has translated gets any further: nothing of the node's own.
 _DOORS = f"""
 table ip doors {{
   chain outside {{
@@ -62,44 +78,34 @@ table ip doors {{
     ct state established,related accept
     ip daddr {layout.NODE_ADDRESS} tcp dport {layout.TUNNEL_PORT} accept
     icmp type echo-request accept
+    ip saddr {{ {layout.NODE_GATEWAY}, {layout.INTERNET_WEB} }} ip daddr {layout.NODE_ADDRESS} accept
+    drop
+  }}
+  chain node {{
+    type filter hook input priority filter;
+    iifname != "uplink0" accept
+    ct state established,related accept
+    ct status dnat accept
+    tcp dport {layout.TUNNEL_PORT} accept
+    icmp type echo-request accept
     drop
   }}
 }}
 """
 
-_CUT = """
-table ip cut
-delete table ip cut
-table ip cut {
-  chain forward {
-    type filter hook forward priority filter - 10;
-    iifname "to-laptop" oifname "to-cluster" drop
-    iifname "to-cluster" oifname "to-laptop" drop
-  }
-}
-"""
 
-# Whoever sends something on a connection is told that the other end has reset it.
-_RESET = """
-table ip resets
-delete table ip resets
-table ip resets {
-  chain forward {
-    type filter hook forward priority filter - 20;
-    iifname "to-laptop" oifname "to-cluster" ip protocol tcp reject with tcp reset
-    iifname "to-cluster" oifname "to-laptop" ip protocol tcp reject with tcp reset
-  }
-}
-"""
-_NO_RESET = """
-table ip resets
-delete table ip resets
-"""
-
-_MEND = """
-table ip cut
-delete table ip cut
-"""
+def _between(table: str, places: Collection[str], *, priority: int, verdict: str) -> str:
+    """A table of that name that does `verdict` with what each of `places` and the cluster send each other; none where there are no places."""
+    rules = [
+        f"iifname {first} oifname {second} {verdict}"
+        for place in places
+        for first, second in ((f"to-{place}", "to-cluster"), ("to-cluster", f"to-{place}"))
+    ]
+    lines = [f"table ip {table}", f"delete table ip {table}"]
+    if rules:
+        head = f"type filter hook forward priority {priority};"
+        lines += [f"table ip {table} {{", "chain forward {", head, *rules, "}", "}"]
+    return "\n".join(lines) + "\n"
 
 
 async def make_places() -> None:
@@ -117,23 +123,23 @@ async def make_places() -> None:
     await run(["ip", "netns", "exec", layout.CLUSTER, "nft", "-f", "-"], given=_DOORS)
 
 
-async def cut() -> None:
-    """Drop every packet between laptop and cluster."""
-    await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=_CUT)
+async def cut(places: Collection[str]) -> None:
+    """Drop every packet between the cluster and each of these laptops, and let those of others through."""
+    await _filter(_between("cut", places, priority=-10, verdict="drop"))
 
 
-async def mend() -> None:
-    """Undo `cut`."""
-    await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=_MEND)
-
-
-async def reset(seconds: float) -> None:
-    """Reset what laptop and cluster say to each other for a while."""
-    await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=_RESET)
+async def reset(places: Collection[str], seconds: float) -> None:
+    """Reset what these laptops and the cluster say to each other for a while: whoever sends something is told that the other end has reset it."""
+    verdict = "ip protocol tcp reject with tcp reset"
+    await _filter(_between("resets", places, priority=-20, verdict=verdict))
     try:
         await asyncio.sleep(seconds)
     finally:
-        await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=_NO_RESET)
+        await _filter(_between("resets", (), priority=-20, verdict=verdict))
+
+
+async def _filter(rules: str) -> None:
+    await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=rules)
 
 
 async def attach_pod(name: str, *, link: str, address: str) -> None:

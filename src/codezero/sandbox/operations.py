@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -34,7 +34,8 @@ class Operations:
     identities: Identities
     since: float
     ready: bool = False
-    cut: bool = False
+    # Laptops that are cut off.
+    cut: set[str] = field(default_factory=set[str])
     cluster: Cluster | None = None
 
     async def answer(self, request: Request) -> Any:  # noqa: ANN401 - each request has an answer of its own
@@ -43,14 +44,15 @@ class Operations:
             case "status":
                 return self._status()
             case "cut" | "mend":
-                self.cut = request.do == "cut"
-                await (network.cut() if self.cut else network.mend())
+                places = _laptops(request.place)
+                self.cut = self.cut | places if request.do == "cut" else self.cut - places
+                await network.cut(sorted(self.cut))
                 return None
             case "reset":
-                await network.reset(_RESET_SECONDS)
+                await network.reset(sorted(_laptops(request.place)), _RESET_SECONDS)
                 return None
             case "kill":
-                return self._kill(request.namespace, request.name)
+                return self._kill(request.namespace, request.name, request.container)
             case "access-file":
                 return str(layout.ACCESS_FOLDER / f"{self._user(request.name)}.json")
             case "token":
@@ -64,15 +66,16 @@ class Operations:
             raise CodezeroError(problems.NOT_FOUND, f"the sandbox has the developers {known}, and no {name[:40]!r}")
         return name
 
-    def _kill(self, namespace: str, name: str) -> int:
+    def _kill(self, namespace: str, name: str, container: str) -> int:
         try:
             if self.cluster is not None:
-                return self.cluster.kubelet.kill(namespace, name)
+                return self.cluster.kubelet.kill(namespace, name, container or None)
         except KeyError:
             pass
+        which = f"container {container[:80]!r} of pod {name[:80]!r}" if container else f"pod {name[:80]!r}"
         raise CodezeroError(
             problems.NOT_FOUND,
-            f"no pod {name[:80]!r} runs in namespace {namespace[:80]!r}",
+            f"no {which} runs in namespace {namespace[:80]!r}",
             fix="czctl sandbox status",
         )
 
@@ -83,9 +86,10 @@ class Operations:
             since=self.since,
             teamspace=self.identities.teamspace,
             address=f"{layout.NODE_ADDRESS}:{layout.TUNNEL_PORT}",
-            cut=self.cut,
+            cut=tuple(sorted(self.cut)),
             places={
                 layout.LAPTOP: layout.LAPTOP_ADDRESS,
+                layout.LAPTOP2: layout.LAPTOP2_ADDRESS,
                 layout.LAN: layout.LAN_PEER_ADDRESS,
                 layout.INTERNET: layout.INTERNET_WEB,
                 layout.CLUSTER: layout.NODE_ADDRESS,
@@ -93,6 +97,15 @@ class Operations:
             pods=self.cluster.pods() if self.cluster is not None else (),
             api_requests=self.cluster.requests() if self.cluster is not None else {},
         )
+
+
+def _laptops(place: str) -> set[str]:
+    """The laptop of that name; without a name, all."""
+    if place and place not in layout.LAPTOPS:
+        raise CodezeroError(
+            problems.BAD_REQUEST, f"{place[:40]!r} is no laptop; the sandbox has {', '.join(layout.LAPTOPS)}"
+        )
+    return {place} if place else set(layout.LAPTOPS)
 
 
 @asynccontextmanager

@@ -6,13 +6,14 @@ One table for all. A Service port is a chain with one rule, found through a map;
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from codezero.kit import logs
 from codezero.sandbox import layout
 from codezero.sandbox.api.documents import as_objects, at
 from codezero.sandbox.api.errors import ApiError
+from codezero.sandbox.api.services import NODE_PORTS
 from codezero.sandbox.api.storage import Event, Stored
 from codezero.sandbox.api.store import Options, Store
 from codezero.sandbox.endpoints import ServiceKey, SliceIndex, usable
@@ -86,19 +87,34 @@ class Rule:
         return entries + [("node-ports", f"{self.protocol} . {port}") for port in self.node_ports]
 
 
-def rules_of(service: Stored, index: SliceIndex) -> list[Rule]:
-    """The rules a Service needs now: none for ports without a pod that serves, so that they are refused."""
+def balanced_ports(services: Iterable[Stored]) -> dict[tuple[str, int], str]:
+    """Which load balancer (by UID) has which port of the node, by protocol and number: of several that want one, the oldest."""
+    wanting = [service for service in services if at(service.content, "spec", "type") == "LoadBalancer"]
+    owners: dict[tuple[str, int], str] = {}
+    for service in sorted(wanting, key=lambda one: (one.content["metadata"]["creationTimestamp"], one.uid)):
+        for port in as_objects(service.content["spec"].get("ports")):
+            if port["port"] in NODE_PORTS:
+                continue  # those belong to whom the API server gave them
+            owners.setdefault((port.get("protocol", "TCP"), port["port"]), service.uid)
+    return owners
+
+
+def rules_of(service: Stored, index: SliceIndex, owners: Mapping[tuple[str, int], str]) -> list[Rule]:
+    """The rules a Service needs now: none for ports without a pod that serves, so that they are refused.
+
+    `owners` says which load balancer has which of the node's ports.
+    """
     spec = service.content["spec"]
     address = spec.get("clusterIP")
     if spec.get("type") == "ExternalName" or address in {None, "", "None"}:
         return []
-    balanced = spec.get("type") == "LoadBalancer"
     found: list[Rule] = []
     for port in as_objects(spec.get("ports")):
         protocol = port.get("protocol", "TCP")
         backends = usable(index.backends((service.namespace, service.name), port.get("name", ""), protocol))
         if not backends:
             continue
+        balanced = owners.get((protocol, port["port"])) == service.uid
         node_ports = (port.get("nodePort"), port["port"] if balanced else None)
         found.append(
             Rule(
@@ -123,6 +139,7 @@ class Plan:
     """What is installed, and the nft commands from there to what is wanted (pure)."""
 
     def __init__(self) -> None:
+        self.owners: dict[tuple[str, int], str] = {}
         self._installed: dict[ServiceKey, list[Rule]] = {}
         self._hairpins: Counter[str] = Counter()
 
@@ -203,13 +220,20 @@ async def _install(store: Store, queue: WorkQueue[ServiceKey]) -> Plan:
 
 
 async def _apply(plan: Plan, keys: Iterable[ServiceKey], store: Store, index: SliceIndex) -> None:
+    services = store.list("services")
+    owners = balanced_ports(services)
     commands: list[str] = []
-    for namespace, name in keys:
+    # A port that one load balancer gives up may be for another.
+    others = (
+        [(one.namespace, one.name) for one in services if one.uid in owners.values()] if owners != plan.owners else []
+    )
+    plan.owners = owners
+    for namespace, name in dict.fromkeys([*keys, *others]):
         service = store.find("services", namespace, name)
-        rules = rules_of(service, index) if service is not None else []
+        rules = rules_of(service, index, owners) if service is not None else []
         commands += plan.change((namespace, name), rules)
         if service is not None:
-            _tell_address(store, service)
+            _tell_address(store, service, owners)
     if commands:
         await run(["nft", "-f", "-"], given="\n".join(_ordered(commands)) + "\n")
 
@@ -223,9 +247,9 @@ def _ordered(commands: list[str]) -> list[str]:
     return [*removed, *chains, *chains_gone, *added]
 
 
-def _tell_address(store: Store, service: Stored) -> None:
-    """A load balancer's address is the node's."""
-    if at(service.content, "spec", "type") != "LoadBalancer":
+def _tell_address(store: Store, service: Stored, owners: Mapping[tuple[str, int], str]) -> None:
+    """A load balancer's address is the node's; one that got no port there waits for it, as `kubectl get` shows."""
+    if service.uid not in owners.values():
         return
     status = {"loadBalancer": {"ingress": [{"ip": layout.NODE_ADDRESS, "ipMode": "VIP"}]}}
     if service.content.get("status") == status:

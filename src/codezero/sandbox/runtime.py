@@ -105,10 +105,12 @@ async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     lifetime = timedelta(seconds=options.leaf_seconds)
     operations = Operations(name=options.name, identities=identities, since=time.time())
     async with AsyncExitStack() as stack:
-        reporter.step("making networks (stand-ins for laptop, LAN, internet and cluster)")
+        reporter.step("making networks (stand-ins for laptops, LAN, internet and cluster)")
         await network.make_places()
         namespaces.enter_file(layout.network_file(layout.CLUSTER), namespaces.NEW_NETWORK)
-        await stack.enter_async_context(laptop.laptop(options.state / "log" / "sandbox.log", bound=options.bound))
+        log = options.state / "log" / "sandbox.log"
+        for place in layout.LAPTOPS:
+            await stack.enter_async_context(laptop.laptop(place, log, bound=options.bound))
         await stack.enter_async_context(internet.serving())
         await stack.enter_async_context(answering(operations, socket.socket(fileno=options.control)))
         reporter.step("starting the cluster (a stand-in for Kubernetes)")

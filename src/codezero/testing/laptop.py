@@ -1,4 +1,4 @@
-"""The laptop of a sandbox as acceptance tests use it: czctl, curl, getent and dig there, with answers that are easy to assert on."""
+"""A laptop of a sandbox as acceptance tests use it: czctl, curl, getent and dig there, with answers that are easy to assert on."""
 
 import json
 import subprocess
@@ -16,22 +16,28 @@ CORE_URL = f"http://sample-project-core.{SAMPLE}:3000/api"
 
 @dataclass(frozen=True, slots=True)
 class Laptop:
-    """Runs commands on the laptop of `sandbox`."""
+    """Runs commands on a laptop of `sandbox`: the one at `place`, which belongs to a developer of its own."""
 
     sandbox: Sandbox
+    place: str = layout.LAPTOP
+
+    @property
+    def user(self) -> str:
+        """The developer whose laptop it is."""
+        return layout.OWNERS[self.place]
 
     def run(
         self, *arguments: str, check: bool = True, timeout: float = 60.0, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the laptop; a failure shows what it printed."""
-        ended = self.sandbox.run(layout.LAPTOP, arguments, check=False, timeout=timeout, **options)
+        ended = self.sandbox.run(self.place, arguments, check=False, timeout=timeout, **options)
         if check and ended.returncode != 0:
             raise AssertionError(f"{arguments} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}")
         return ended
 
     def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
         """Start a command on the laptop."""
-        return self.sandbox.popen(layout.LAPTOP, arguments, **options)
+        return self.sandbox.popen(self.place, arguments, **options)
 
     def czctl(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run czctl on the laptop."""
@@ -49,9 +55,9 @@ class Laptop:
         now = json.loads(asked.stdout)
         return now["tunnel"]["state"] == "connected" and now["orchestrator"]["connected"]
 
-    def start(self, *options: str, user: str = "dev1") -> None:
-        """Start the agent, connected to the sandbox's Teamspace."""
-        self.czctl("start", "--teamspace", self.sandbox.access_file(user), *options)
+    def start(self, *options: str, user: str | None = None) -> None:
+        """Start the agent, connected to the sandbox's Teamspace, as the laptop's owner or as another developer."""
+        self.czctl("start", "--teamspace", self.sandbox.access_file(user or self.user), *options)
         eventually(self.is_connected)
 
     def stop(self) -> None:
@@ -70,6 +76,18 @@ class Laptop:
         """`czctl consume list` by `namespace/name`."""
         view = json.loads(self.czctl("consume", "list", "-o", "json").stdout)
         return {f"{one['service']['namespace']}/{one['service']['name']}": one for one in view["consumed"]}
+
+    def serve(self, *arguments: str) -> dict[str, Any]:
+        """`czctl serve` with these arguments, and what came of it."""
+        return json.loads(self.czctl("serve", *arguments, "-o", "json").stdout)
+
+    def serves(self) -> list[dict[str, Any]]:
+        """`czctl serve list`: what this laptop serves."""
+        return json.loads(self.czctl("serve", "list", "-o", "json").stdout)["serves"]
+
+    def end(self, *arguments: str) -> dict[str, Any]:
+        """`czctl serve end` with these arguments, and what is left."""
+        return json.loads(self.czctl("serve", "end", *arguments, "-o", "json").stdout)
 
     def address_of(self, name: str) -> str | None:
         """What the machine's own resolver says about `name` (IPv4), by getent."""
@@ -93,9 +111,15 @@ class Laptop:
         return self.curl(CORE_URL, "--max-time", "4", check=False).returncode == 0
 
     def processes(self, program: str) -> list[int]:
-        """The ids, inside the sandbox, of the processes that run `program` (as in a command line)."""
-        ended = self.run("pgrep", "-f", program, check=False)
-        return [int(line) for line in ended.stdout.split()]
+        """The ids, inside the sandbox, of the processes that run `program` (as in a command line): the laptop's and the cluster's.
+
+        All places share one process namespace. Those of other places are told apart by the network they are in.
+        """
+        found = self.run("pgrep", "-f", program, check=False).stdout.split()
+        places = [place for place in layout.PLACES if place not in {self.place, layout.CLUSTER}]
+        listing = ["sh", "-c", 'for place in "$@"; do ip netns pids "$place"; done', "sh", *places]
+        others = set(self.sandbox.run(layout.CLUSTER, listing).stdout.split())
+        return [int(process) for process in found if process not in others]
 
     def kill(self, program: str, *, signal: str = "KILL") -> None:
         """Kill what runs `program`."""

@@ -19,8 +19,8 @@ def sandbox() -> None:
     """A Teamspace in a box, to try things.
 
     \b
-    A small stand-in for a cluster, and a laptop that reaches only one port of it, in namespaces
-    of their own: nothing of this machine is touched, and nothing is left behind.
+    A small stand-in for a cluster, and laptops of two developers that reach only one port of it, in
+    namespaces of their own: nothing of this machine is touched, and nothing is left behind.
     \b
     Examples:
       czctl sandbox up
@@ -59,7 +59,7 @@ def status(name: str, output: Output) -> None:
         for place, address in now.places.items():
             say(f"{place:<12}{address}")
         if now.cut:
-            say("the network between laptop and cluster is cut")
+            say(f"cut off from the cluster: {', '.join(now.cut)}")
     write(now, output, lambda: _table(now))
 
 
@@ -76,6 +76,7 @@ def shell(name: str, place: str, command: tuple[str, ...]) -> None:
     Examples:
       czctl sandbox shell
       czctl sandbox shell -- czctl status
+      czctl sandbox shell --as laptop2
       czctl sandbox shell --as cluster -- kubectl get services -A
     """
     found = Sandbox.find(name)
@@ -87,7 +88,7 @@ def shell(name: str, place: str, command: tuple[str, ...]) -> None:
         )
     environment = found.environment(place)
     if not command:
-        say(f"you are on the {place} of the sandbox {name!r}; leave with Ctrl-D")
+        say(f"this is {place}, in the sandbox {name!r}; leave with Ctrl-D")
         environment["PS1"] = f"{place}$ "
     arguments = found.command(place, command or ("/bin/sh", "-i"))
     os.execve(arguments[0], arguments, environment)  # noqa: S606 - becomes the command

@@ -111,23 +111,52 @@ def make(store: Store, *, ready: bool = True, **spec: object) -> Stored:
     return created
 
 
+def rules_of(store: Store, service: Stored) -> list[Rule]:
+    return proxy.rules_of(service, SliceIndex(store), proxy.balanced_ports(store.list("services")))
+
+
 def test_a_load_balancer_is_reached_by_its_port_and_its_node_port(store: Store) -> None:
     service = make(store, type="LoadBalancer")
-    (rule,) = proxy.rules_of(service, SliceIndex(store))
+    (rule,) = rules_of(store, service)
 
     assert rule.node_ports == (service.content["spec"]["ports"][0]["nodePort"], 80)
     assert rule.statement() == "meta l4proto tcp dnat ip to numgen random mod 1 map { 0 : 10.244.0.2 . 8080 }"
 
 
+def test_of_two_load_balancers_with_one_port_the_older_has_it(store: Store) -> None:
+    """There is one node: a second rule for its port 80 would be refused by the kernel, and with it all others of that change."""
+    first = make(store, type="LoadBalancer")
+    created = store.create(
+        "services",
+        "default",
+        {
+            "metadata": {"name": "younger"},
+            "spec": {"type": "LoadBalancer", "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}]},
+        },
+    )
+    content = created.copy()
+    content["metadata"]["creationTimestamp"] = "2999-01-01T00:00:00Z"
+    younger = Stored.of(created.revision, content)
+
+    assert proxy.balanced_ports([younger, first]) == {("TCP", 80): first.uid, ("TCP", 81): younger.uid}
+    assert proxy.balanced_ports([younger]) == {("TCP", 80): younger.uid, ("TCP", 81): younger.uid}
+
+
+def test_a_load_balancer_takes_no_port_of_those_given_to_others(store: Store) -> None:
+    service = make(store, type="LoadBalancer", ports=[{"name": "http", "port": 30080, "targetPort": 8080}])
+
+    assert proxy.balanced_ports([service]) == {}
+
+
 def test_a_service_without_a_ready_pod_has_no_rule_and_so_is_refused(store: Store) -> None:
-    assert proxy.rules_of(make(store, ready=False), SliceIndex(store)) == []
+    assert rules_of(store, make(store, ready=False)) == []
 
 
 def test_headless_and_external_services_have_no_rule(store: Store) -> None:
-    assert proxy.rules_of(make(store, clusterIP="None"), SliceIndex(store)) == []
+    assert rules_of(store, make(store, clusterIP="None")) == []
 
 
 def test_affinity_chooses_by_the_clients_address(store: Store) -> None:
-    (rule,) = proxy.rules_of(make(store, sessionAffinity="ClientIP"), SliceIndex(store))
+    (rule,) = rules_of(store, make(store, sessionAffinity="ClientIP"))
 
     assert "jhash ip saddr mod 1" in rule.statement()
