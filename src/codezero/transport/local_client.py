@@ -14,6 +14,9 @@ from codezero.wire import local_api, problem_json
 from codezero.wire.access_file import TeamspaceAccess
 
 DEADLINE_SECONDS: Final = 10.0
+# A serve waits for the Teamspace's answer and then for the service to be rewired.
+SERVE_DEADLINE_SECONDS: Final = 40.0
+END_DEADLINE_SECONDS: Final = 20.0
 _MAX_LINE: Final = 1024 * 1024
 # The longest path of a UNIX socket. Source: unix(7).
 _MAX_PATH: Final = 107
@@ -62,6 +65,18 @@ class LocalClient:
             "PUT", "/v1/primary-namespace", local_api.ConsumeView, local_api.PrimaryNamespaceChange(namespace)
         )
 
+    def serves(self) -> local_api.ServesView:
+        """What this laptop serves."""
+        return self._ask("GET", "/v1/serve", local_api.ServesView)
+
+    def serve(self, change: local_api.ServeChange) -> local_api.ServeResult:
+        """Serve a service, or tell what that would do; returns when the variant answers, or after about 30 s with what stands."""
+        return self._ask("POST", "/v1/serve", local_api.ServeResult, change, at_least=SERVE_DEADLINE_SECONDS)
+
+    def end_serve(self, change: local_api.ServeEnd) -> local_api.ServeResult:
+        """End variants of a service."""
+        return self._ask("POST", "/v1/serve/end", local_api.ServeResult, change, at_least=END_DEADLINE_SECONDS)
+
     def presence(self) -> local_api.PresenceView:
         """Who is connected to the Teamspace."""
         return self._ask("GET", "/v1/presence", local_api.PresenceView)
@@ -71,8 +86,8 @@ class LocalClient:
         return self._ask("GET", "/v1/activity", local_api.ActivityView)
 
     def reset(self) -> local_api.ConsumeView:
-        """End everything the user consumes."""
-        return self._ask("POST", "/v1/reset", local_api.ConsumeView)
+        """End everything the user consumes and serves."""
+        return self._ask("POST", "/v1/reset", local_api.ConsumeView, at_least=END_DEADLINE_SECONDS)
 
     def shutdown(self) -> local_api.StatusView:
         """Stop Daemon and Supervisor; the machine is put back after the answer."""
@@ -85,13 +100,28 @@ class LocalClient:
             for line in _lines(exchange.pieces()):
                 yield msgspec.json.decode(line, type=local_api.Event)
 
-    def _ask(self, method: str, path: str, answer: type[T], body: msgspec.Struct | None = None) -> T:
+    def traces(self) -> Generator[local_api.TraceLine, None, None]:
+        """Requests and connections as they end, until the Daemon stops; otherwise as `events`."""
+        with self._exchange(deadline=None) as exchange, _failures():
+            self._request(exchange, "GET", "/v1/traces", None)
+            for line in _lines(exchange.pieces()):
+                yield msgspec.json.decode(line, type=local_api.TraceLine)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        body: msgspec.Struct | None = None,
+        *,
+        at_least: float = 0.0,
+    ) -> T:
         content = msgspec.json.encode(body) if body is not None else None
         if content is not None and len(content) > local_api.MAX_BODY:
             raise CodezeroError(
                 problems.TOO_LARGE, f"the request has {len(content)} bytes; the Daemon takes {local_api.MAX_BODY}"
             )
-        with self._exchange(deadline=self._deadline) as exchange, _failures():
+        with self._exchange(deadline=max(self._deadline, at_least)) as exchange, _failures():
             self._request(exchange, method, path, content)
             return msgspec.json.decode(exchange.content(), type=answer)
 

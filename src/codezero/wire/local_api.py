@@ -265,8 +265,9 @@ class ActivityView(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One line of `/v1/events`: what part of the picture changed, and the thing itself. `what` is `status`, `services`, `consume`, `presence` or `activity`.
+    """One line of `/v1/events`: what part of the picture changed, and the thing itself.
 
+    `what` is `status`, `services`, `consume`, `serve` (what this laptop serves), `presence` or `activity`.
     `gap` says that the client was too slow and changes were skipped: read the views again.
     """
 

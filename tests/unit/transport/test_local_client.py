@@ -15,13 +15,20 @@ from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
+from codezero.model.variants import ConditionPart, PortPair
 from codezero.testing.scripted_daemon import SILENCE, Raw, ScriptedDaemon, in_chunks, with_length
 from codezero.testing.views import ACTIVITY, CONSUME, PRESENCE, SERVICES, STATUS
+from codezero.transport import local_client
 from codezero.transport.local_client import LocalClient
 from codezero.wire import local_api
 from codezero.wire.access_file import TeamspaceAccess
+from codezero.wire.tracing import Direction, TraceRecord
 
 CHANGE = local_api.ConsumeChange(("*.shop", "!orders.shop"), append=True, primary_namespace=None)
+SERVE = local_api.ServeChange("shop/orders", (PortPair(80, 3000),), (ConditionPart("header", "x-a", "b"),), 60.0)
+END = local_api.ServeEnd("shop/orders", (), "done")
+SERVES = local_api.ServesView(())
+RESULT = local_api.ServeResult(effects=("pods see another source address",))
 ACCESS = TeamspaceAccess(new_ulid(), "shop", "127.0.0.1", 8800, "-----BEGIN ROOT", "-----BEGIN LEAF", "-----BEGIN KEY")
 
 CALLS: dict[str, tuple[Callable[[LocalClient], Any], msgspec.Struct, Any]] = {
@@ -37,6 +44,9 @@ CALLS: dict[str, tuple[Callable[[LocalClient], Any], msgspec.Struct, Any]] = {
         CONSUME,
         local_api.PrimaryNamespaceChange("shop"),
     ),
+    "GET /v1/serve": (LocalClient.serves, SERVES, None),
+    "POST /v1/serve": (lambda client: client.serve(SERVE), RESULT, SERVE),
+    "POST /v1/serve/end": (lambda client: client.end_serve(END), RESULT, END),
     "GET /v1/presence": (LocalClient.presence, PRESENCE, None),
     "GET /v1/activity": (LocalClient.activity, ACTIVITY, None),
     "POST /v1/reset": (LocalClient.reset, CONSUME, None),
@@ -85,7 +95,7 @@ def test_every_path_of_the_api_has_a_call() -> None:
         if line.strip().startswith(("GET ", "PUT ", "POST ", "DELETE "))
     }
 
-    assert listed | {"DELETE /v1/teamspace"} == set(CALLS) | {"GET /v1/events"}
+    assert listed | {"DELETE /v1/teamspace"} == set(CALLS) | {"GET /v1/events", "GET /v1/traces"}
 
 
 def test_an_answer_in_chunks_is_put_together(daemon: ScriptedDaemon, client: LocalClient) -> None:
@@ -336,6 +346,25 @@ def test_events_that_break_off_say_why(
 
     assert next(events).what == "status"
     assert failure_of(lambda: next(events)).problem is problem
+
+
+def test_traces_come_line_by_line(daemon: ScriptedDaemon, client: LocalClient) -> None:
+    record = TraceRecord(1.5, Direction.CONSUME, ServiceRef("shop", "orders"), 80, "tcp", sent=3)
+    lines = [local_api.TraceLine(record), local_api.TraceLine(dropped=7)]
+    content = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+    daemon.replies["GET /v1/traces"] = Raw(in_chunks(content[:7], content[7:]))
+
+    assert list(client.traces()) == lines
+
+
+def test_a_serve_is_waited_for_longer_than_other_answers(daemon: ScriptedDaemon) -> None:
+    """The Daemon answers when the service is rewired, which takes longer than anybody waits for a status."""
+    hurried = LocalClient(daemon.socket_path, deadline=0.2)
+    daemon.replies["GET /v1/serve"] = SILENCE
+
+    assert failure_of(hurried.serves).problem is problems.TIMED_OUT
+    # Up to 12 s for the answer of the Teamspace, up to 20 s for the rewiring.
+    assert local_client.SERVE_DEADLINE_SECONDS > 32
 
 
 def test_events_that_are_refused_raise_the_problem(daemon: ScriptedDaemon, client: LocalClient) -> None:

@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from codezero.kit import logs
 from codezero.local.daemon.events import Events, Listener
 from codezero.local.daemon.guard import MAX_HEAD, Guard, PeerProtocol, send_problem
+from codezero.local.daemon.traces import Reader, Traces
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire import access_file
@@ -32,6 +33,10 @@ from codezero.wire.local_api import (
     ConsumeView,
     PresenceView,
     PrimaryNamespaceChange,
+    ServeChange,
+    ServeEnd,
+    ServeResult,
+    ServesView,
     ServicesView,
     StatusView,
 )
@@ -46,6 +51,7 @@ class Agent(Protocol):
     """What the API speaks for. Each raises `CodezeroError`."""
 
     events: Events
+    traces: Traces
 
     def status(self) -> StatusView:
         """How everything is."""
@@ -79,8 +85,20 @@ class Agent(Protocol):
         """Choose whose services answer to bare names."""
         ...
 
+    def serves(self) -> ServesView:
+        """What this laptop serves."""
+        ...
+
+    async def serve(self, change: ServeChange) -> ServeResult:
+        """Serve a service, or tell what that would do; the variant answers when this returns, unless it takes long."""
+        ...
+
+    async def end_serve(self, change: ServeEnd) -> ServeResult:
+        """End variants of a service."""
+        ...
+
     async def reset(self) -> ConsumeView:
-        """End everything the user consumes."""
+        """End everything the user consumes and serves."""
         ...
 
     def presence(self) -> PresenceView:
@@ -135,6 +153,18 @@ def application(agent: Agent, *, owner: int) -> ASGIApp:
     async def events(_request: Request) -> Response:
         return StreamingResponse(_lines(agent.events, agent.events.listen()), media_type="application/x-ndjson")
 
+    async def serves(_request: Request) -> Response:
+        return _json(agent.serves())
+
+    async def serve(request: Request) -> Response:
+        return _json(await agent.serve(_decoded(await request.body(), ServeChange)))
+
+    async def end_serve(request: Request) -> Response:
+        return _json(await agent.end_serve(_decoded(await request.body(), ServeEnd)))
+
+    async def traces(_request: Request) -> Response:
+        return StreamingResponse(_traces(agent.traces, agent.traces.read()), media_type="application/x-ndjson")
+
     async def reset(_request: Request) -> Response:
         return _json(await agent.reset())
 
@@ -149,6 +179,9 @@ def application(agent: Agent, *, owner: int) -> ASGIApp:
         _route("/v1/consume", GET=consume, PUT=change_consume),
         _route("/v1/consume/test", POST=test_consume),
         _route("/v1/primary-namespace", PUT=primary_namespace),
+        _route("/v1/serve", GET=serves, POST=serve),
+        _route("/v1/serve/end", POST=end_serve),
+        _route("/v1/traces", GET=traces),
         _route("/v1/presence", GET=presence),
         _route("/v1/activity", GET=activity),
         _route("/v1/events", GET=events),
@@ -243,3 +276,11 @@ async def _lines(events: Events, listener: Listener) -> AsyncGenerator[bytes, No
             yield msgspec.json.encode(event) + b"\n"
     finally:
         events.forget(listener)
+
+
+async def _traces(traces: Traces, reader: Reader) -> AsyncGenerator[bytes, None]:
+    try:
+        while (line := await reader.next()) is not None:
+            yield msgspec.json.encode(line) + b"\n"
+    finally:
+        traces.forget(reader)

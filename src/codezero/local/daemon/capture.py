@@ -9,6 +9,7 @@ import contextlib
 import errno
 import secrets
 import socket
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import cast
 
@@ -16,6 +17,7 @@ from codezero.kit import logs
 from codezero.local.daemon.consumption import Endpoint
 from codezero.local.daemon.holders import holder_of
 from codezero.local.daemon.own_ports import at_own_port
+from codezero.local.daemon.traces import Traces
 from codezero.local.host.capture import original_destination
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -23,10 +25,12 @@ from codezero.model.services import CatalogId, ServiceRef
 from codezero.transport.splice import DatagramStream, SocketSide, StreamSide
 from codezero.transport.tunnel import Tunnel, TunnelStream
 from codezero.wire.open_header import OpenHeader, StreamKind
+from codezero.wire.tracing import Direction, TraceRecord
 
 BACKLOG = 1024
 MAX_FLOWS = 256  # UDP clients of one port
 FLOW_SECONDS = 60.0
+MOST_ERROR = 300
 TOLD_SECONDS = 10.0  # at most one log line per service in this time
 
 Client = tuple[str, int]
@@ -34,12 +38,13 @@ _log = logs.get_logger("capture")
 
 
 class Capture:
-    """All consumed connections of this laptop; `tunnel` gives the tunnel of the moment.
+    """All consumed connections of this laptop; `tunnel` gives the tunnel of the moment, `traces` is told of those that began while it was read.
 
     Where connections may go follows `add` and `remove`; those that are open already end only by `release`.
     """
 
-    def __init__(self, tunnel: Callable[[], Tunnel | None]) -> None:
+    def __init__(self, tunnel: Callable[[], Tunnel | None], *, traces: Traces | None = None) -> None:
+        self.traces = traces or Traces()
         self._tunnel = tunnel
         self._targets: dict[Endpoint, CatalogId] = {}
         self._listeners: dict[Endpoint, asyncio.Server] = {}
@@ -177,7 +182,11 @@ class Capture:
     async def _server(self, listener: socket.socket) -> asyncio.Server:
         """A server that does not serve yet."""
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: _Captured(self), sock=listener, backlog=BACKLOG, start_serving=False)
+        return await loop.create_server(self._captured, sock=listener, backlog=BACKLOG, start_serving=False)
+
+    def _captured(self) -> "_Captured":
+        # Bytes are counted for somebody only.
+        return _TracedConnection(self) if self.traces.are_wanted else _Captured(self)
 
 
 class _Captured(SocketSide):
@@ -218,10 +227,86 @@ class _Captured(SocketSide):
             self._tunnel_stream = self._capture.open_stream(target, stream_side)
         except CodezeroError as error:
             self._capture.tell(target.service, error)
+            self.refused(target, error)
             return None
         self._service = target.service
+        self.opened(target)
         self._capture.began(self, target.service)
         return self._tunnel_stream
+
+    def opened(self, target: CatalogId) -> None:
+        """It leads to that service."""
+
+    def refused(self, target: CatalogId, error: CodezeroError) -> None:
+        """It would lead to that service, and cannot."""
+
+
+class _Trace:
+    """What is counted of one connection or flow, for its record."""
+
+    def __init__(self, target: CatalogId, protocol: str) -> None:
+        self.sent = 0
+        self.received = 0
+        self._target = target
+        self._protocol = protocol
+        self._at = time.time()
+        self._began = time.monotonic()
+
+    def record(self, error: Exception | None) -> TraceRecord:
+        """The record, at the end."""
+        text = (error.detail if isinstance(error, CodezeroError) else str(error)) if error is not None else ""
+        return TraceRecord(
+            self._at,
+            Direction.CONSUME,
+            self._target.service,
+            self._target.port,
+            self._protocol,
+            sent=self.sent,
+            received=self.received,
+            milliseconds=round((time.monotonic() - self._began) * 1000, 3),
+            error=text[:MOST_ERROR],
+        )
+
+
+class _TracedConnection(_Captured):
+    """A connection that somebody wants to be told about."""
+
+    def __init__(self, capture: Capture) -> None:
+        super().__init__(capture)
+        self._trace: _Trace | None = None
+        self._error: Exception | None = None
+
+    def opened(self, target: CatalogId) -> None:
+        """It leads to that service."""
+        self._trace = _Trace(target, "tcp")
+
+    def refused(self, target: CatalogId, error: CodezeroError) -> None:
+        """It would lead to that service, and cannot."""
+        self._capture.traces.put((_Trace(target, "tcp").record(error),))
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes from the program."""
+        if self._trace is not None:
+            self._trace.sent += nbytes
+        super().buffer_updated(nbytes)
+
+    def write(self, data: bytes) -> None:
+        """Bytes to the program."""
+        if self._trace is not None:
+            self._trace.received += len(data)
+        super().write(data)
+
+    def stream_ended(self, exc: Exception | None) -> None:
+        """The stream is gone."""
+        self._error = exc
+        super().stream_ended(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The program's socket is gone."""
+        super().connection_lost(exc)
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            self._capture.traces.put((trace.record(exc or self._error),))
 
 
 class _DatagramPort(asyncio.DatagramProtocol):
@@ -232,6 +317,7 @@ class _DatagramPort(asyncio.DatagramProtocol):
         self._capture = capture
         self._flows: dict[Client, DatagramStream] = {}
         self._used: dict[Client, float] = {}
+        self._traces: dict[Client, _Trace] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._transport: asyncio.DatagramTransport | None = None
         self._loop = asyncio.get_running_loop()
@@ -245,6 +331,8 @@ class _DatagramPort(asyncio.DatagramProtocol):
         flow = self._flows.get(addr) or self._open(addr)
         if flow is not None:
             self._used[addr] = self._loop.time()
+            if self._traces and (trace := self._traces.get(addr)) is not None:
+                trace.sent += len(data)
             flow.send(data)
 
     def error_received(self, exc: Exception) -> None:
@@ -255,8 +343,9 @@ class _DatagramPort(asyncio.DatagramProtocol):
         """End the port and its flows."""
         if self._sweep is not None:
             self._sweep.cancel()
-        for flow in tuple(self._flows.values()):
+        for client, flow in tuple(self._flows.items()):
             flow.close()
+            self._traced(client, None)
         if self._transport is not None:
             self._transport.close()
 
@@ -268,8 +357,12 @@ class _DatagramPort(asyncio.DatagramProtocol):
             self._capture.open_stream(self.target, flow, kind=StreamKind.DATAGRAMS)
         except CodezeroError as error:
             self._capture.tell(self.target.service, error)
+            if self._capture.traces.are_wanted:
+                self._capture.traces.put((_Trace(self.target, "udp").record(error),))
             return None
         self._flows[client] = flow
+        if self._capture.traces.are_wanted:
+            self._traces[client] = _Trace(self.target, "udp")
         if self._sweep is None:
             self._sweep = self._loop.call_later(FLOW_SECONDS / 2, self._end_unused)
         return flow
@@ -277,12 +370,15 @@ class _DatagramPort(asyncio.DatagramProtocol):
     def _answer(self, client: Client, answer: bytes) -> None:
         if client in self._flows and self._transport is not None and not self._transport.is_closing():
             self._used[client] = self._loop.time()
+            if self._traces and (trace := self._traces.get(client)) is not None:
+                trace.received += len(answer)
             self._transport.sendto(answer, client)
 
     def _lost(self, client: Client, flow: DatagramStream, why: Exception | None) -> None:
         if self._flows.get(client) is flow:
             del self._flows[client]
             self._used.pop(client, None)
+            self._traced(client, why)
         if isinstance(why, CodezeroError):
             self._capture.tell(self.target.service, why)
 
@@ -291,6 +387,12 @@ class _DatagramPort(asyncio.DatagramProtocol):
         flow = self._flows.pop(client, None)
         if flow is not None:
             flow.close()
+            self._traced(client, None)
+
+    def _traced(self, client: Client, why: Exception | None) -> None:
+        trace = self._traces.pop(client, None)
+        if trace is not None:
+            self._capture.traces.put((trace.record(why),))
 
     def _end_unused(self) -> None:
         now = self._loop.time()

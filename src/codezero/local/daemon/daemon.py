@@ -23,16 +23,24 @@ from codezero.local.daemon.events import Events
 from codezero.local.daemon.forwarding import Forwarder, Upstream
 from codezero.local.daemon.health import Health
 from codezero.local.daemon.host_client import HostClient
-from codezero.local.daemon.link import Link
+from codezero.local.daemon.link import Link, device_of
 from codezero.local.daemon.machine import Machine
 from codezero.local.daemon.names import NameTable, Responder
 from codezero.local.daemon.picture import Picture, presences_of
-from codezero.local.daemon.state import StateFolder
+from codezero.local.daemon.served_streams import ServedStreams, check_ports
+from codezero.local.daemon.serving import Held, Serving, served_view
+from codezero.local.daemon.state import ServeWish, StateFolder
+from codezero.local.daemon.traces import Traces
 from codezero.model import problems
 from codezero.model.consume import MAX_RULES, Rules, parse_namespace, parse_rules
+from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
+from codezero.model.serve import condition_from_parts, condition_parts
+from codezero.model.services import ServiceRef
+from codezero.model.sessions import Activity
 from codezero.transport.tunnel import Tunnel
 from codezero.wire.access_file import TeamspaceAccess
+from codezero.wire.coordination import ServeAnswer, ServeEnding, ServeWanted, Traced
 from codezero.wire.host_api import DNS_ADDRESS, HostMode, HostWarning
 from codezero.wire.local_api import (
     ActivityView,
@@ -43,6 +51,10 @@ from codezero.wire.local_api import (
     HostView,
     OrchestratorView,
     PresenceView,
+    ServeChange,
+    ServeEnd,
+    ServeResult,
+    ServesView,
     ServicesView,
     Severity,
     StatusView,
@@ -54,8 +66,11 @@ from codezero.wire.local_api import (
 DNS_PORT = 53
 # How long an answer waits for what it changed to be in place.
 SETTLE_SECONDS = 2.0
+# How long the answer to a serve waits for the service to be rewired.
+SERVE_SECONDS = 20.0
 SAVE_SECONDS = 2.0
 SAVE_AGAIN_SECONDS = 10.0
+LOOK_AGAIN_SECONDS = 10.0
 LEAVE_SECONDS = 2.0
 
 NOT_SAVED = "STATE_NOT_SAVED"
@@ -65,6 +80,9 @@ PICTURE_STALE = "PICTURE_STALE"
 NOTHING_ALLOWED = "NOTHING_ALLOWED"
 NAME_SERVERS = "NAME_SERVERS"
 NAME_SERVER_LOOPS = "NAME_SERVER_LOOP"
+
+# After these a serve may be in place nevertheless.
+_UNSURE = frozenset({problems.TIMED_OUT, problems.TUNNEL_DOWN, problems.SERVE_FAILED})
 
 _log = logs.get_logger("daemon")
 
@@ -77,7 +95,13 @@ class _Joined:
     link: Link
     picture: Picture
     consumption: Consumption
+    serving: Serving
+    streams: ServedStreams
     task: asyncio.Task[None] | None = None
+
+    def is_of(self, access: TeamspaceAccess, device: str) -> bool:
+        """Whether this is `device` in the Teamspace of `access`."""
+        return (self.access.teamspace, self.serving.device) == (access.teamspace, device)
 
     @property
     def is_settled(self) -> bool:
@@ -96,7 +120,8 @@ class Daemon:
         self.events = Events()
         self.table = NameTable()
         self.forwarder = Forwarder(on_loop=self._name_server_loops)
-        self.capture = Capture(self._tunnel)
+        self.traces = Traces(wanted=self._traces_wanted)
+        self.capture = Capture(self._tunnel, traces=self.traces)
         self.machine = Machine(host, self.capture, self.table, health=health, stepped=self._stepped)
         self.dns_port: int | None = None
         self._health = health
@@ -137,8 +162,9 @@ class Daemon:
             consumed=sum(one.state in {ConsumeState.ENABLED, ConsumeState.UNREADY} for one in placements),
             rules=len(self._rules.rules),
             primary_namespace=self._primary_namespace,
-            teamspace=_teamspace_view(joined.access) if joined else None,
-            warnings=(*self._health.warnings, *self._connection_warnings(joined)),
+            teamspace=_teamspace_view(joined) if joined else None,
+            served=len(joined.serving.held) if joined else 0,
+            warnings=(*self._health.warnings, *self._connection_warnings(joined), *_serve_warnings(joined)),
         )
 
     async def select_teamspace(self, access: TeamspaceAccess) -> None:
@@ -153,7 +179,7 @@ class Daemon:
                 joined = before
             else:
                 joined = self._prepare(access)
-                is_other = before is not None and before.access.teamspace != access.teamspace
+                is_other = before is not None and not before.is_of(access, joined.serving.device)
                 self._save("teamspace", lambda: self._state.save_teamspace(access))
                 await self._leave("another Teamspace was selected", for_good=is_other)
                 await self._join(joined)
@@ -196,9 +222,61 @@ class Daemon:
         await self._use_rules(rules, primary_namespace)
         return self.consume()
 
+    def serves(self) -> ServesView:
+        """What this laptop serves."""
+        joined = self._joined
+        return ServesView(joined.serving.view(joined.consumption.catalog) if joined else ())
+
+    async def serve(self, change: ServeChange) -> ServeResult:
+        """Serve a service, or tell what that would do; the variant answers when this returns, unless it takes long.
+
+        Raises `CodezeroError` with nothing changed, except where no answer came: then its text says that it may still be done.
+        """
+        joined = self._teamspace()
+        wanted = _wanted(change, at=time.time())
+        if wanted.preview:
+            return self._serve_result(joined, wanted.service, await joined.picture.order(wanted))
+        joined.picture.check_connected()
+        wish = ServeWish(wanted.service, wanted.condition, wanted.ports, wanted.mirror, time.time())
+        # Known and kept before it is asked for: the variant is ours also when we die before the answer.
+        joined.serving.wish(wish)
+        self._serves_changed(joined)
+        try:
+            answer = await joined.picture.order(wanted)
+        except CodezeroError as error:
+            if error.problem not in _UNSURE:
+                joined.serving.withdraw(wish)
+                self._serves_changed(joined)
+            raise
+        joined.serving.withdraw(wish)
+        if answer.variant is not None:
+            joined.serving.hold(wanted.service, answer.variant, at=time.time())
+            self._reconcile(joined)
+        self._serves_changed(joined)
+        if answer.variant is not None:
+            key, catalog = answer.variant.variant_id, joined.consumption.catalog
+            await self._until(
+                lambda: joined.serving.is_settled(key, catalog) or self._joined is not joined, seconds=SERVE_SECONDS
+            )
+        return self._serve_result(joined, wanted.service, answer)
+
+    async def end_serve(self, change: ServeEnd) -> ServeResult:
+        """End variants of a service: those named, or all of this laptop's. Raises `CodezeroError`."""
+        joined = self._teamspace()
+        service = ServiceRef.parse(change.service)
+        ids = tuple(dict.fromkeys(change.variants)) or joined.serving.of(service)
+        if not ids:
+            raise CodezeroError(problems.SERVE_UNKNOWN, f"this laptop does not serve {service}", fix="czctl serve list")
+        joined.serving.expect_end(ids, at=time.time())
+        answer = await joined.picture.order(ServeEnding(0, service, ids, change.reason))
+        self._release(joined, ids)
+        return self._serve_result(joined, service, answer)
+
     async def reset(self) -> ConsumeView:
-        """End everything the user consumes."""
+        """End everything the user consumes and serves."""
         await self._use_rules(Rules(), self._primary_namespace)
+        if self._joined is not None:
+            await self._end_all(self._joined)
         return self.consume()
 
     def presence(self) -> PresenceView:
@@ -236,6 +314,7 @@ class Daemon:
         """Withdraw the names, leave the Teamspace, end all connections."""
         self.machine.leave_names()
         self.events.close()
+        self.traces.close()
         async with self._switching:
             joined, self._joined = self._joined, None
             if joined is not None:
@@ -283,9 +362,23 @@ class Daemon:
             for what, save in tuple(self._unsaved.items()):
                 self._save(what, save)
 
+    async def keep_serves(self) -> None:
+        """Look again now and then at what the catalog says of our variants, for as long as this runs: what time decides brings no message."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            if self._joined is not None:
+                self._reconcile(self._joined)
+
     # --- Teamspace ----------------------------------------------------------------------------------------------------------------------
 
     def _prepare(self, access: TeamspaceAccess) -> _Joined:
+        device = str(device_of(access) or "")
+        before = self._joined
+        if before is not None and before.is_of(access, device):
+            serving = before.serving
+        else:
+            serving = Serving(self._state.serves(access.teamspace, device))
+        streams = ServedStreams(serving, self._tasks, changed=self._serves_told)
         consumption = Consumption(
             self._state.plan(access.teamspace), self._rules, primary_namespace=self._primary_namespace
         )
@@ -295,20 +388,26 @@ class Daemon:
             save_session=lambda session: self._save(
                 "session", lambda: self._state.save_session(access.teamspace, session)
             ),
+            acceptor=streams.accept,
         )
         picture = Picture(
             consumption,
             name=socket.gethostname()[:63],
+            user_name=access.user,
             changed=self._picture_changed,
-            happened=lambda activity: self.events.publish("activity", activity),
+            happened=functools.partial(self._happened, serving),
+            catalog_changed=serving.note_catalog,
+            traced=self._traced,
         )
-        return _Joined(access, link, picture, consumption)
+        picture.want_traces(self.traces.are_wanted)
+        return _Joined(access, link, picture, consumption, serving, streams)
 
     async def _join(self, joined: _Joined) -> None:
         self._joined = joined
         # They may have changed while the Teamspace before was being left.
         joined.consumption.replace_rules(self._rules, primary_namespace=self._primary_namespace)
         self._update_names()
+        self.machine.leave_ports(joined.serving.local_ports)
         await self.machine.follow(joined.consumption)
         joined.task = self._tasks.start("teamspace", self._live_in(joined))
         self._publish_all()
@@ -319,6 +418,7 @@ class Daemon:
             return
         self._update_names()
         self._health.clear(TEAMSPACE_REFUSED)
+        self.machine.leave_ports(frozenset())
         await self.machine.follow(None)
         self.capture.release_all(_over(why))
         await self._part(joined, for_good=for_good)
@@ -326,8 +426,10 @@ class Daemon:
 
     async def _part(self, joined: _Joined, *, for_good: bool) -> None:
         if for_good:
+            # Serves end with their session.
             await joined.picture.leave()
             self._save("session", lambda: self._state.save_session(joined.access.teamspace, None))
+            self._save("serves", lambda: self._state.save_serves(None))
         if joined.task is not None:
             joined.task.cancel()
             await asyncio.wait((joined.task,), timeout=LEAVE_SECONDS)
@@ -380,6 +482,78 @@ class Daemon:
                 fix="czctl start --teamspace FILE",
             )
         return self._joined
+
+    # --- Serving ------------------------------------------------------------------------------------------------------------------------
+
+    def _serve_result(self, joined: _Joined, service: ServiceRef, answer: ServeAnswer) -> ServeResult:
+        served = None
+        if answer.variant is not None:
+            held = joined.serving.held.get(answer.variant.variant_id) or Held(service, answer.variant, time.time())
+            served = served_view(held, joined.consumption.catalog)
+        return ServeResult(served, answer.effects, answer.taken, answer.ended)
+
+    async def _end_all(self, joined: _Joined) -> None:
+        """End all serves here and now; the Teamspace is told at once, or when it shows one that is not ours any more."""
+        services = {held.service for held in joined.serving.held.values()}
+        ids = {service: joined.serving.of(service) for service in services}
+        for released in ids.values():
+            self._release(joined, released)
+        await asyncio.gather(*(self._tell_ended(joined, service, ids[service]) for service in sorted(ids)))
+
+    async def _tell_ended(self, joined: _Joined, service: ServiceRef, ids: tuple[str, ...]) -> None:
+        try:
+            await joined.picture.order(ServeEnding(0, service, ids))
+        except CodezeroError as error:
+            _log.warning("variants could not be ended", service=str(service), reason=error.detail)
+
+    def _release(self, joined: _Joined, ids: tuple[str, ...]) -> None:
+        for held in joined.serving.release(ids, at=time.time()):
+            joined.streams.end(held.variant.variant_id)
+        self._serves_changed(joined)
+
+    def _reconcile(self, joined: _Joined) -> None:
+        """Believe the catalog about our variants, where it is whole and current."""
+        tunnel = joined.link.tunnel.value
+        if not joined.picture.is_current or tunnel is None:
+            return
+        found = joined.serving.reconcile(
+            joined.consumption.catalog,
+            session=tunnel.session,
+            at=time.time(),
+            connected_at=joined.picture.connected_at,
+        )
+        for held in found.ended:
+            _log.warning("a serve has ended", service=str(held.service), condition=held.condition)
+            joined.streams.end(held.variant.variant_id)
+        for service, variant_id in found.strangers:
+            _log.warning("a variant of this laptop that it does not know is ended", service=str(service), id=variant_id)
+            self._tasks.start(f"end-{variant_id}", self._tell_ended(joined, service, (variant_id,)))
+        if found.changed:
+            self._serves_changed(joined)
+
+    def _serves_changed(self, joined: _Joined) -> None:
+        if self._joined is not None and joined.serving is self._joined.serving:
+            saved = joined.serving.saved()
+            self._save("serves", lambda: self._state.save_serves(saved))
+            self.machine.leave_ports(joined.serving.local_ports)
+        self._serves_told()
+
+    def _serves_told(self) -> None:
+        self.events.publish("serve")
+        self.events.publish("status")
+        self._pulse.touch()
+
+    def _happened(self, serving: Serving, activity: Activity) -> None:
+        if serving.happened(activity):
+            self.events.publish("status")
+        self.events.publish("activity", activity)
+
+    def _traces_wanted(self, wanted: bool) -> None:
+        if self._joined is not None:
+            self._joined.picture.want_traces(wanted)
+
+    def _traced(self, message: Traced) -> None:
+        self.traces.put(message.records, dropped=message.dropped)
 
     # --- Rules --------------------------------------------------------------------------------------------------------------------------
 
@@ -436,6 +610,8 @@ class Daemon:
         if what in {"services", "consume"}:
             self._update_names()
             self.machine.changed()
+        if what in {"services", "status"} and self._joined is not None:
+            self._reconcile(self._joined)
         self.events.publish(what)
         self._pulse.touch()
 
@@ -489,10 +665,10 @@ class Daemon:
             NOT_SAVED, f"changes will be lost when Codezero ends: {error.strerror}", fix="free space on this machine"
         )
 
-    async def _until(self, is_true: Callable[[], bool]) -> None:
+    async def _until(self, is_true: Callable[[], bool], *, seconds: float = SETTLE_SECONDS) -> None:
         """Wait until something is true, or until an answer should not wait any longer."""
         try:
-            async with asyncio.timeout(SETTLE_SECONDS):
+            async with asyncio.timeout(seconds):
                 async for _ in self._pulse.changes():
                     if is_true():
                         return
@@ -500,9 +676,39 @@ class Daemon:
             pass
 
 
-def _teamspace_view(access: TeamspaceAccess) -> TeamspaceView:
+def _teamspace_view(joined: _Joined) -> TeamspaceView:
+    access, device = joined.access, joined.serving.device
     return TeamspaceView(
-        access.teamspace, access.name, f"{access.host}:{access.port}", access.organization, access.user
+        access.teamspace,
+        access.name,
+        f"{access.host}:{access.port}",
+        access.organization,
+        access.user,
+        user_id=Device.parse(device).user if device else "",
+    )
+
+
+def _serve_warnings(joined: _Joined | None) -> tuple[HealthWarning, ...]:
+    if joined is None:
+        return ()
+    # What an old catalog says of serves is no news; that there is none at the moment is told already.
+    catalog = joined.consumption.catalog if joined.picture.is_current else None
+    return joined.serving.warnings(catalog, at=time.time())
+
+
+def _wanted(change: ServeChange, *, at: float) -> ServeWanted:
+    """The order that a request of the local API stands for; raises `CodezeroError` for what could never be served."""
+    check_ports(change.ports)
+    return ServeWanted(
+        0,
+        ServiceRef.parse(change.service),
+        condition_parts(condition_from_parts(change.condition)),
+        change.ports,
+        at + change.expires_in if change.expires_in is not None else None,
+        change.takeover,
+        change.mirror,
+        change.preview,
+        change.restart,
     )
 
 
@@ -549,6 +755,7 @@ async def running(
         tasks.start_service("warnings", daemon.tell_warnings())
         tasks.start_service("addresses", daemon.keep_addresses())
         tasks.start_service("save-again", daemon.save_again())
+        tasks.start_service("serves", daemon.keep_serves())
         await stack.enter_async_context(api.serve(api.application(daemon, owner=owner), listener))
         try:
             await daemon.begin()

@@ -58,7 +58,7 @@ class Events:
         self._listeners: set[Listener] = set()
 
     def publish(self, what: str, activity: Activity | None = None) -> None:
-        """Something changed: `status`, `services`, `consume`, `presence` or `activity`."""
+        """Something changed: `status`, `services`, `consume`, `serve`, `presence` or `activity`."""
         if self._listeners:
             event = Event(what, time.time(), activity)
             for listener in self._listeners:

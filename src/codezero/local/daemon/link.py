@@ -7,15 +7,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from codezero import __version__
 from codezero.kit import certificates, logs
 from codezero.kit.backoff import Backoff
 from codezero.kit.certificates import CertificateError, Credentials
 from codezero.kit.watched import Watched
 from codezero.model import problems
-from codezero.model.ids import SessionId
+from codezero.model.ids import Device, SessionId
 from codezero.model.problems import CodezeroError
-from codezero.transport.tunnel import ClientTunnel, Timing, TunnelStream, connect_tunnel
+from codezero.transport.tunnel import Acceptor, ClientTunnel, Timing, TunnelStream, connect_tunnel
 from codezero.wire.access_file import TeamspaceAccess
 from codezero.wire.control import Farewell
 from codezero.wire.local_api import TunnelState, TunnelView
@@ -51,14 +53,25 @@ def check(access: TeamspaceAccess) -> ssl.SSLContext:
         ) from None
 
 
-def _refuse_stream(header: OpenHeader, _stream: TunnelStream) -> asyncio.Protocol:
+def device_of(access: TeamspaceAccess) -> Device | None:
+    """Who the access file says we are, by its certificate; None where it names no device, which no Teamspace accepts."""
+    try:
+        leaf = Credentials.from_pem(access.certificate, access.key).chain[0]
+        (uri,) = certificates.uris_of(leaf.public_bytes(Encoding.DER))
+        return Device.parse(uri)
+    except (ValueError, CodezeroError):
+        return None
+
+
+def refuse_stream(header: OpenHeader, _stream: TunnelStream) -> asyncio.Protocol:
+    """The acceptor of a laptop that serves nothing."""
     raise CodezeroError(problems.STREAM_KIND_UNKNOWN, f"this laptop takes no streams of kind {header.kind}")
 
 
 class Link:
     """The tunnel to one Teamspace, or the attempts to have one. `tunnel` is None while there is none; watch it to learn of changes.
 
-    `save_session` is told the session whenever it changes.
+    `save_session` is told the session whenever it changes. `acceptor` takes the streams that the System opens.
     """
 
     def __init__(
@@ -67,6 +80,7 @@ class Link:
         *,
         session: SessionId | None = None,
         save_session: Callable[[SessionId], None] = lambda _: None,
+        acceptor: Acceptor = refuse_stream,
         timing: Timing | None = None,
     ) -> None:
         """Raises `CodezeroError` as `check`."""
@@ -76,6 +90,7 @@ class Link:
         self._context = check(access)
         self._session = session
         self._save_session = save_session
+        self._acceptor = acceptor
         self._timing = timing
         self._hurry = asyncio.Event()
         self._since: float | None = None
@@ -140,7 +155,7 @@ class Link:
             server_name=access.server_name,
             release=__version__,
             session=self._session,
-            acceptor=_refuse_stream,
+            acceptor=self._acceptor,
             timing=self._timing,
         )
         self._tunnels += 1

@@ -56,6 +56,7 @@ class Machine:
         self._conflicts: dict[tuple[Endpoint, bool], tuple[CatalogId, str]] = {}
         self._targets: dict[Endpoint, CatalogId] = {}
         self._udp_targets: dict[Endpoint, CatalogId] = {}
+        self._served: frozenset[int] = frozenset()
         self._backoff = Backoff(first=0.5, most=30)
 
     @property
@@ -72,6 +73,13 @@ class Machine:
             if consumption is not None:
                 consumption.forget_applied()
         self.changed()
+
+    def leave_ports(self, served: frozenset[int]) -> None:
+        """The user's programs serve at these TCP ports, on any address: without nftables they are not taken for consumed services."""
+        if served != self._served:
+            self._served = served
+            if not self._by_nftables:
+                self.changed()
 
     def leave_names(self) -> None:
         """Withdraw all names at once, and do nothing any more: the Daemon ends, and the rest is undone by others."""
@@ -106,6 +114,7 @@ class Machine:
             if not self._clean:
                 await self._clear()
             if consumption is not None:
+                self._yield_ports(consumption)
                 await self._retry_conflicts(consumption)
                 change = consumption.take_change()
                 if change:
@@ -169,7 +178,27 @@ class Machine:
         for endpoint in change.remove_tcp:
             self._capture.unbind(endpoint)
         for endpoint, target in change.add_tcp.items():
-            self._note((endpoint, False), target, await self._capture.bind(endpoint))
+            self._note((endpoint, False), target, await self._bind(endpoint))
+
+    async def _bind(self, endpoint: Endpoint) -> str | None:
+        if endpoint[1] in self._served:
+            return f"port {endpoint[1]} is left to the program that is served there"
+        return await self._capture.bind(endpoint)
+
+    def _yield_ports(self, consumption: Consumption) -> None:
+        """Give back what the user's programs serve at."""
+        if self._by_nftables:
+            return
+        taken = [
+            (endpoint, target)
+            for endpoint, target in self._targets.items()
+            if endpoint[1] in self._served and (endpoint, False) not in self._conflicts
+        ]
+        for endpoint, target in taken:
+            self._capture.unbind(endpoint)
+            self._note((endpoint, False), target, f"port {endpoint[1]} is left to the program that is served there")
+        if taken:
+            self._tell_conflicts(consumption)
 
     async def _change_udp(self, change: HostChange) -> None:
         for endpoint in change.remove_udp:
@@ -186,7 +215,7 @@ class Machine:
         if not self._conflicts:
             return
         for (endpoint, is_datagrams), (target, _) in tuple(self._conflicts.items()):
-            bind = self._capture.bind_datagrams(endpoint, target) if is_datagrams else self._capture.bind(endpoint)
+            bind = self._capture.bind_datagrams(endpoint, target) if is_datagrams else self._bind(endpoint)
             self._note((endpoint, is_datagrams), target, await bind)
         self._tell_conflicts(consumption)
 

@@ -1,12 +1,14 @@
-"""The laptop's copy of the live picture: catalog, presence and activity, followed over the tunnel, and the consume assertions that go back.
+"""The laptop's copy of the live picture: catalog, presence and activity, followed over the tunnel; and what goes back: consume assertions and
+orders to serve.
 
 The copy outlives connections: after a loss it is marked stale, and the next connection goes on from the revision it has.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -36,8 +38,11 @@ from codezero.wire.coordination import (
     Ping,
     PresenceChanged,
     ServeAnswer,
+    ServeEnding,
+    ServeWanted,
     ToDaemon,
     Traced,
+    TraceWanted,
     Welcome,
 )
 from codezero.wire.local_api import OrchestratorView
@@ -50,18 +55,28 @@ ANSWER_SECONDS = 10.0
 # The Orchestrator shows each few seconds that it lives.
 SILENT_SECONDS = 20.0
 DECISION_SECONDS = 30.0
+ORDER_SECONDS = 12.0
 
 Changed = Callable[[str], None]
 """Told what changed: `services`, `consume`, `presence`, `activity` or `status`."""
 
+CatalogChanged = Callable[[Iterable[Service], Iterable[ServiceRef]], None]
+"""Told services that came or changed, and services that went."""
+
 _decoder: msgspec.msgpack.Decoder[ToDaemon] = msgspec.msgpack.Decoder(ToDaemon)
+_UNANSWERED = CodezeroError(
+    problems.TUNNEL_DOWN,
+    "the connection to the Teamspace was lost before it answered; what was asked for may still be done",
+    fix="czctl serve list",
+)
 _log = logs.get_logger("picture")
 
 
 class Picture:
     """What a Teamspace looks like from this laptop. `consumption` gets catalog and decisions; `follow` keeps it current.
 
-    `cause` is why there is no connection to the Orchestrator, `closed` why nothing may be seen or consumed.
+    `cause` is why there is no connection to the Orchestrator, `connected_at` since when there is one (UNIX seconds), `closed` why nothing may be
+    seen or consumed.
     """
 
     def __init__(
@@ -70,9 +85,15 @@ class Picture:
         *,
         name: str,
         changed: Changed,
+        user_name: str = "",
         happened: Callable[[Activity], None] = lambda _: None,
+        catalog_changed: CatalogChanged = lambda _upserts, _removes: None,
+        traced: Callable[[Traced], None] = lambda _: None,
     ) -> None:
-        """`name` is what the team sees of this laptop; `happened` is told of new activity."""
+        """`name` and `user_name` are what the team sees of this laptop and its user.
+
+        `happened` is told of new activity, `catalog_changed` of changes before `changed` is, `traced` of requests to own variants.
+        """
         self.activities: deque[Activity] = deque(maxlen=MOST_ACTIVITIES)
         self.presences: dict[SessionId, Presence] = {}
         self.is_complete = False
@@ -82,9 +103,16 @@ class Picture:
         self._consumption = consumption
         self._name = name
         self._changed = changed
+        self._user_name = user_name
         self._happened = happened
+        self._catalog_noted = catalog_changed
+        self._traced = traced
+        self._traces_wanted = False
+        self._order = 0
+        self._answers: dict[int, asyncio.Future[ServeAnswer | CodezeroError]] = {}
         self._epoch: str | None = None
         self._revision = 0
+        self.connected_at = 0.0
         self._lost_at: float | None = time.time()
         self._stale_since: float | None = None
         self._parts: dict[ServiceRef, Service] | None = None
@@ -100,6 +128,11 @@ class Picture:
         """Since when (UNIX seconds) the catalog may be old: because the System cannot see the cluster, or we cannot see the Orchestrator."""
         return self._stale_since if self.is_connected else (self._stale_since or self._lost_at)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the catalog is whole and as new as the System's."""
+        return self.is_connected and self.is_complete and self._stale_since is None
+
     def view(self) -> OrchestratorView:
         """How the picture stands."""
         return OrchestratorView(
@@ -109,6 +142,51 @@ class Picture:
     def wanted_changed(self) -> None:
         """The rules let in other services: ask for them."""
         self._to_ask.set()
+
+    async def order(self, order: ServeWanted | ServeEnding) -> ServeAnswer:
+        """Send an order, under a number of its own, and wait for the answer.
+
+        Raises `CodezeroError`: what the Teamspace refused it with; TUNNEL_DOWN without a connection, or when it is lost; TIMED_OUT.
+        """
+        stream = self.check_connected()
+        self._order += 1
+        number = self._order
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(ORDER_SECONDS):
+                await stream.send(msgspec.structs.replace(order, number=number))
+                answer = await future
+        except TimeoutError:
+            raise CodezeroError(
+                problems.TIMED_OUT,
+                f"the Teamspace did not answer within {ORDER_SECONDS:g} s; what was asked for may still be done",
+                fix="czctl serve list",
+            ) from None
+        except EOFError as error:
+            raise _lost(error) from None
+        finally:
+            del self._answers[number]
+        if isinstance(answer, CodezeroError):
+            raise answer
+        if answer.code:
+            raise _problem(answer.code, answer.detail, fix=answer.fix)
+        return answer
+
+    def check_connected(self) -> MessageStream[FromDaemon, ToDaemon]:
+        """The way to the Orchestrator; raises `CodezeroError` when there is none at the moment."""
+        if self._stream is None:
+            raise CodezeroError(
+                problems.TUNNEL_DOWN,
+                "the Teamspace is not connected, so nothing can be served or ended",
+                fix="czctl status",
+            )
+        return self._stream
+
+    def want_traces(self, wanted: bool) -> None:
+        """Whether requests to own variants are to be told; goes on over lost connections."""
+        self._traces_wanted = wanted
+        if self._stream is not None:
+            self._ask_for_traces(self._stream)
 
     async def follow(self, tunnel: Tunnel) -> None:
         """Keep the picture current for as long as `tunnel` stands."""
@@ -155,7 +233,9 @@ class Picture:
             stream.abort()
 
     async def _greet(self, stream: MessageStream[FromDaemon, ToDaemon]) -> None:
-        hello = DaemonHello(PROTOCOL_VERSIONS, __version__, self._name, self._epoch, self._revision)
+        hello = DaemonHello(
+            PROTOCOL_VERSIONS, __version__, self._name, self._epoch, self._revision, user_name=self._user_name
+        )
         await stream.send(hello, within=ANSWER_SECONDS)
         answer = await stream.receive(within=ANSWER_SECONDS)
         if isinstance(answer, Goodbye):
@@ -172,13 +252,24 @@ class Picture:
         self._stream = stream
         self._ended.clear()
         self.is_connected = True
+        self.connected_at = time.time()
         self.cause = None
         self._lost_at = None
+        if self._traces_wanted:
+            self._ask_for_traces(stream)
         self._changed("status")
+
+    def _ask_for_traces(self, stream: MessageStream[FromDaemon, ToDaemon]) -> None:
+        # A connection that takes no more is about to be lost, and the next one is told.
+        with contextlib.suppress(CodezeroError, EOFError):
+            stream.send_nowait(TraceWanted(self._traces_wanted))
 
     def _interrupt(self) -> None:
         self._parts = None
         self._stream = None
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(_UNANSWERED)
         self._ended.set()
         if self.is_connected:
             self.is_connected = False
@@ -203,7 +294,13 @@ class Picture:
                     self._happened(activity)
             case Goodbye():
                 raise _refused(message)
-            case ServeAnswer() | Traced() | Ping():
+            case ServeAnswer():
+                answer = self._answers.get(message.number)
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
+            case Traced():
+                self._traced(message)
+            case Ping():
                 pass
             case Welcome():
                 raise CodezeroError(problems.PROTOCOL, "a second Welcome")
@@ -231,6 +328,7 @@ class Picture:
         self, upserts: tuple[Service, ...], removes: tuple[ServiceRef, ...] | list[ServiceRef]
     ) -> None:
         self._consumption.change_catalog(upserts, removes)
+        self._catalog_noted(upserts, removes)
         self._to_ask.set()
         self._changed("services")
         self._changed("consume")
@@ -279,8 +377,12 @@ class Picture:
 
 
 def _refused(goodbye: Goodbye) -> CodezeroError:
-    problem = problems.ALL.get(goodbye.code) or Problem(goodbye.code, "Refused by the Orchestrator", goodbye.detail)
-    return CodezeroError(problem, goodbye.detail)
+    return _problem(goodbye.code, goodbye.detail)
+
+
+def _problem(code: str, detail: str, *, fix: str | None = None) -> CodezeroError:
+    problem = problems.ALL.get(code) or Problem(code, "Refused by the Orchestrator", detail)
+    return CodezeroError(problem, detail, fix=fix)
 
 
 def _lost(error: EOFError) -> CodezeroError:

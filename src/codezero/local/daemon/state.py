@@ -1,4 +1,4 @@
-"""What outlives the Daemon: rules, primary namespace, virtual addresses, the selected Teamspace and its session. Files in the state folder, 0600.
+"""What outlives the Daemon: rules, primary namespace, virtual addresses, the selected Teamspace, its session and serves. Files in the state folder, 0600.
 
 Each file is replaced as a whole, so it is old or new and never half. A file that cannot be read is moved aside and reported, and the Daemon goes on
 without it: it holds nothing that the user cannot give again.
@@ -18,6 +18,8 @@ from codezero.model.addresses import AddressPlan
 from codezero.model.consume import MAX_LENGTH, Rules, parse_rules
 from codezero.model.ids import SessionId, TeamspaceId
 from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
+from codezero.model.variants import ConditionPart, Mirror, PortPair, VariantView
 from codezero.wire import access_file
 from codezero.wire.access_file import TeamspaceAccess
 from codezero.wire.local_api import HealthWarning, Severity
@@ -26,6 +28,7 @@ RULES_FILE = "consume.json"
 TEAMSPACE_FILE = "teamspace.json"
 SESSION_FILE = "session.json"
 ADDRESSES_FILE = "addresses.json"
+SERVES_FILE = "serves.json"
 
 MAX_SIZE = 16 * 1024 * 1024
 # Addresses come from a hash of the names; what is kept are collisions, and above this number keeping them all is not worth it.
@@ -54,6 +57,33 @@ class SavedAddresses(msgspec.Struct, frozen=True):
 
     teamspace: str
     addresses: dict[str, str]
+
+
+class SavedServe(msgspec.Struct, frozen=True):
+    """A variant of this laptop; `seen` is whether the catalog has shown it."""
+
+    service: ServiceRef
+    variant: VariantView
+    seen: bool = False
+
+
+class ServeWish(msgspec.Struct, frozen=True):
+    """A serve that was asked for, before the answer: the variant that comes of it is ours. `at` is UNIX seconds."""
+
+    service: ServiceRef
+    condition: tuple[ConditionPart, ...]
+    ports: tuple[PortPair, ...]
+    mirror: Mirror | None
+    at: float
+
+
+class SavedServes(msgspec.Struct, frozen=True):
+    """What this laptop, by its SPIFFE id, serves in one Teamspace."""
+
+    teamspace: str
+    device: str
+    serves: tuple[SavedServe, ...] = ()
+    wishes: tuple[ServeWish, ...] = ()
 
 
 class StateFolder:
@@ -101,6 +131,19 @@ class StateFolder:
             self._remove(SESSION_FILE)
         else:
             self._save(SESSION_FILE, SavedSession(TeamspaceId(teamspace), session))
+
+    def serves(self, teamspace: str, device: str) -> SavedServes:
+        """What that laptop serves in that Teamspace."""
+        saved = self._load(SERVES_FILE, SavedServes)
+        is_ours = saved is not None and (saved.teamspace, saved.device) == (teamspace, device)
+        return saved if saved is not None and is_ours else SavedServes(teamspace, device)
+
+    def save_serves(self, serves: SavedServes | None) -> None:
+        """Keep the serves, or forget them; raises OSError."""
+        if serves is None or not (serves.serves or serves.wishes):
+            self._remove(SERVES_FILE)
+        else:
+            self._save(SERVES_FILE, serves)
 
     def plan(self, teamspace: str) -> AddressPlan:
         """The virtual addresses of that Teamspace."""

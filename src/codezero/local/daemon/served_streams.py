@@ -1,0 +1,277 @@
+"""The laptop's end of served connections: streams that the System opens go to what was declared when serving began, and nowhere else (T18).
+
+A stream names a variant and a port of its service; host and port on this side are the Daemon's own, so whoever holds the System cannot reach
+around on this machine or its network. One byte tells the System that the local process has taken the connection; where it has not, the stream is
+reset at once, and the team's pods answer the request instead.
+"""
+
+import asyncio
+import ipaddress
+import re
+import socket
+from collections.abc import Callable
+
+from codezero.kit import logs
+from codezero.kit.tasks import Tasks
+from codezero.local.daemon.serving import Held, Serving
+from codezero.model import problems
+from codezero.model.addresses import NETWORK
+from codezero.model.problems import CodezeroError
+from codezero.model.variants import PortPair
+from codezero.transport.splice import SocketSide, StreamSide
+from codezero.transport.tunnel import TunnelStream
+from codezero.wire.open_header import OpenHeader, StreamKind
+from codezero.wire.router import CONNECTED
+
+# Half of what a tunnel carries by default: a storm of served requests leaves room for consumed ones.
+MAX_STREAMS = 500
+DIAL_SECONDS = 2.0
+PATIENCE_SECONDS = 0.3
+# For requests under way when a variant ends.
+DRAIN_SECONDS = 5.0
+# Not tried one after the other for long: the System waits for well under a second.
+MAX_ADDRESSES = 4
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# RFC 1123 and what people call their containers; never a path or an option.
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+# Where clouds tell secrets to whoever asks from this machine, besides link-local addresses.
+_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
+_ENDED = CodezeroError(problems.SERVE_UNKNOWN, "the variant has ended on this laptop")
+_log = logs.get_logger("serving")
+
+
+def check_ports(ports: tuple[PortPair, ...]) -> None:
+    """Raises `CodezeroError` for ports and hosts that cannot be served."""
+    seen: set[int] = set()
+    for pair in ports:
+        if not 0 < pair.remote < 65536 or not 0 < pair.local < 65536:
+            raise _bad(f"ports are from 1 to 65535, got {pair.local}:{pair.remote}")
+        if pair.remote in seen:
+            raise _bad(f"port {pair.remote} of the service is given twice")
+        seen.add(pair.remote)
+        if pair.host is None:
+            continue
+        address = _literal(pair.host)
+        if address is not None:
+            _check_address(address)
+        elif _HOST_NAME.fullmatch(pair.host) is None:
+            raise _bad(f"{pair.host[:100]!r} is neither an address nor the name of a host")
+
+
+class ServedStreams:
+    """Takes the System's streams for the variants of `serving`; `changed` is told when the local process of one comes or goes."""
+
+    def __init__(self, serving: Serving, tasks: Tasks, *, changed: Callable[[], None] = lambda: None) -> None:
+        self._serving = serving
+        self._tasks = tasks
+        self._changed = changed
+        self._open: dict[str, set[_Served]] = {}
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """How many streams are open."""
+        return self._count
+
+    def accept(self, header: OpenHeader, _stream: TunnelStream) -> asyncio.Protocol:
+        """The owner of a stream that the System opened; raises `CodezeroError` to refuse it."""
+        if header.kind is not StreamKind.SERVE:
+            raise CodezeroError(problems.STREAM_KIND_UNKNOWN, f"this laptop takes no streams of kind {header.kind}")
+        held, pair = self._serving.destination(header.target)
+        if self._count >= MAX_STREAMS:
+            raise CodezeroError(problems.TOO_MANY_STREAMS, f"this laptop takes {MAX_STREAMS} served streams at a time")
+        held.requests += 1
+        return _Served(self, held, pair, self._tasks)
+
+    def end(self, variant_id: str) -> None:
+        """The variant has ended: what it is answering gets a moment, then its streams are reset."""
+        if self._open.get(variant_id):
+            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._reset, variant_id)
+
+    # --- Called by streams --------------------------------------------------------------------------------------------------------------
+
+    def began(self, stream: "_Served", variant_id: str) -> None:
+        """A stream is open."""
+        self._count += 1
+        self._open.setdefault(variant_id, set()).add(stream)
+
+    def ended(self, stream: "_Served", variant_id: str) -> None:
+        """A stream is over."""
+        streams = self._open.get(variant_id)
+        if streams is not None and stream in streams:
+            self._count -= 1
+            streams.discard(stream)
+            if not streams:
+                del self._open[variant_id]
+
+    def tell(self, held: Held, pair: PortPair, trouble: str | None) -> None:
+        """The local process was reached, or why it was not."""
+        if trouble is not None:
+            held.failed += 1
+        if held.troubles.get(pair.remote) == trouble:
+            return
+        if trouble is None:
+            del held.troubles[pair.remote]
+            _log.info("the local process answers again", service=str(held.service), port=pair.remote)
+        else:
+            held.troubles[pair.remote] = trouble
+            _log.info("the local process does not answer", service=str(held.service), port=pair.remote, reason=trouble)
+        self._changed()
+
+    def _reset(self, variant_id: str) -> None:
+        if variant_id not in self._serving.held:
+            for stream in tuple(self._open.get(variant_id, ())):
+                stream.reset(_ENDED)
+
+
+class _Served(StreamSide):
+    """A served stream, whose socket is not there yet at first."""
+
+    def __init__(self, streams: ServedStreams, held: Held, pair: PortPair, tasks: Tasks) -> None:
+        super().__init__()
+        self._streams = streams
+        self._held = held
+        self._pair = pair
+        self._tasks = tasks
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The stream is open."""
+        super().connection_made(transport)
+        assert self._stream is not None
+        if not self._tasks.is_open:
+            self._stream.reset(CodezeroError(problems.TUNNEL_DOWN, "this laptop is being stopped"))
+            return
+        self._streams.began(self, self._held.variant.variant_id)
+        self._stream.pause_reading()
+        self._task = self._tasks.start(f"serve-{self._stream.stream_id}", self._connect(self._stream))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The stream has ended."""
+        self._streams.ended(self, self._held.variant.variant_id)
+        if self._task is not None:
+            self._task.cancel()
+        super().connection_lost(exc)
+
+    def reset(self, cause: CodezeroError) -> None:
+        """Break the stream off."""
+        if self._stream is not None:
+            self._stream.reset(cause)
+
+    async def _connect(self, stream: TunnelStream) -> None:
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                connection = await _dial(self._pair)
+        except asyncio.CancelledError:
+            # The System does not wait as long as we do; a tunnel that is lost says nothing about the local process.
+            if asyncio.get_running_loop().time() - began > PATIENCE_SECONDS:
+                self._streams.tell(self._held, self._pair, f"{_place(self._pair)} does not answer")
+            raise
+        except TimeoutError:
+            self._failed(stream, f"no answer from {_place(self._pair)} within {DIAL_SECONDS:g} s")
+        except OSError as error:
+            self._failed(stream, f"{_place(self._pair)} cannot be reached: {error.strerror or error}")
+        except CodezeroError as error:
+            self._failed(stream, error.detail)
+        else:
+            self._streams.tell(self._held, self._pair, None)
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.create_connection(lambda: SocketSide(self._attach), sock=connection)
+            except OSError as error:
+                self._failed(stream, f"the connection to {_place(self._pair)} was lost: {error.strerror or error}")
+        finally:
+            self._task = None
+
+    def _failed(self, stream: TunnelStream, trouble: str) -> None:
+        self._streams.tell(self._held, self._pair, trouble)
+        stream.reset(CodezeroError(problems.DIAL_FAILED, trouble))
+
+    def _attach(self, _transport: asyncio.Transport, side: SocketSide) -> TunnelStream | None:
+        stream = self._stream
+        if stream is None or stream.is_closing():
+            return None
+        self.join(side)
+        # Ahead of all that the local process says.
+        stream.write(CONNECTED)
+        stream.resume_reading()
+        return stream
+
+
+async def _dial(pair: PortPair) -> socket.socket:
+    """A connection to the declared place; raises `OSError` with the first failure, and `CodezeroError` where nothing may be dialled."""
+    failure: OSError | None = None
+    for address in await _addresses(pair):
+        try:
+            return await _connected(address, pair.local)
+        except OSError as error:
+            failure = failure or error
+    raise failure or OSError(f"{pair.host} has no address")
+
+
+async def _addresses(pair: PortPair) -> list[Address]:
+    if pair.host is None:
+        # Development servers listen on the one or on the other.
+        return [ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")]
+    literal = _literal(pair.host)
+    addresses = [literal] if literal is not None else await _resolved(pair.host)
+    for address in addresses:
+        _check_address(address)
+    return addresses
+
+
+async def _resolved(host: str) -> list[Address]:
+    # By the machine's resolver, in a thread: hosts file, VPN and search domains count as for any program.
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError(f"{host} is no name of a host") from None
+    # Connected to by the address that was checked, not by the name: it may resolve to another one next time.
+    unique = dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
+    return list(unique)[:MAX_ADDRESSES]
+
+
+async def _connected(address: Address, port: int) -> socket.socket:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (str(address), port))
+        # Where nobody listens, a port of the range that clients get may connect to itself, and then keeps the real server out.
+        if connection.getsockname()[:2] == connection.getpeername()[:2]:
+            raise ConnectionRefusedError(None, "Connection refused")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _check_address(address: Address) -> None:
+    """Refuse what no developer's process is at, and what would lead in circles."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    plain = mapped or address
+    if plain.is_link_local or plain in _METADATA or plain.is_unspecified or plain.is_multicast:
+        raise _bad(f"{plain} cannot be served: link-local, metadata and multicast addresses are never dialled")
+    if plain in NETWORK:
+        raise _bad(f"{plain} is a service of the Teamspace, which cannot be served as another one")
+
+
+def _place(pair: PortPair) -> str:
+    if pair.host is None:
+        return f"port {pair.local} of this laptop"
+    return f"[{pair.host}]:{pair.local}" if ":" in pair.host else f"{pair.host}:{pair.local}"
+
+
+def _bad(reason: str) -> CodezeroError:
+    return CodezeroError(problems.BAD_SERVE, reason, fix="see czctl serve --help")
