@@ -57,7 +57,7 @@ def test_tests_that_documents_name_exist(page: Path) -> None:
         assert (ROOT / path).is_file(), path
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/consume.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/consume.md", "docs/tutorial/serve.md"])
 def test_the_way_into_the_demo_names_the_demos_sandbox(page: str) -> None:
     """It is the first thing people type, and the sandbox of the demo is not the default one."""
     shells = re.findall(r"czctl sandbox shell.*", (ROOT / page).read_text(encoding="utf-8"))

@@ -102,6 +102,23 @@ def write_text(text: str) -> None:
         raise output_failed(error) from error
 
 
+def write_now(text: str) -> None:
+    """Print text that somebody waits for: it does not stay in a buffer. As `write_text` otherwise."""
+    write_text(text)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+    except OSError as error:
+        raise output_failed(error) from error
+
+
+def as_json_line(value: object) -> str:
+    """JSON in one line, for one of many objects; what could steer a terminal is escaped."""
+    line = msgspec.json.encode(value).decode()
+    return line if line.isprintable() else _escaped(line)
+
+
 def as_json(value: object) -> str:
     """JSON for people and programs: indented, and what could steer a terminal is escaped."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

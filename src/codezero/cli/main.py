@@ -26,7 +26,10 @@ COMMANDS = {
     "services": ("services", "services", "Look at the Teamspace's services."),
     "consume": ("consume", "consume", "Choose which services this machine reaches by name."),
     "primary-namespace": ("consume", "primary_namespace", "Choose whose services answer to their bare names."),
-    "reset": ("consume", "reset", "End everything you consume."),
+    "serve": ("serve", "serve", "Answer requests to a service from this machine."),
+    "who": ("who", "who", "Show who consumes and serves what."),
+    "trace-connections": ("trace", "trace_connections", "Show requests and connections as they end."),
+    "reset": ("consume", "reset", "End everything you consume and serve."),
     "cleanup": ("agent", "cleanup", "Undo all changes to this machine, also after a crash."),
     "daemon": ("daemon", "daemon", "Install the agent as a service of this machine."),
     "sandbox": ("sandbox", "sandbox", "A Teamspace in a box, to try things."),
@@ -73,13 +76,14 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.pass_context
 def czctl(context: click.Context) -> None:
-    """Reach the services of a Kubernetes cluster from this machine, by their names.
+    """Reach the services of a Kubernetes cluster from this machine by their names, and stand in for them.
 
     \b
     Examples:
       czctl start --teamspace shop.json      connect to a Teamspace
       echo '*.shop' | czctl consume apply    reach every service of namespace shop
       curl http://orders.shop/               ... by its name
+      czctl serve shop/orders 3000:80        answer your own requests to it yourself
       czctl stop                             leave everything as it was
     """
     context.ensure_object(dict)

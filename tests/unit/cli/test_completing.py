@@ -3,6 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,9 +13,11 @@ from codezero.cli import main
 from codezero.cli.main import czctl as root
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.model.services import Service, ServiceKind, ServiceRef
+from codezero.model.services import Protocol, Service, ServiceKind, ServicePort, ServiceRef
+from codezero.model.variants import Serving, ServingState
 from codezero.testing.czctl import Czctl
 from codezero.testing.scripted_daemon import SILENCE, ScriptedDaemon
+from codezero.testing.views import ORDERS, SERVES, VARIANT
 from codezero.wire.local_api import ServicesView
 
 Completer = Callable[[str], list[str]]
@@ -76,6 +79,62 @@ def complete(czctl: Czctl, monkeypatch: pytest.MonkeyPatch) -> Completer:
 def test_names_of_the_teamspace_are_offered(complete: Completer, line: str, offered: list[str]) -> None:
     """And only names: what could be more than a word to a shell is left out."""
     assert complete(line) == offered
+
+
+@pytest.fixture
+def served(teamspace: ScriptedDaemon) -> ScriptedDaemon:
+    """`shop/orders` is served here by alice, `shop/web` elsewhere by others, one of whom is not called like a user."""
+    ports = (ServicePort(80), ServicePort(8080), ServicePort(53, Protocol.UDP))
+    variants = tuple(replace(VARIANT, user_name=name) for name in ("alice", "bob@shop", "eve; reboot"))
+    teamspace.replies |= {
+        "GET /v1/serve": SERVES,
+        "GET /v1/services": ServicesView(
+            (
+                Service(ORDERS, ServiceKind.CLUSTER_IP, ports),
+                Service(
+                    ServiceRef("shop", "web"),
+                    ServiceKind.CLUSTER_IP,
+                    (),
+                    serving=Serving(ServingState.ACTIVE, variants),
+                ),
+            )
+        ),
+    }
+    return teamspace
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("czctl serve ", ["end", "list", "shop/orders", "shop/web"]),
+        ("czctl serve l", ["list"]),
+        ("czctl serve shop/o", ["shop/orders"]),
+        ("czctl serve orders.", ["orders.shop"]),
+        ("czctl serve --takeover w", ["web.shop"]),
+        ("czctl serve --remove ", ["shop/orders"]),
+        ("czctl serve shop/orders ", ["80", "8080"]),
+        ("czctl serve orders.shop 3000:8", ["3000:80", "3000:8080"]),
+        ("czctl serve shop/orders --condition-type h", ["header"]),
+        ("czctl serve shop/orders --mirror=a", ["all"]),
+        ("czctl serve shop/orders --tak", ["--takeover"]),
+        ("czctl serve e", ["end"]),
+        ("czctl serve end ", ["shop/orders"]),
+        ("czctl serve end --user bob ", ["shop/web"]),
+        ("czctl serve end --user ", ["alice", "bob@shop"]),
+        ("czctl serve end shop/orders --condition-type d", ["default"]),
+        ("czctl serve list -o n", ["name"]),
+        ("czctl trace-connections --service ", ["shop/orders", "shop/web"]),
+        ("czctl trace-connections --direction ", ["consume", "serve"]),
+    ],
+)
+@pytest.mark.usefixtures("served")
+def test_what_can_be_served_and_what_is_served_is_offered(complete: Completer, line: str, offered: list[str]) -> None:
+    assert complete(line) == offered
+
+
+@pytest.mark.parametrize("line", ["czctl serve end ", "czctl serve shop/orders ", "czctl serve end --user "])
+def test_without_a_daemon_serves_offer_nothing(complete: Completer, line: str) -> None:
+    assert complete(line) == []
 
 
 @pytest.mark.parametrize("reply", [CodezeroError(problems.NO_TEAMSPACE, "none"), CodezeroError(problems.INTERNAL, "x")])
@@ -150,14 +209,14 @@ def test_bash_accepts_its_script(czctl: Czctl, tmp_path: Path) -> None:
     assert "_czctl_completion" in registered.stdout
 
 
-@pytest.mark.usefixtures("teamspace")
+@pytest.mark.usefixtures("served")
 def test_every_parameter_that_names_something_live_is_completed() -> None:
     """Commands to come take namespaces and rules too."""
     context = click.Context(root)
-    for name in ("services", "consume", "primary-namespace"):
+    for name in ("services", "consume", "primary-namespace", "serve"):
         group = root.get_command(context, name)
         assert isinstance(group, click.Group)
-        for command in group.commands.values():
+        for command in (group, *group.commands.values()):
             for parameter in command.params:
-                if parameter.name in ("namespace", "pattern", "rules"):
+                if parameter.name in ("namespace", "pattern", "rules", "service"):
                     assert parameter.shell_complete(click.Context(command), ""), (command.name, parameter.name)

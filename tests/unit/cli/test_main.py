@@ -57,7 +57,7 @@ def test_commands_are_listed_under_their_own_names() -> None:
         assert getattr(importlib.import_module(f"codezero.cli.commands.{module}"), attribute).name == name
 
 
-@pytest.mark.parametrize("arguments", [(), ("consume",), ("services",), ("primary-namespace",)])
+@pytest.mark.parametrize("arguments", [(), ("consume",), ("services",), ("primary-namespace",), ("serve",)])
 def test_a_group_without_a_command_shows_its_help_on_stderr(czctl: Czctl, arguments: tuple[str, ...]) -> None:
     """A script that forgot the verb must not take help for data."""
     ended = czctl(*arguments)
@@ -75,6 +75,9 @@ def test_a_group_without_a_command_shows_its_help_on_stderr(czctl: Czctl, argume
         (("consume", "aply"), "czctl consume apply"),
         (("consume", "apply", "--apend"), "czctl consume apply --append"),
         (("status", "--ouptut", "json"), "czctl status --output"),
+        (("serve", "--takover", "shop/orders"), "czctl serve --takeover"),
+        (("serve", "end", "shop/orders", "--usr", "bob"), "czctl serve end --user"),
+        (("trace-connection",), "czctl trace-connections"),
         (("zzzzzz",), "czctl --help"),
         (("status", "--zzzzzz"), "czctl status --help"),
         (("status", "-o", "xml"), "czctl status --help"),
@@ -128,6 +131,13 @@ def test_an_output_asked_for_after_two_dashes_is_an_argument(czctl: Czctl) -> No
         ("primary-namespace", "select", "shop"),
         ("primary-namespace", "clear"),
         ("reset",),
+        ("serve", "shop/orders", "3000:80"),
+        ("serve", "shop/orders"),
+        ("serve", "shop/orders", "--remove"),
+        ("serve", "list"),
+        ("serve", "list", "--all"),
+        ("serve", "end", "shop/orders"),
+        ("who",),
     ],
 )
 def test_without_a_daemon_every_command_says_so_and_ends_with_1(

@@ -240,9 +240,12 @@ def clear_primary_namespace(output: Output) -> None:
 @click.command()
 @output_option()
 def reset(output: Output) -> None:
-    """End everything you consume."""
+    """End everything you consume and serve.
+
+    The agent keeps running, and the primary namespace stays.
+    """
     now = client().reset()
-    say("nothing is consumed any more")
+    say("nothing is consumed or served any more")
     if output is not Output.TABLE:
         write(now, output, lambda: Table((), ()))
 

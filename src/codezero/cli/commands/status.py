@@ -2,12 +2,14 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 
+from codezero.cli import wording
 from codezero.cli.console import Output, Table, output_option, printable, style, write, write_text
 from codezero.cli.context import client
-from codezero.wire.local_api import StatusView, TunnelState
+from codezero.wire.local_api import ServedVariant, StatusView, TunnelState
 
 
 @click.command()
@@ -17,29 +19,35 @@ def status(output: Output) -> None:
 
     Ends with 0 when the Daemon runs and 1 when it does not.
     """
-    now = client(deadline=5).status()
+    daemon = client(deadline=5)
+    now = daemon.status()
     if output is Output.TABLE:
-        write_text("\n".join(_lines(now)) + "\n")
+        serves = daemon.serves().serves if now.served else ()
+        write_text("\n".join(_lines(now, serves)) + "\n")
         return
     write(now, output, lambda: Table((), ()))
 
 
-def _lines(now: StatusView) -> list[str]:
-    lines = [f"Daemon        running (pid {now.pid}, release {now.release}, {_ago(now.started)})"]
+def _lines(now: StatusView, serves: Sequence[ServedVariant]) -> list[str]:
+    lines = [f"Daemon        running (pid {now.pid}, release {now.release}, {wording.ago(now.started)})"]
     if now.teamspace is None:
         lines.append("Teamspace     none selected")
     else:
         space = now.teamspace
         lines.append(f"Teamspace     {space.name} at {space.address} as {space.user} of {space.organization}")
+        if space.user_id:
+            lines.append(f"User ID       {space.user_id}")
     lines.append(f"Tunnel        {_tunnel(now)}")
     picture = now.orchestrator
     state = f"{picture.services} services" if picture.connected else "not connected"
     if picture.stale_since is not None:
-        state += f", stale for {_span(time.time() - picture.stale_since)}"
+        state += f", stale for {wording.span(time.time() - picture.stale_since)}"
     lines += [
         f"Orchestrator  {state}",
         f"Consuming     {now.consumed} services by {now.rules} rules"
         + (f", primary namespace {now.primary_namespace}" if now.primary_namespace else ""),
+        f"Serving       {now.served} {'variant' if now.served == 1 else 'variants'}",
+        *(f"              {_served(one)}" for one in serves),
         f"Machine       capture by {now.host.capture} ({now.host.captured_ports} ports), "
         f"names by {now.host.names} ({now.host.published_names} names)",
     ]
@@ -52,26 +60,19 @@ def _lines(now: StatusView) -> list[str]:
     return lines
 
 
+def _served(one: ServedVariant) -> str:
+    ports = wording.ports(one.variant.ports)
+    return f"{one.service} {ports} for {wording.variant_condition(one.variant)}: {wording.variant_state(one)}"
+
+
 def _tunnel(now: StatusView) -> str:
     tunnel = now.tunnel
     match tunnel.state:
         case TunnelState.CONNECTED:
-            since = f"{_ago(tunnel.since)}" if tunnel.since else "now"
+            since = f"{wording.ago(tunnel.since)}" if tunnel.since else "now"
             return f"connected ({since}, {tunnel.streams} streams, {tunnel.reconnects} reconnects)"
         case TunnelState.CONNECTING:
             wait = f"; next attempt in {tunnel.next_attempt_in:.0f} s" if tunnel.next_attempt_in else ""
             return f"not connected: {tunnel.cause or 'connecting'}{wait}"
         case TunnelState.NONE:
             return "none"
-
-
-def _ago(moment: float) -> str:
-    return f"since {_span(time.time() - moment)}"
-
-
-def _span(seconds: float) -> str:
-    seconds = max(0, int(seconds))
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

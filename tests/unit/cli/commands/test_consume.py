@@ -250,7 +250,7 @@ def test_a_primary_namespace_is_selected_and_cleared(czctl: Czctl, daemon: Scrip
 def test_reset_ends_everything(czctl: Czctl, daemon: ScriptedDaemon) -> None:
     ended = czctl("reset")
 
-    assert (ended.code, ended.out, ended.err) == (0, "", "nothing is consumed any more\n")
+    assert (ended.code, ended.out, ended.err) == (0, "", "nothing is consumed or served any more\n")
     assert daemon.lines() == ["POST /v1/reset"]
 
 

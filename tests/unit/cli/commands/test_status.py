@@ -11,9 +11,17 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.testing.czctl import Czctl
 from codezero.testing.scripted_daemon import SILENCE, ScriptedDaemon
-from codezero.testing.views import STATUS
+from codezero.testing.views import ALICE, SERVED, SHOP, STATUS
 from codezero.transport.local_client import LocalClient
-from codezero.wire.local_api import HealthWarning, OrchestratorView, Severity, StatusView, TunnelState, TunnelView
+from codezero.wire.local_api import (
+    HealthWarning,
+    OrchestratorView,
+    ServesView,
+    Severity,
+    StatusView,
+    TunnelState,
+    TunnelView,
+)
 
 
 def test_status_of_a_connected_machine(czctl: Czctl, daemon: ScriptedDaemon) -> None:
@@ -27,8 +35,33 @@ def test_status_of_a_connected_machine(czctl: Czctl, daemon: ScriptedDaemon) -> 
     assert lines[2].endswith(", 3 streams, 0 reconnects)")
     assert lines[3] == "Orchestrator  12 services"
     assert lines[4] == "Consuming     2 services by 1 rules, primary namespace shop"
-    assert lines[5] == "Machine       capture by nftables (4 ports), names by resolv.conf (8 names)"
-    assert lines[6:] == ["warning: slow [names-slow]", "  fix: wait"]
+    assert lines[5] == "Serving       0 variants"
+    assert lines[6] == "Machine       capture by nftables (4 ports), names by resolv.conf (8 names)"
+    assert lines[7:] == ["warning: slow [names-slow]", "  fix: wait"]
+
+
+def test_status_tells_the_user_id_and_what_is_served(czctl: Czctl, daemon: ScriptedDaemon) -> None:
+    """The id is what requests carry that are to be one's own."""
+    daemon.replies |= {
+        "GET /v1/status": msgspec.structs.replace(
+            STATUS, served=1, teamspace=msgspec.structs.replace(SHOP, user_id=ALICE.user)
+        ),
+        "GET /v1/serve": ServesView((msgspec.structs.replace(SERVED, detail="\x1b[2J"),)),
+    }
+
+    lines = czctl("status").out.splitlines()
+
+    assert lines[2] == f"User ID       {ALICE.user}"
+    assert lines[6:8] == [
+        "Serving       1 variant",
+        "              shop/orders 3000:80 for header x-debug:alice: active (\N{REPLACEMENT CHARACTER}[2J)",
+    ]
+
+
+def test_status_asks_once_where_nothing_is_served(czctl: Czctl, daemon: ScriptedDaemon) -> None:
+    czctl("status")
+
+    assert daemon.lines() == ["GET /v1/status"]
 
 
 def test_status_without_a_teamspace(czctl: Czctl, daemon: ScriptedDaemon) -> None:
@@ -96,7 +129,7 @@ def test_status_shows_no_control_characters(czctl: Czctl, daemon: ScriptedDaemon
     out = czctl("status").out
 
     assert all(line.isprintable() for line in out.split("\n"))
-    assert len(out.splitlines()) == 8
+    assert len(out.splitlines()) == 9
 
 
 def test_warnings_have_colour_on_a_terminal_only(

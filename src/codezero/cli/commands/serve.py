@@ -1,0 +1,519 @@
+"""serve, serve list, serve end."""
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from codezero.cli import completing, wording
+from codezero.cli.console import Output, Table, output_option, say, write
+from codezero.cli.context import client
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.model.serve import Condition, ConditionKind, condition_from_parts, condition_parts, parse_condition
+from codezero.model.services import Protocol, Service, ServiceRef
+from codezero.model.variants import Mirror, PortPair, ServingState, VariantState, VariantView
+from codezero.transport.local_client import LocalClient
+from codezero.wire.local_api import ServeChange, ServedVariant, ServeEnd, ServeResult, ServesView
+
+# What the Teamspace may take to put a Router in place after it has agreed. Images may have to be fetched first.
+_READY_SECONDS = 90.0
+_ASK_AGAIN_SECONDS = 0.2
+_EXAMPLES = {"path": "/api", "method": "GET", "percent": "10"}
+_VALUELESS = (ConditionKind.DEFAULT, ConditionKind.USER)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ServeGroup(click.Group):
+    """A group that is a command as well: `serve list` and `serve end` by name, `serve NS/NAME ...` for every other first word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave the words of a verb to the verb."""
+        is_verb = bool(args) and args[0] in self.commands
+        ctx.meta[__name__] = is_verb
+        # Options of a serve may come after its service; those of a verb are the verb's.
+        ctx.allow_interspersed_args = not is_verb
+        return super().parse_args(ctx, args if is_verb else _with_mirror_value(args))
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The parameters of a serve, which a verb does not take."""
+        parameters = super().get_params(ctx)
+        return [one for one in parameters if one.name == "help"] if ctx.meta.get(__name__) else parameters
+
+
+def condition_options(command: F) -> F:
+    """`--condition-type` and `--condition`, as parameters `kinds` and `texts`."""
+    kinds = click.option(
+        "--condition-type",
+        "kinds",
+        multiple=True,
+        type=click.Choice([kind.value for kind in ConditionKind]),
+        help="What a request is chosen by. May be given several times: a request must meet all of them.",
+    )
+    texts = click.option(
+        "--condition",
+        "texts",
+        multiple=True,
+        metavar="TEXT",
+        help="KEY:VALUE for header, baggage, query and cookie; /PREFIX for path; GET for method; 10 or HEADER:10 for percent. "
+        "One for each type that needs one, in their order; user and default need none.",
+    )
+    return kinds(texts(command))
+
+
+@click.group(
+    cls=ServeGroup,
+    invoke_without_command=True,
+    no_args_is_help=True,
+    subcommand_metavar="",
+    options_metavar="[OPTIONS]",
+)
+@click.argument("service", metavar="SERVICE", shell_complete=completing.serve_targets)
+@click.argument("ports", nargs=-1, metavar="[[[HOST:]LOCAL:]REMOTE]...", shell_complete=completing.ports)
+@condition_options
+@click.option(
+    "--mirror",
+    type=click.Choice([kind.value for kind in Mirror]),
+    is_flag=False,
+    flag_value=Mirror.SAFE.value,
+    help="Answer nothing, and get copies of requests that meet the condition and that no variant answers: of methods that "
+    "change nothing (safe, also without a value) or all. czctl trace-connections shows how the answers differ.",
+)
+@click.option("--expires", metavar="DURATION", help="End it after 90s, 30m or 2h; after 8h without this option.")
+@click.option(
+    "--takeover", is_flag=True, help="Replace somebody else's variant with the same condition; they are told."
+)
+@click.option(
+    "--restart", is_flag=True, help="Also restart the service's pods, so that connections opened before take part too."
+)
+@click.option("--dry-run", is_flag=True, help="Show effects and conflicts, and change nothing.")
+@click.option("--remove", is_flag=True, help="End your variants of SERVICE, or the one with this condition.")
+@output_option(Output.TABLE, Output.WIDE, Output.JSON, Output.YAML)
+@click.pass_context
+def serve(
+    context: click.Context,
+    *,
+    service: str = "",
+    ports: tuple[str, ...] = (),
+    kinds: tuple[str, ...] = (),
+    texts: tuple[str, ...] = (),
+    mirror: str | None = None,
+    expires: str | None = None,
+    takeover: bool = False,
+    restart: bool = False,
+    dry_run: bool = False,
+    remove: bool = False,
+    output: Output = Output.TABLE,
+) -> None:
+    """Answer requests to SERVICE from this machine: those that meet a condition, and no others.
+
+    \b
+    SERVICE is namespace/name or name.namespace. 3000:80 sends requests to its port 80 to your
+    port 3000; 3000 alone is port 3000 of both, or the service's only port; without any port it
+    is the service's only port on both sides. With HOST: another machine answers, not this one.
+    \b
+    Without a condition, requests are yours that carry your user id in header x-c6o-userid.
+    Several serves of one service, of one user or many, stand side by side. Serving again with
+    the same condition changes ports and expiry.
+    \b
+    Examples:
+      czctl serve shop/orders 3000:80
+      czctl serve shop/orders 3000:80 --condition-type header --condition x-debug:alice
+      czctl serve shop/orders 3000:80 --condition-type path --condition /api --dry-run
+      czctl serve shop/orders --remove
+      czctl serve list --all
+    """
+    if context.invoked_subcommand is not None:
+        return
+    ref = _service(service)
+    condition = _condition(kinds, texts)
+    if remove:
+        if takeover or restart or mirror is not None or expires is not None:
+            raise click.UsageError("--remove goes with a condition and ports only", context)
+        _remove(ref, condition, ports, dry_run=dry_run, output=output)
+        return
+    change = ServeChange(
+        str(ref),
+        (PortPair(1, 1),),
+        condition_parts(condition or parse_condition(())),
+        expires_in=wording.duration(expires) if expires is not None else None,
+        takeover=takeover,
+        mirror=Mirror(mirror) if mirror is not None else None,
+        preview=dry_run,
+        restart=restart,
+    )
+    daemon = client()
+    change = msgspec.structs.replace(change, ports=_ports(daemon, ref, ports))
+    result = daemon.serve(change) if dry_run else _serve(daemon, ref, change)
+    _tell(result, dry_run=dry_run)
+    write(result, output, lambda: _table([result.served] if result.served else []))
+    if not dry_run and result.served is not None and result.served.curl is not None:
+        say(f"try it: {result.served.curl}")
+
+
+@serve.command("list")
+@click.option("--all", "everybody", is_flag=True, help="What everybody serves, not only this machine.")
+@output_option(Output.TABLE, Output.WIDE, Output.JSON, Output.YAML, Output.NAME)
+def list_(everybody: bool, output: Output) -> None:
+    """List what is served, in the order in which it is asked.
+
+    \b
+    Examples:
+      czctl serve list
+      czctl serve list --all -o json
+    """
+    now = ServesView(tuple(_everybodys(client().services().services))) if everybody else client().serves()
+    write(now, output, lambda: _table(now.serves))
+
+
+@serve.command()
+@click.argument("service", shell_complete=completing.served)
+@condition_options
+@click.option(
+    "--user",
+    metavar="NAME|ID",
+    shell_complete=completing.users,
+    help="End the variants of somebody else; needs the permission for it, and --reason.",
+)
+@click.option("--reason", metavar="TEXT", default="", help="Why; told to the people whose variants end.")
+@output_option()
+def end(
+    *, service: str, kinds: tuple[str, ...], texts: tuple[str, ...], user: str | None, reason: str, output: Output
+) -> None:
+    """End your variants of SERVICE, or the one with this condition.
+
+    \b
+    Requests go where they went before; other variants of the service stay. That you serve
+    nothing there is no error.
+    \b
+    Examples:
+      czctl serve end shop/orders
+      czctl serve end shop/orders --condition-type header --condition x-debug:alice
+      czctl serve end shop/orders --user bob --reason 'release at noon'
+    """
+    ref = _service(service)
+    condition = _condition(kinds, texts)
+    daemon = client()
+    found = _own(daemon, ref) if user is None else _of_user(daemon, ref, user, reason)
+    _end(daemon, ref, _meeting(ref, found, condition), reason=reason, output=output)
+
+
+def _serve(daemon: LocalClient, ref: ServiceRef, change: ServeChange) -> ServeResult:
+    """Serve, and wait until requests come; an interruption undoes it."""
+    before = {one.variant.variant_id for one in daemon.serves().serves}
+    try:
+        with _progress(f"serving {ref}"):
+            result = daemon.serve(change)
+            if result.served is None:
+                return result
+            return msgspec.structs.replace(result, served=_until_ready(daemon, result.served))
+    except KeyboardInterrupt:
+        _undo(daemon, ref, before)
+        raise
+
+
+def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
+    """The variant as soon as requests reach it; raises `CodezeroError` where that does not come to pass."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        match served.serving:
+            case ServingState.CONTESTED:
+                raise CodezeroError(problems.CONTESTED, _detailed(served, "is contested"), fix="czctl serve list")
+            case ServingState.REFUSED:
+                raise CodezeroError(problems.NOT_SERVABLE, _detailed(served, "cannot be served"))
+            case ServingState.ACTIVE if served.state is not VariantState.PENDING:
+                return served
+            case _:
+                pass
+        if time.monotonic() > deadline:
+            raise CodezeroError(
+                problems.SERVE_FAILED,
+                _detailed(served, f"is still {served.serving} after {_READY_SECONDS:.0f} s"),
+                fix=f"look again: czctl serve list; or give up: czctl serve end {served.service}",
+            )
+        time.sleep(_ASK_AGAIN_SECONDS)
+        now = [one for one in daemon.serves().serves if one.variant.variant_id == served.variant.variant_id]
+        if not now:
+            raise CodezeroError(
+                problems.SERVE_UNKNOWN,
+                f"the serve of {served.service} was ended meanwhile",
+                fix="czctl serve list --all",
+            )
+        served = now[0]
+
+
+def _undo(daemon: LocalClient, ref: ServiceRef, before: set[str]) -> None:
+    """End what an interrupted command had begun."""
+    try:
+        begun = [
+            one.variant.variant_id
+            for one in daemon.serves().serves
+            if one.service == ref and one.variant.variant_id not in before
+        ]
+        if begun:
+            daemon.end_serve(ServeEnd(str(ref), tuple(begun), "interrupted"))
+    except CodezeroError as error:
+        say(f"warning: {ref} may be served now ({error}); see: czctl serve list")
+    else:
+        say(f"{ref} is not served" if begun else "nothing was undone; see: czctl serve list")
+
+
+def _remove(
+    ref: ServiceRef, condition: Condition | None, texts: tuple[str, ...], *, dry_run: bool, output: Output
+) -> None:
+    daemon = client()
+    found = _meeting(ref, _own(daemon, ref), condition)
+    if texts:
+        remotes = {pair.remote for pair in _ports(daemon, ref, texts)}
+        found = [one for one in found if remotes & {pair.remote for pair in one.ports}]
+    if dry_run:
+        say(f"dry run: {len(found)} {_variants(found)} of {ref} would end; nothing is changed")
+        _write_ended(ServeResult(ended=tuple(found)), ref, output)
+        return
+    _end(daemon, ref, found, reason="", output=output)
+
+
+def _end(daemon: LocalClient, ref: ServiceRef, found: Sequence[VariantView], *, reason: str, output: Output) -> None:
+    if not found:
+        say(f"you do not serve {ref}")
+        _write_ended(ServeResult(), ref, output)
+        return
+    result = daemon.end_serve(ServeEnd(str(ref), tuple(one.variant_id for one in found), reason))
+    say(f"ended {len(result.ended)} {_variants(result.ended)} of {ref}")
+    _write_ended(result, ref, output)
+
+
+def _write_ended(result: ServeResult, ref: ServiceRef, output: Output) -> None:
+    if output not in (Output.TABLE, Output.WIDE) or result.ended:
+        write(result, output, lambda: _ended_table(ref, result.ended))
+
+
+def _own(daemon: LocalClient, ref: ServiceRef) -> list[VariantView]:
+    """The user's variants of the service: this laptop's, and those of other laptops as far as the catalog tells."""
+    own = {one.variant.variant_id: one.variant for one in daemon.serves().serves if one.service == ref}
+    teamspace = daemon.status().teamspace
+    service = _in_catalog(daemon, ref)
+    if service is not None and service.serving is not None and teamspace is not None and teamspace.user_id:
+        own |= {one.variant_id: one for one in service.serving.variants if one.user == teamspace.user_id}
+    if service is None and not own:
+        raise CodezeroError(problems.SERVICE_UNKNOWN, f"there is no service {ref} for you", fix="czctl services list")
+    return list(own.values())
+
+
+def _of_user(daemon: LocalClient, ref: ServiceRef, user: str, reason: str) -> list[VariantView]:
+    """The variants of that user, by name or id."""
+    service = _in_catalog(daemon, ref)
+    variants = service.serving.variants if service is not None and service.serving is not None else ()
+    found = [one for one in variants if user in (one.user, one.user_name) or user.upper() == one.user]
+    if not found:
+        raise CodezeroError(problems.SERVE_UNKNOWN, f"{user!r} does not serve {ref}", fix="czctl serve list --all")
+    if len({one.user for one in found}) > 1:
+        raise CodezeroError(
+            problems.BAD_SERVE,
+            f"several users are called {user!r}: {', '.join(sorted({one.user for one in found}))}",
+            fix=f"czctl serve end {ref} --user {found[0].user} --reason ...",
+        )
+    teamspace = daemon.status().teamspace
+    if not reason.strip() and (teamspace is None or teamspace.user_id != found[0].user):
+        raise CodezeroError(
+            problems.BAD_SERVE,
+            f"{found[0].user_name} is to be told why",
+            fix=f"czctl serve end {ref} --user {user} --reason 'what you need it for'",
+        )
+    return found
+
+
+def _meeting(ref: ServiceRef, variants: list[VariantView], condition: Condition | None) -> list[VariantView]:
+    """Those of `variants` with exactly that condition; all of them without one."""
+    if condition is None:
+        return variants
+    found = [one for one in variants if _same(one, condition)]
+    if variants and not found:
+        there = ", ".join(sorted(wording.condition(one.condition) for one in variants))
+        raise CodezeroError(
+            problems.SERVE_UNKNOWN, f"no variant of {ref} is for {condition}, only for {there}", fix="czctl serve list"
+        )
+    return found
+
+
+def _same(variant: VariantView, condition: Condition) -> bool:
+    try:
+        return condition_from_parts(variant.condition) == condition
+    except CodezeroError:
+        return False  # of a release that knows more kinds
+
+
+def _service(text: str) -> ServiceRef:
+    """The service; a word that is none, and nearly a verb, was meant to be the verb."""
+    if "/" not in text and "." not in text:
+        import difflib
+
+        if near := difflib.get_close_matches(text, ("list", "end"), n=1):
+            raise CodezeroError(problems.BAD_SERVE, f"{text[:200]!r} is no service", fix=f"czctl serve {near[0]}")
+    return wording.service(text)
+
+
+def _condition(kinds: tuple[str, ...], texts: tuple[str, ...]) -> Condition | None:
+    """What the options spell; None without any."""
+    needing = [kind for kind in kinds if kind not in _VALUELESS]
+    if len(texts) > len(needing):
+        extra = texts[len(needing)]
+        if not kinds:
+            raise CodezeroError(
+                problems.BAD_CONDITION,
+                f"--condition {extra[:100]!r} has no --condition-type",
+                fix=f"add --condition-type header, or another of {', '.join(ConditionKind)}",
+            )
+        raise CodezeroError(
+            problems.BAD_CONDITION,
+            f"--condition {extra[:100]!r} belongs to no --condition-type; user and default take none",
+            fix="give one --condition for each type that needs one",
+        )
+    if len(needing) > len(texts):
+        kind = needing[len(texts)]
+        example = _EXAMPLES.get(kind, "key:value")
+        raise CodezeroError(
+            problems.BAD_CONDITION,
+            f"--condition-type {kind} needs a --condition",
+            fix=f"add --condition {example}",
+        )
+    if not kinds:
+        return None
+    left = iter(texts)
+    return parse_condition([(kind, None if kind in _VALUELESS else next(left)) for kind in kinds])
+
+
+def _ports(daemon: LocalClient, ref: ServiceRef, texts: tuple[str, ...]) -> tuple[PortPair, ...]:
+    """The pairs that the arguments spell; what they leave out is the service's only port."""
+    read = [wording.port_pair(text) for text in texts]
+    if not read or any(is_alone for _, is_alone in read):
+        service = _in_catalog(daemon, ref)
+        if service is None:
+            raise CodezeroError(
+                problems.SERVICE_UNKNOWN, f"there is no service {ref} for you", fix="czctl services list"
+            )
+        offered = [port.port for port in service.ports if port.protocol is Protocol.TCP]
+        read = [
+            (_completed(pair, offered, ref) if is_alone else pair, False)
+            for pair, is_alone in read or [(PortPair(0, 0), True)]
+        ]
+    pairs = [pair for pair, _ in read]
+    for pair in pairs:
+        if [other.remote for other in pairs].count(pair.remote) > 1:
+            raise CodezeroError(
+                problems.BAD_SERVE,
+                f"port {pair.remote} of {ref} is given twice",
+                fix="give each port of the service once",
+            )
+    return tuple(pairs)
+
+
+def _completed(pair: PortPair, offered: list[int], ref: ServiceRef) -> PortPair:
+    if pair.local in offered:
+        return pair
+    if len(offered) == 1:
+        return PortPair(offered[0], pair.local or offered[0])
+    there = ", ".join(map(str, offered)) or "no TCP port"
+    missing = f"not {pair.local}" if pair.local else "and none was named"
+    raise CodezeroError(
+        problems.BAD_SERVE,
+        f"{ref} has {there}, {missing}",
+        fix=f"czctl serve {ref} {pair.local or 3000}:{offered[0]}" if offered else "czctl services list",
+    )
+
+
+def _in_catalog(daemon: LocalClient, ref: ServiceRef) -> Service | None:
+    return next((one for one in daemon.services().services if one.ref == ref), None)
+
+
+def _everybodys(services: Iterable[Service]) -> Generator[ServedVariant, None, None]:
+    for service in services:
+        if service.serving is not None:
+            for one in service.serving.variants:
+                yield ServedVariant(service.ref, one, one.state, service.serving.state, service.serving.detail)
+
+
+def _tell(result: ServeResult, *, dry_run: bool) -> None:
+    if dry_run:
+        say("dry run: nothing is changed")
+    for effect in result.effects:
+        say(f"note: {effect}")
+    for one in result.taken:
+        verb = "would be taken over" if dry_run else "was taken over"
+        say(f"note: the variant of {one.user_name} for {wording.condition(one.condition)} {verb}")
+
+
+def _table(serves: Sequence[ServedVariant]) -> Table:
+    return Table(
+        ("SERVICE", "USER", "CONDITION", "PORTS", "STATE", "EXPIRES", "VARIANT", "SINCE", "REQUESTS", "FAILED"),
+        [_row(one) for one in serves],
+        empty="nothing is served",
+        wide_from=6,
+        names=list(dict.fromkeys(str(one.service) for one in serves)),
+    )
+
+
+def _row(one: ServedVariant) -> tuple[str, ...]:
+    variant = one.variant
+    return (
+        str(one.service),
+        variant.user_name,
+        wording.variant_condition(variant),
+        wording.ports(variant.ports),
+        wording.variant_state(one),
+        f"in {wording.span(variant.expires - time.time())}",
+        variant.variant_id,
+        wording.span(time.time() - variant.since / 1000),
+        str(one.requests),
+        str(one.failed),
+    )
+
+
+def _ended_table(ref: ServiceRef, ended: Sequence[VariantView]) -> Table:
+    return Table(
+        ("SERVICE", "USER", "CONDITION", "PORTS"),
+        [(str(ref), one.user_name, wording.variant_condition(one), wording.ports(one.ports)) for one in ended],
+        empty="nothing has ended",
+    )
+
+
+def _detailed(served: ServedVariant, what: str) -> str:
+    return f"{served.service} {what}" + (f": {served.detail}" if served.detail else "")
+
+
+def _variants(some: Sequence[object]) -> str:
+    return "variant" if len(some) == 1 else "variants"
+
+
+def _with_mirror_value(args: list[str]) -> list[str]:
+    """`--mirror` before another word than its own values stands alone: that word is the service or a port."""
+    values = [kind.value for kind in Mirror]
+    return [
+        f"--mirror={Mirror.SAFE}" if argument == "--mirror" and following not in values else argument
+        for argument, following in zip(args, (*args[1:], ""), strict=False)
+    ]
+
+
+@contextmanager
+def _progress(what: str) -> Generator[None, None, None]:
+    """Tell a person at a terminal what takes longer than a moment, and how long it took."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    import threading
+
+    begun = time.monotonic()
+    timer = threading.Timer(0.3, say, (f"{what} ...",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if (took := time.monotonic() - begun) > 0.3:
+            say(f"{what}: {took:.1f} s")
