@@ -2,17 +2,18 @@
 
 A condition is a set of predicates, and a request meets it when it meets all of them; the empty set is `default`. Whether a request meets a
 condition depends on the request and the variant's owner alone, never on the connection, so every request of a kept-alive connection is
-decided anew.
+decided anew. What a percentage without a header draws is drawn once for each request, and all variants look at the same lot.
 
 Where a request meets the conditions of several variants, the one answers that comes first by `precedence`:
 
 1. conditions that name something the request carries (header, baggage, cookie, query) before
-   `user`, before conditions that only narrow (path, method), before `default`; the strongest predicate of a condition counts;
+   `user`, before conditions that only narrow (path, method, percent), before `default`; the strongest predicate of a condition counts;
 2. the one with more predicates;
 3. the one with the longer path;
 4. the older variant, so that a newcomer takes nothing away; variants of the same instant by id.
 
-No variant: the service's own pods, called the origin.
+No variant: the service's own pods, called the origin. Of the requests that they answer a mirror gets copies, one mirror for each request,
+chosen by the same order.
 """
 
 import re
@@ -45,6 +46,11 @@ _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
+_PERCENT = re.compile(r"([0-9]{1,3})%?")
+# RFC 9110, 9.2.1.
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+LOTS = 100
+
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"}
 )
@@ -67,6 +73,7 @@ class ConditionKind(StrEnum):
     QUERY = "query"
     METHOD = "method"
     COOKIE = "cookie"
+    PERCENT = "percent"
 
 
 class _Strength(IntEnum):
@@ -80,12 +87,13 @@ class _Strength(IntEnum):
 class Request:
     """What conditions look at: the method, the target in origin form as sent, the header lines in order.
 
-    Text holds one character for each byte (ISO 8859-1), as HTTP does.
+    Text holds one character for each byte (ISO 8859-1), as HTTP does. `lot` is what chance drew for the request, from 0 to 99.
     """
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...] = ()
+    lot: int = 0
 
     def lines(self, name: str) -> list[str]:
         """The values of all lines of header `name` (lower case), white space around them removed."""
@@ -205,7 +213,30 @@ class Cookie:
         return f"cookie {self.key}:{self.value}"
 
 
-Predicate = User | Header | Baggage | Path | Query | Method | Cookie
+@dataclass(frozen=True, slots=True)
+class Percent:
+    """So many of a hundred requests, by chance; with `key`, those whose value of that header (kept in lower case) has a lot below `percent`.
+
+    A value's lot is the same for every variant and does not change, so a client that keeps its value stays on its side, and a larger percentage
+    keeps all whom a smaller one had. A request without the header does not meet it.
+    """
+
+    percent: int
+    key: str | None = None
+
+    def met_by(self, request: Request, _user: str) -> bool:
+        """Whether `request` is among so many of a hundred."""
+        lots = (request.lot,) if self.key is None else map(lot_of, request.lines(self.key))
+        return any(lot < self.percent for lot in lots)
+
+    def __lt__(self, other: "Percent") -> bool:
+        return (self.key or "", self.percent) < (other.key or "", other.percent)
+
+    def __str__(self) -> str:
+        return f"percent {'' if self.key is None else f'{self.key}:'}{self.percent}%"
+
+
+Predicate = User | Header | Baggage | Path | Query | Method | Cookie | Percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +288,31 @@ class Serve:
 
     def chosen(self, request: Request, port: int) -> Variant | None:
         """The variant that answers `request` to `port` of the service; None is the origin."""
-        fitting = (
-            one
-            for one in self.variants
-            if one.mirror is None and one.serves(port) and matches(one.condition, request, user=one.user)
-        )
+        fitting = (one for one in self._met(request, port) if one.mirror is None)
         return min(fitting, key=precedence, default=None)
+
+    def mirrored(self, request: Request, port: int) -> Variant | None:
+        """The mirror that gets a copy of `request` to `port`, whether or not its laptop is there; only what the origin answers is copied."""
+        if self.chosen(request, port) is not None:
+            return None
+        fitting = (one for one in self._met(request, port) if one.mirror is not None and copies(one.mirror, request))
+        return min(fitting, key=precedence, default=None)
+
+    def _met(self, request: Request, port: int) -> Iterator[Variant]:
+        return (one for one in self.variants if one.serves(port) and matches(one.condition, request, user=one.user))
+
+
+def lot_of(value: str) -> int:
+    """The lot, from 0 to 99, of a header's value: FNV-1a of 32 bits over its bytes, modulo 100. Every data plane counts the same way."""
+    lot = 2166136261
+    for octet in value.encode("latin-1", "replace"):
+        lot = (lot ^ octet) * 16777619 % 2**32
+    return lot % LOTS
+
+
+def copies(mirror: Mirror, request: Request) -> bool:
+    """Whether a mirror of that kind copies requests of such a method; an upgrade is no request that could be asked again."""
+    return not request.lines("upgrade") and (mirror is Mirror.ALL or request.method in SAFE_METHODS)
 
 
 def matches(condition: Condition, request: Request, *, user: str) -> bool:
@@ -329,6 +379,8 @@ def condition_of(predicates: Iterable[Predicate]) -> Condition:
     seen: dict[tuple[type, str], Predicate] = {}
     for predicate in unique:
         other = seen.setdefault((type(predicate), _subject(predicate)), predicate)
+        if other is not predicate and isinstance(predicate, Percent):
+            raise _bad(f"{other} and {predicate} are parts of one hundred; name one of them")
         if other is not predicate:
             raise _bad(f"no request meets both {other} and {predicate}")
     return Condition(tuple(unique))
@@ -363,6 +415,8 @@ def parse_predicate(kind: str, text: str | None) -> Predicate | None:
             key, value = _pair(text, kind)
             cookie = _fitting(value, _COOKIE_VALUE, "a cookie's value has no space, comma, semicolon or backslash")
             return Cookie(_fitting(key, _TOKEN, "a cookie's name is an RFC 9110 token"), cookie)
+        case ConditionKind.PERCENT:
+            return _percent(text)
         case _:
             raise _bad(f"{kind[:50]!r} is no kind of condition; there are {', '.join(ConditionKind)}")
 
@@ -398,6 +452,8 @@ def _part(predicate: Predicate) -> ConditionPart:
             return ConditionPart(ConditionKind.QUERY, key, value)
         case Cookie(key, value):
             return ConditionPart(ConditionKind.COOKIE, key, value)
+        case Percent(percent, key):
+            return ConditionPart(ConditionKind.PERCENT, key, str(percent))
 
 
 def baggage_members(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -424,7 +480,7 @@ def _decoded(text: str) -> str | None:
 
 def _strength(predicate: Predicate) -> _Strength:
     match predicate:
-        case Path() | Method():
+        case Path() | Method() | Percent():
             return _Strength.NARROWS
         case User():
             return _Strength.USER
@@ -438,6 +494,8 @@ def _subject(predicate: Predicate) -> str:
             return key
         case Baggage() | Cookie():
             return str(predicate)  # a request may carry several members or cookies of one name
+        case Percent(_, key):
+            return key or ""
         case User() | Path() | Method():
             return ""
 
@@ -503,3 +561,16 @@ def _method(text: str) -> str:
     if len(name) > 32 or _TOKEN.fullmatch(name) is None or name == "CONNECT":
         raise _bad(f"{text[:50]!r} is no method a variant can be asked by")
     return name
+
+
+def _percent(text: str) -> Percent:
+    key, colon, number = (part.strip() for part in text.rpartition(":"))
+    found = _PERCENT.fullmatch(number)
+    if found is None or not 1 <= int(found[1]) <= LOTS:
+        raise _bad(f"percent needs a whole number from 1 to 100, or header:number, got {text[:100]!r}")
+    if not colon:
+        return Percent(int(found[1]))
+    if len(key) > MAX_KEY:
+        raise _bad(f"header {key[:50]!r} is too long: a key has at most {MAX_KEY} characters")
+    # Whoever decides by a part of all users takes none of them away by name.
+    return Percent(int(found[1]), USER_HEADER if key.lower() == USER_HEADER else _header_key(key))

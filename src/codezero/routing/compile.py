@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from codezero.model.serve import USER_HEADER, Condition, Header, Predicate, Serve, User, Variant, precedence
+from codezero.model.serve import (
+    USER_HEADER,
+    Condition,
+    Header,
+    Predicate,
+    Serve,
+    User,
+    Variant,
+    condition_of,
+    precedence,
+)
 from codezero.model.services import ServicePort
 from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
 
@@ -31,9 +41,10 @@ def compile_plan(
     """The plan for `serve` whose origin Service has the address `origin`.
 
     `holders` names for each variant id the System that holds its laptop's tunnel; a variant without one falls back to the origin. Ports of
-    the service with one target port share a listener, so a variant of any of them answers on all; the lowest stands for them.
+    the service with one target port share a listener, so a variant of any of them answers on all; the lowest stands for them. Mirrors come
+    after all variants that answer.
     """
-    ordered = sorted(serve.variants, key=precedence)
+    ordered = sorted(serve.variants, key=lambda one: (one.mirror is not None, precedence(one)))
     by_target = groupby(sorted(ports, key=lambda one: (one.target, one.port.port)), key=lambda one: one.target)
     return RoutePlan(
         serve.service,
@@ -56,10 +67,11 @@ def _port_plan(
     kinds = {port_kind(one.port) for one in group}
     kind = kinds.pop() if len(kinds) == 1 else PortKind.UNKNOWN
     rules = tuple(
-        Rule(variant.variant_id, served, _bound(variant), holders.get(variant.variant_id))
+        Rule(variant.variant_id, served, _bound(variant), holders.get(variant.variant_id), variant.mirror)
         for variant in ordered
         for served in _first_served(variant, group)
-        if kind is not PortKind.RAW or variant.condition.is_default
+        # Where no HTTP is spoken there are no requests to compare or to copy.
+        if kind is not PortKind.RAW or (variant.condition.is_default and variant.mirror is None)
     )
     return PortPlan(group[0].target, kind, Address(origin, group[0].port.port), rules)
 
@@ -69,7 +81,7 @@ def _first_served(variant: Variant, group: tuple[ServedPort, ...]) -> tuple[int,
 
 
 def _bound(variant: Variant) -> Condition:
-    return Condition(tuple(_owned(predicate, variant.user) for predicate in variant.condition.predicates))
+    return condition_of(_owned(predicate, variant.user) for predicate in variant.condition.predicates)
 
 
 def _owned(predicate: Predicate, user: str) -> Predicate:

@@ -1,9 +1,9 @@
 """A route plan as Envoy configuration: the contents of the files a Router's Envoy watches, as plain dictionaries ready for JSON.
 
 What the Router adds must not be noticed by requests that meet no condition (the transparent profile): no header of ours, no time limit of
-ours, no path or letter case changed. What Envoy cannot pass on: the target `*` (answered 404), methods it does not know (400), the letter case
-of trailers, a request of POST's kind that says nothing of its length (`content-length: 0` is added), an answer without a `Date` (one is added,
-as RFC 9110, 6.6.1 asks of recipients).
+ours, no path or letter case changed. What Envoy cannot pass on: the target `*` (answered 404), a target with bytes that are not ASCII (400), the
+letter case of trailers, a request of POST's kind that says nothing of its length (`content-length: 0` is added), an answer without a `Date` (one
+is added, as RFC 9110, 6.6.1 asks of recipients).
 
 Listeners depend on the ports alone, so that a serve which comes or goes never drains a connection.
 
@@ -15,7 +15,20 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from codezero.model.serve import Baggage, Cookie, Header, Method, Path, Predicate, Query, User
+from codezero.model.serve import (
+    LOTS,
+    SAFE_METHODS,
+    Baggage,
+    Cookie,
+    Header,
+    Method,
+    Path,
+    Percent,
+    Predicate,
+    Query,
+    User,
+)
+from codezero.model.variants import Mirror
 from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
 
 Configuration = dict[str, Any]
@@ -24,6 +37,12 @@ CLUSTERS_FILE, LISTENERS_FILE = "cds.json", "lds.json"
 # Envoy takes one secret and one route configuration from a file, no more.
 IDENTITY_FILE, AUTHORITY_FILE, ROUTES_FILE = "sds-identity.json", "sds-authority.json", "rds-{listen}.json"
 VARIANT_HEADER, FALLBACK_HEADER = "x-codezero-variant", "x-codezero-fallback"
+# On the copy of a request that a mirror gets: an id that nobody can guess.
+MIRROR_HEADER = "x-codezero-mirror"
+# What Envoy is started with besides its bootstrap file: the access log must not wait ten seconds for more of it.
+OPTIONS = ("--file-flush-interval-msec", "200")
+# A longer request is not copied.
+MIRRORED_BYTES = 1 << 20
 UNREACHABLE, AWAY = "unreachable", "away"
 
 _TYPE = "type.googleapis.com/"
@@ -35,10 +54,32 @@ _HEADER_LINES = 1000
 # Bytes of a request kept for the origin while a variant is tried. Envoy reads on during the attempt, and gives up falling back when more than
 # this came; so it bounds both the memory of a request with a condition and the upload that survives a variant which just died.
 _KEPT_FOR_RETRY = 16 << 20
-_KEPT_PROTO = "x-codezero-forwarded-proto"
+_KEPT_PROTO, _KEPT_FORWARDED = "x-codezero-forwarded-proto", "x-codezero-forwarded-for"
 _NOT_SENT_YET = "connect-failure,refused-stream,reset-before-request"
 _LINUX_TCP, _LINUX_TCP_USER_TIMEOUT = 6, 18
+# A mirror that stalls costs no more than this: so many copies at once, each for so long.
+_COPIES, _COPY_LASTS = 64, "60s"
 
+# One line of JSON on standard output for each request or connection that a variant's rule decided, after its end; `wire.access_log` reads it.
+# No value of a header, no query, no body. `rule` is empty for a connection that is not HTTP: there the host says which rule it was.
+_LOGGED = {
+    "start": "%START_TIME(%s.%6f)%",
+    "rule": "%ROUTE_NAME%",
+    "host": "%UPSTREAM_METADATA(codezero)%",
+    "protocol": "%PROTOCOL%",
+    "method": "%REQ(:METHOD):32%",
+    "path": "%PATH(NQ):300%",
+    "status": "%RESPONSE_CODE%",
+    "sent": "%BYTES_SENT%",
+    "received": "%BYTES_RECEIVED%",
+    "microseconds": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+    "milliseconds": "%DURATION%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+}
+# What does not come from a variant's rule costs no more than this question.
+_DECIDED = "xds.route_name.startsWith('variant:')"
+_DECIDED_RAW = "'codezero' in xds.upstream_host_metadata.filter_metadata"
 
 _RUNTIME = {
     # Values of conditions become patterns of a few instructions a letter; their length is limited where they are read.
@@ -149,18 +190,31 @@ def _extension(name: str, kind: str, **fields: object) -> Configuration:
 def _clusters(plan: RoutePlan, folder: str) -> Iterator[Configuration]:
     for port in plan.ports:
         yield _origin(f"origin:{port.listen}", port.origin)
-        yield _origin(f"fallback:{port.listen}", port.origin, metadata={"fallback": UNREACHABLE})
+        yield _origin(f"{UNREACHABLE}:{port.listen}", port.origin, metadata={"fallback": UNREACHABLE})
+        yield _origin(f"{AWAY}:{port.listen}", port.origin, metadata={"fallback": AWAY})
         for rule in port.rules:
-            if rule.holder is not None:
-                yield _variant(rule, rule.holder, folder)
-                yield _first_of(_served(rule), _name(rule), f"fallback:{port.listen}")
+            if rule.holder is None:
+                continue
+            yield _variant(rule, rule.holder, folder)
+            if rule.mirror is None:
+                yield _first_of(_served(rule), _name(rule), f"{UNREACHABLE}:{port.listen}")
         if port.kind is not PortKind.HTTP:
-            reachable = (_name(rule) for rule in (port.raw,) if rule is not None and rule.holder is not None)
-            yield _first_of(f"raw:{port.listen}", *reachable, f"origin:{port.listen}")
+            yield from _raw_clusters(port)
+
+
+def _raw_clusters(port: PortPlan) -> Iterator[Configuration]:
+    rule = port.raw
+    if rule is None:
+        yield _first_of(f"raw:{port.listen}", f"origin:{port.listen}")
+        return
+    # A connection has no route that could be logged; the host it reached tells the rule.
+    reason, instead = UNREACHABLE if rule.holder else AWAY, f"instead:{rule.variant_id}:{rule.port}"
+    yield _origin(instead, port.origin, metadata={"fallback": reason, "rule": _name(rule)})
+    yield _first_of(f"raw:{port.listen}", *([_name(rule)] if rule.holder else []), instead)
 
 
 def _name(rule: Rule) -> str:
-    return f"variant:{rule.variant_id}:{rule.port}"
+    return f"{'variant' if rule.mirror is None else 'mirror'}:{rule.variant_id}:{rule.port}"
 
 
 def _served(rule: Rule) -> str:
@@ -191,10 +245,11 @@ def _variant(rule: Rule, holder: Address, folder: str) -> Configuration:
     }
     # A System pod that vanished without a word is noticed by unacknowledged bytes.
     silent = {"level": _LINUX_TCP, "name": _LINUX_TCP_USER_TIMEOUT, "int_value": 3000, "state": "STATE_PREBIND"}
+    kind = _cluster(name, connect_timeout="0.5s") if rule.mirror is None else _mirror_cluster(name)
     return {
-        **_cluster(name, connect_timeout="0.5s"),
+        **kind,
         "type": "STATIC",
-        "load_assignment": _endpoint(name, holder, {"variant": rule.variant_id}),
+        "load_assignment": _endpoint(name, holder, {"variant": rule.variant_id, "rule": name}),
         "upstream_bind_config": {"socket_options": [silent]},
         "transport_socket": _extension(
             "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", **tls
@@ -228,12 +283,26 @@ def _first_of(name: str, *clusters: str) -> Configuration:
     }
 
 
-def _cluster(name: str, *, connect_timeout: str) -> Configuration:
+def _mirror_cluster(name: str) -> Configuration:
+    cluster = _cluster(name, connect_timeout="0.5s", at_once=_COPIES)
+    protocol = cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+    protocol["common_http_protocol_options"]["max_stream_duration"] = _COPY_LASTS
+    # Envoy streams a copy beside its request and would hold the request back with it. A copy that is sent when it is whole never does, and one
+    # that grows too long is given up, as long as the buffers on its way are never full.
+    protocol["http_filters"] = [
+        _header_mutation(_COPY_DEPARTURE),
+        _extension("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=MIRRORED_BYTES),
+        _extension("envoy.filters.http.upstream_codec", "filters.http.upstream_codec.v3.UpstreamCodec"),
+    ]
+    return cluster | {"per_connection_buffer_limit_bytes": (_COPIES + 1) * MIRRORED_BYTES}
+
+
+def _cluster(name: str, *, connect_timeout: str, at_once: int = _PLENTY) -> Configuration:
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {
         "name": name,
         "connect_timeout": connect_timeout,
-        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **dict.fromkeys(limits, _PLENTY)}]},
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **dict.fromkeys(limits, at_once)}]},
         # A single host that is out must be out, or a failed variant would still be asked first.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "typed_extension_protocol_options": {
@@ -267,35 +336,49 @@ def _http1() -> Configuration:
         "http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
         forward_reason_phrase=True,
     )
-    return {"header_key_format": {"stateful_formatter": case}, "enable_trailers": True}
+    return {"header_key_format": {"stateful_formatter": case}, "enable_trailers": True, "allow_custom_methods": True}
 
 
 # Routes --------------------------------------------------------------------------------------------------------------------------------
 
 
 def _routes(port: PortPlan) -> Configuration:
-    routes = [_route(rule, port) for rule in port.rules]
+    routes = [_route(rule, port) for rule in port.rules if rule.mirror is None]
+    routes += [_mirror_route(rule, port) for rule in port.rules if rule.mirror and rule.holder]
     routes.append({"name": "origin", "match": {"prefix": "/"}, "route": _action(f"origin:{port.listen}")})
     host = {"name": "all", "domains": ["*"], "routes": routes}
     return {"name": f"http:{port.listen}", "virtual_hosts": [host]}
 
 
 def _route(rule: Rule, port: PortPlan) -> Configuration:
-    if rule.holder is None:
-        marks, cluster = [_mark(FALLBACK_HEADER, AWAY)], f"origin:{port.listen}"
-    else:
-        # The host that answered says which of the two it was; the other header comes out empty and is left out.
-        marks = [
-            _mark(VARIANT_HEADER, "%UPSTREAM_METADATA(codezero:variant)%"),
-            _mark(FALLBACK_HEADER, "%UPSTREAM_METADATA(codezero:fallback)%"),
-        ]
-        cluster = _served(rule)
     return {
         "name": _name(rule),
         "request_body_buffer_limit": _KEPT_FOR_RETRY,
         "match": _match(rule.condition.predicates),
-        "route": _action(cluster),
-        "response_headers_to_add": marks,
+        "route": _action(f"{AWAY}:{port.listen}" if rule.holder is None else _served(rule)),
+        # The host that answered says which of the two it was; the other header comes out empty and is left out.
+        "response_headers_to_add": [
+            _mark(VARIANT_HEADER, "%UPSTREAM_METADATA(codezero:variant)%"),
+            _mark(FALLBACK_HEADER, "%UPSTREAM_METADATA(codezero:fallback)%"),
+        ],
+    }
+
+
+def _mirror_route(rule: Rule, port: PortPlan) -> Configuration:
+    match = _match(rule.condition.predicates)
+    # An upgraded connection is no request that could be asked again.
+    only: list[Configuration] = [{"name": "upgrade", "present_match": False}]
+    if rule.mirror is Mirror.SAFE:
+        only.append({"name": ":method", "string_match": _fits("|".join(SAFE_METHODS))})
+    policy = {
+        "cluster": _name(rule),
+        "disable_shadow_host_suffix_append": True,
+        "request_headers_mutations": _COPY_ARRIVAL,
+    }
+    return {
+        "name": _name(rule),
+        "match": match | {"headers": [*match.get("headers", []), *only]},
+        "route": _action(f"origin:{port.listen}") | {"request_mirror_policies": [policy]},
     }
 
 
@@ -337,8 +420,16 @@ def _match(predicates: Iterable[Predicate]) -> Configuration:
                 headers.append({"name": "cookie", "string_match": _fits(cookie_pattern(predicate))})
             case Query(key, _):
                 queries.append({"name": key, "string_match": _fits(query_pattern(predicate))})
+            case Path("/"):
+                pass
             case Path(prefix):
-                match = {"prefix": "/"} if prefix == "/" else {"path_separated_prefix": prefix}
+                match["path_separated_prefix"] = prefix
+                del match["prefix"]
+            case Percent(percent, None):
+                # Envoy draws once for each request, and all routes look at the same lot.
+                match["runtime_fraction"] = {"default_value": {"numerator": percent, "denominator": "HUNDRED"}}
+            case Percent(percent, key):
+                headers.append({"name": key, "string_match": {"custom": _drawn(percent)}})
             case User():
                 raise ValueError("a plan's conditions are bound to their owners")
     return match | ({"headers": headers} if headers else {}) | ({"query_parameters": queries} if queries else {})
@@ -346,6 +437,28 @@ def _match(predicates: Iterable[Predicate]) -> Configuration:
 
 def _fits(pattern: str) -> Configuration:
     return {"safe_regex": {"regex": pattern}}
+
+
+def _drawn(percent: int) -> Configuration:
+    return _extension(
+        "envoy.string_matcher.lua",
+        "string_matcher.lua.v3.Lua",
+        source_code={"inline_string": _LOT_OF.replace("LOTS", str(LOTS)).replace("PERCENT", str(percent))},
+    )
+
+
+# `model.serve.lot_of`. The prime is 2**24 + 403, multiplied in two steps because Lua's numbers are exact up to 2**53 only.
+_LOT_OF = """\
+local bit = require("bit")
+function envoy_match(value)
+  local lot = 2166136261
+  for at = 1, #value do
+    lot = bit.bxor(lot, string.byte(value, at)) % 4294967296
+    lot = (lot % 256 * 16777216 + lot * 403) % 4294967296
+  end
+  return lot % LOTS < PERCENT
+end
+"""
 
 
 # Listeners -----------------------------------------------------------------------------------------------------------------------------
@@ -375,12 +488,24 @@ def _listener(port: PortPlan, folder: str, bind: str) -> Configuration:
             }
 
 
+def _access_log(decided: str) -> list[Configuration]:
+    question = _extension(
+        "envoy.access_loggers.extension_filters.cel",
+        "access_loggers.filters.cel.v3.ExpressionFilter",
+        expression=decided,
+    )
+    line = {"json_format": _LOGGED, "omit_empty_values": True}
+    log = _extension("envoy.access_loggers.stdout", "access_loggers.stream.v3.StdoutAccessLog", log_format=line)
+    return [log | {"filter": {"extension_filter": question}}]
+
+
 def _raw(port: PortPlan) -> Configuration:
     return _extension(
         "envoy.filters.network.tcp_proxy",
         "filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix="raw",
         cluster=f"raw:{port.listen}",
+        access_log=_access_log(_DECIDED_RAW),
         idle_timeout=_NEVER,
         max_connect_attempts=4,
         backoff_options={"base_interval": "0.02s", "max_interval": "0.1s"},
@@ -392,6 +517,7 @@ def _http(port: PortPlan, folder: str) -> Configuration:
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="http",
+        access_log=_access_log(_DECIDED),
         codec_type="AUTO",
         rds={
             "route_config_name": f"http:{port.listen}",
@@ -427,13 +553,17 @@ def _http(port: PortPlan, folder: str) -> Configuration:
             )
         ],
         http_filters=[
-            _extension(
-                "envoy.filters.http.header_mutation",
-                "filters.http.header_mutation.v3.HeaderMutation",
-                mutations={"request_mutations": _DEPARTURE},
-            ),
+            _header_mutation(_DEPARTURE),
             _extension("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True),
         ],
+    )
+
+
+def _header_mutation(mutations: list[Configuration]) -> Configuration:
+    return _extension(
+        "envoy.filters.http.header_mutation",
+        "filters.http.header_mutation.v3.HeaderMutation",
+        mutations={"request_mutations": mutations},
     )
 
 
@@ -448,4 +578,15 @@ _DEPARTURE: list[Configuration] = [
     {"remove": "x-forwarded-proto"},
     {"append": _mark("x-forwarded-proto", f"%REQ({_KEPT_PROTO})%")},
     {"remove": _KEPT_PROTO},
+]
+# Envoy sends copies as a client of its own would: it says that it is internal and adds its own address to those forwarded for.
+_COPY_ARRIVAL: list[Configuration] = [
+    {"append": _mark(MIRROR_HEADER, "%UNIQUE_ID%")},
+    {"append": _mark(_KEPT_FORWARDED, "%REQ(x-forwarded-for)%")},
+]
+_COPY_DEPARTURE: list[Configuration] = [
+    {"remove": "x-envoy-internal"},
+    {"remove": "x-forwarded-for"},
+    {"append": _mark("x-forwarded-for", f"%REQ({_KEPT_FORWARDED})%")},
+    {"remove": _KEPT_FORWARDED},
 ]

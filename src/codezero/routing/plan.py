@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from codezero.model.serve import Condition, Request, matches
+from codezero.model.serve import Condition, Request, copies, matches
 from codezero.model.services import ServiceRef
+from codezero.model.variants import Mirror
 
 
 class PortKind(StrEnum):
@@ -35,14 +36,15 @@ class Rule:
     """Requests that meet `condition` go to port `port` of the variant `variant_id`, through the System at `holder`.
 
     The owner is part of the condition already: it holds no `User`. `holder` None: the owner's laptop is away and the origin answers instead.
-    A `mirror` answers nothing: the origin does, and the variant gets a copy. Mirrors come after all others, so they never change who answers.
+    A `mirror` answers nothing: the origin does, and the variant gets a copy of the requests that no other rule decides. Mirrors come after
+    all others, so they never change who answers.
     """
 
     variant_id: str
     port: int
     condition: Condition
     holder: Address | None
-    mirror: bool = False
+    mirror: Mirror | None = None
 
     @property
     def server_name(self) -> str:
@@ -52,7 +54,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PortPlan:
-    """One port the Router listens on; the first of `rules` that a request meets decides, else `origin` answers."""
+    """One port the Router listens on; the first of `rules` that a request meets and that is no mirror decides, else `origin` answers."""
 
     listen: int
     kind: PortKind
@@ -61,12 +63,21 @@ class PortPlan:
 
     def chosen(self, request: Request) -> Rule | None:
         """The rule that decides about an HTTP request; None is the origin."""
-        return first_met(self.rules, request)
+        return first_met([rule for rule in self.rules if rule.mirror is None], request)
+
+    def mirrored(self, request: Request) -> Rule | None:
+        """The mirror that gets a copy of an HTTP request; none does where a variant should answer, and one whose laptop is away gets nothing."""
+        if self.chosen(request) is not None:
+            return None
+        present = [
+            rule for rule in self.rules if rule.mirror and rule.holder is not None and copies(rule.mirror, request)
+        ]
+        return first_met(present, request)
 
     @property
     def raw(self) -> Rule | None:
         """The rule for connections that are not plain HTTP; None is the origin."""
-        return next((rule for rule in self.rules if rule.condition.is_default), None)
+        return next((rule for rule in self.rules if rule.mirror is None and rule.condition.is_default), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from codezero.model.serve import (
     parse_predicate,
 )
 from codezero.model.services import ServiceRef
+from codezero.model.variants import Mirror
 from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
 
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -52,7 +53,7 @@ class PlanRule(msgspec.Struct, frozen=True, omit_defaults=True):
     port: _Port
     condition: Annotated[tuple[PlanPart, ...], msgspec.Meta(max_length=16)] = ()
     holder: PlanAddress | None = None
-    mirror: bool = False
+    mirror: Mirror | None = None
 
 
 class PlanPort(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,6 +17,7 @@ from codezero.model.serve import (
     Header,
     Method,
     Path,
+    Percent,
     PortPair,
     Predicate,
     Query,
@@ -25,8 +26,11 @@ from codezero.model.serve import (
     User,
     Variant,
     baggage_members,
+    condition_from_parts,
     condition_of,
+    condition_parts,
     conflicts,
+    lot_of,
     matches,
     parse_condition,
     parse_predicate,
@@ -34,6 +38,7 @@ from codezero.model.serve import (
     refuse_conflicts,
 )
 from codezero.model.services import ServiceRef
+from codezero.model.variants import Mirror
 
 ALICE = "01J0000000000000000000000A"
 BOB = "01J0000000000000000000000B"
@@ -61,6 +66,10 @@ def variant(*predicates: Predicate, user: str = ALICE, since: int = 0, port: int
         ("query", "debug:1", Query("debug", "1")),
         ("method", "post", Method("POST")),
         ("cookie", "beta:on", Cookie("beta", "on")),
+        ("percent", "25", Percent(25)),
+        ("percent", " 100% ", Percent(100)),
+        ("percent", "X-Session: 25%", Percent(25, "x-session")),
+        ("percent", "x-c6o-userid:5", Percent(5, "x-c6o-userid")),
     ],
 )
 def test_flags_become_predicates(kind: str, text: str | None, predicate: Predicate | None) -> None:
@@ -75,7 +84,8 @@ def test_flags_become_predicates(kind: str, text: str | None, predicate: Predica
         ("header", "x:\N{LATIN SMALL LETTER E WITH ACUTE}"), ("header", "x:" + "v" * 600), ("header", "x" * 200 + ":v"),
         ("baggage", "a b:c"), ("baggage", "k:a\nb"), ("baggage", "k:\ud800"), ("query", "a&b:1"), ("query", "%61:1"), ("cookie", "c:a;b"),
         ("path", "api"), ("path", "/a?b"), ("path", "/a#b"), ("path", "/a b"), ("path", ""), ("method", "CONNECT"), ("method", "G T"),
-        ("user", "someone"), ("default", "x"), ("colour", "blue"), ("", None),
+        ("user", "someone"), ("default", "x"), ("colour", "blue"), ("", None), ("percent", None), ("percent", "0"), ("percent", "101%"),
+        ("percent", "2.5"), ("percent", "-1"), ("percent", ":25"), ("percent", "x y:25"), ("percent", "x:"), ("percent", "x" * 200 + ":25"),
     ],
 )  # fmt: skip
 def test_bad_conditions_are_refused_with_the_reason(kind: str, text: str | None) -> None:
@@ -101,6 +111,10 @@ def test_headers_with_credentials_or_of_the_connection_decide_nothing(key: str) 
         parse_predicate("header", f"{key}: v")
 
     assert caught.value.problem is problems.HEADER_REFUSED
+    if key != "x-c6o-userid":
+        with pytest.raises(CodezeroError) as caught:
+            parse_predicate("percent", f"{key}:5")
+        assert caught.value.problem is problems.HEADER_REFUSED
 
 
 def test_conditions_combine_and_equal_ones_are_equal() -> None:
@@ -121,6 +135,8 @@ def test_conditions_combine_and_equal_ones_are_equal() -> None:
         [("header", "a:1"), ("header", "A:2")],
         [("method", "GET"), ("method", "PUT")],
         [("path", "/a"), ("path", "/b")],
+        [("percent", "1"), ("percent", "2")],
+        [("percent", "x:1"), ("percent", "X:2")],
         [("header", f"a{number}:1") for number in range(9)],
     ],
 )
@@ -164,10 +180,70 @@ def test_conditions_that_no_request_meets_are_refused(parts: list[tuple[str, str
         (Baggage("k", "v"), get("/", ("baggage", "K=v")), False),
         (Baggage("k", "v"), get("/", ("baggage", "a=k=v,b=1;k=v")), False),
         (Baggage("k", "v"), get("/", ("baggage", "k=w,k=v")), True),
+        (Percent(30), Request("GET", "/", lot=29), True),
+        (Percent(30), Request("GET", "/", lot=30), False),
+        (Percent(100), Request("GET", "/", lot=99), True),
+        (Percent(100, "x-s"), get("/"), False),
+        (Percent(100, "x-s"), get("/", ("X-S", "anything")), True),
+        (Percent(62, "x-s"), get("/", ("x-s", "")), True),
+        (Percent(61, "x-s"), get("/", ("x-s", "")), False),
     ],
 )
 def test_a_request_meets_a_condition_exactly(predicate: Predicate, request_: Request, met: bool) -> None:
     assert matches(condition_of([predicate]), request_, user=ALICE) is met
+
+
+@pytest.mark.parametrize(("value", "lot"), [("", 61), ("a", 20), ("b", 77), ("foobar", 20), ("\xff", 6)])
+def test_a_value_keeps_its_lot_for_ever(value: str, lot: int) -> None:
+    """FNV-1a as published (http://www.isthe.com/chongo/tech/comp/fnv/); another release must not send people elsewhere."""
+    assert lot_of(value) == lot
+
+
+def test_lots_are_spread_evenly() -> None:
+    """Session ids often differ in a digit only."""
+    for pattern in ("{}", "user-{:05}", "a{}@example.com"):
+        met = sum(lot_of(pattern.format(number)) < 25 for number in range(4000))
+        assert 850 < met < 1150
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=40), st.integers(1, 99))
+def test_a_larger_share_keeps_whom_a_smaller_one_had(value: str, percent: int) -> None:
+    request = get("/", ("x-s", value))
+
+    assert Percent(percent + 1, "x-s").met_by(request, "") >= Percent(percent, "x-s").met_by(request, "")
+
+
+CONDITIONS = st.lists(
+    st.sampled_from(
+        [User(), Header("x-a", "1:2"), Baggage("k", " v:"), Path("/a"), Query("q", "1"), Method("GET"), Cookie("c", "x"), Percent(5),
+         Percent(7, "x-s"), Percent(9, "x-t")]
+    ),
+    max_size=8,
+).map(condition_of)  # fmt: skip
+
+
+@given(
+    CONDITIONS.filter(
+        lambda one: all(getattr(p, "value", "") == getattr(p, "value", "").strip() for p in one.predicates)
+    )
+)
+def test_a_condition_comes_back_from_its_parts(condition: Condition) -> None:
+    assert condition_from_parts(condition_parts(condition)) == condition
+
+
+def test_a_mirror_gets_what_no_variant_answers() -> None:
+    """Who answers never depends on mirrors; what changes something is copied only when that was asked for."""
+    blue = variant(Header("x-a", "1"), name="01A")
+    safe = replace(variant(Header("x-b", "1"), name="01B"), mirror=Mirror.SAFE)
+    every = replace(variant(name="01C"), mirror=Mirror.ALL)
+    serve = Serve(ORDERS, (every, safe, blue))
+
+    assert serve.chosen(get(), 80) is None
+    assert serve.mirrored(get("/", ("x-a", "1")), 80) is None
+    assert serve.mirrored(get("/", ("x-b", "1")), 80) is safe
+    assert serve.mirrored(get("/", ("x-b", "1"), method="PUT"), 80) is every
+    assert serve.mirrored(get("/", ("Upgrade", "websocket")), 80) is None
+    assert serve.mirrored(get(), 81) is None
 
 
 def test_baggage_is_read_as_w3c_writes_it() -> None:

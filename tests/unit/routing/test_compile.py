@@ -26,12 +26,15 @@ def test_a_plan_chooses_what_the_conditions_and_their_precedence_say(
 
     @given(serves, st.lists(requests, min_size=1, max_size=5), st.sampled_from([80, 81]))
     def check(serve: Serve, asked: list[Request], port: int) -> None:
-        plan = compile_plan(serve, origin="10.96.0.10", ports=PORTS, holders={})
+        holders = {one.variant_id: Address("10.244.1.7", 8801) for one in serve.variants}
+        plan = compile_plan(serve, origin="10.96.0.10", ports=PORTS, holders=holders)
         found = next(one for one in plan.ports if one.listen == LISTENERS[port])
 
         for request in asked:
             expected, chosen = serve.chosen(request, port), found.chosen(request)
             assert (chosen.variant_id if chosen else None) == (expected.variant_id if expected else None)
+            expected, mirrored = serve.mirrored(request, port), found.mirrored(request)
+            assert (mirrored.variant_id if mirrored else None) == (expected.variant_id if expected else None)
 
     check()
 
@@ -65,6 +68,19 @@ def test_a_raw_port_takes_only_the_default_condition() -> None:
     plan = compile_plan(serve, origin="10.96.0.10", ports=PORTS[2:], holders={})
 
     assert [rule.condition for rule in plan.ports[0].rules] == [DEFAULT]
+
+
+def test_mirrors_come_after_all_that_answer(serves: st.SearchStrategy[Serve]) -> None:
+    """A data plane that takes the first rule must not stop at one that answers nothing."""
+
+    @given(serves)
+    def check(serve: Serve) -> None:
+        for port in compile_plan(serve, origin="10.96.0.10", ports=PORTS, holders={}).ports:
+            kinds = [rule.mirror is not None for rule in port.rules]
+            assert kinds == sorted(kinds)
+            assert not (port.kind is PortKind.RAW and any(kinds))
+
+    check()
 
 
 def test_ports_with_one_target_share_a_listener() -> None:

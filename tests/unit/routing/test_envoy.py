@@ -27,6 +27,7 @@ from codezero.model.serve import (
     parse_condition,
 )
 from codezero.model.services import ServicePort, ServiceRef
+from codezero.model.variants import Mirror
 from codezero.routing import envoy
 from codezero.routing.compile import ServedPort, compile_plan
 from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
@@ -40,7 +41,7 @@ def plan_of(case: dict[str, Any]) -> RoutePlan:
     variants = tuple(
         Variant(
             one["id"], ORDERS, ALICE, "alice", parse_condition([(kind, text) for kind, text in one["condition"]]),
-            tuple(PortPair(remote, local) for remote, local in one["ports"].items()), 0,
+            tuple(PortPair(remote, local) for remote, local in one["ports"].items()), 0, Mirror(one["mirror"]) if "mirror" in one else None,
         )
         for one in case["variants"]
     )  # fmt: skip
@@ -75,7 +76,7 @@ def test_a_plan_becomes_the_reviewed_files(case: str) -> None:
 CONSTANT = {
     "circuit_breakers", "typed_extension_protocol_options", "common_lb_config", "outlier_detection", "upstream_bind_config", "connect_timeout",
     "retry_policy", "timeout", "idle_timeout", "transport_socket", "typed_config", "version_info", "@type", "domains", "append_action",
-    "listener_filters", "resource_api_version", "cluster_name",
+    "listener_filters", "resource_api_version", "cluster_name", "access_log", "per_connection_buffer_limit_bytes",
 }  # fmt: skip
 
 
@@ -181,3 +182,12 @@ def test_the_admin_api_is_no_network_listener() -> None:
     admin = envoy.bootstrap(folder="/f", node="n", admin_socket="/run/admin")["admin"]
 
     assert admin == {"address": {"pipe": {"path": "/run/admin", "mode": 0o600}}}
+
+
+def test_callers_values_and_queries_are_not_logged() -> None:
+    """Logs are read by more people than requests are."""
+    plan = RoutePlan(ORDERS, (PortPlan(8080, PortKind.UNKNOWN, Address("10.96.0.10", 80)),))
+    line = str(envoy.files(plan, folder="/f")[envoy.LISTENERS_FILE])
+
+    assert set(re.findall(r"%REQ\(([^)]*)\)", line.partition("early_header")[0])) == {":METHOD"}
+    assert "%REQ(:PATH)%" not in line

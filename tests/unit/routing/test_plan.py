@@ -1,11 +1,15 @@
 """The plan is the seam to every data plane: it must say by itself who answers."""
 
 from codezero.model.serve import DEFAULT, Header, Request, condition_of
+from codezero.model.variants import Mirror
 from codezero.routing.plan import Address, PortKind, PortPlan, Rule
 
 ORIGIN = Address("10.96.0.10", 80)
 BLUE = Rule("01JV0000000000000000000001", 80, condition_of([Header("x-team", "blue")]), Address("10.244.1.7", 8801))
 ALL = Rule("01JV0000000000000000000002", 80, DEFAULT, None)
+COPY = Rule("01JV0000000000000000000003", 80, DEFAULT, Address("10.244.1.7", 8801), Mirror.ALL)
+SAFE = Rule("01JV0000000000000000000004", 80, DEFAULT, Address("10.244.1.7", 8801), Mirror.SAFE)
+LOST = Rule("01JV0000000000000000000005", 80, DEFAULT, None, Mirror.ALL)
 
 
 def test_the_first_rule_a_request_meets_decides() -> None:
@@ -30,3 +34,15 @@ def test_the_server_name_tells_variant_and_port() -> None:
 def test_addresses_are_written_as_in_a_host_header() -> None:
     assert str(ORIGIN) == "10.96.0.10:80"
     assert str(Address("fd00::1", 80)) == "[fd00::1]:80"
+
+
+def test_a_mirror_answers_nothing_and_gets_what_no_variant_answers() -> None:
+    port = PortPlan(8080, PortKind.UNKNOWN, ORIGIN, (BLUE, LOST, SAFE, COPY))
+    get, post = Request("GET", "/"), Request("POST", "/")
+
+    assert port.chosen(get) is None
+    assert port.raw is None
+    assert (port.mirrored(get), port.mirrored(post)) == (SAFE, COPY)
+    assert port.mirrored(Request("GET", "/", (("X-Team", "blue"),))) is None
+    assert port.mirrored(Request("GET", "/", (("Upgrade", "websocket"),))) is None
+    assert PortPlan(8080, PortKind.HTTP, ORIGIN, (ALL, COPY)).mirrored(get) is None
