@@ -151,9 +151,10 @@ def serve(
     change = msgspec.structs.replace(change, ports=_ports(daemon, ref, ports))
     result = daemon.serve(change) if dry_run else _serve(daemon, ref, change)
     _tell(result, dry_run=dry_run)
-    write(result, output, lambda: _table([result.served] if result.served else []))
-    if not dry_run and result.served is not None and result.served.curl is not None:
-        say(f"try it: {result.served.curl}")
+    served = result.served
+    write(result, output, lambda: _table([served]) if served is not None else _planned_table(ref, change))
+    if served is not None and served.curl is not None and not dry_run:
+        _tell_how_to_try(daemon, ref, served.curl)
 
 
 @serve.command("list")
@@ -226,14 +227,17 @@ def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
                 raise CodezeroError(problems.CONTESTED, _detailed(served, "is contested"), fix="czctl serve list")
             case ServingState.REFUSED:
                 raise CodezeroError(problems.NOT_SERVABLE, _detailed(served, "cannot be served"))
-            case ServingState.ACTIVE if served.state is not VariantState.PENDING:
+            case ServingState.ACTIVE if served.state is VariantState.ACTIVE:
+                return served
+            case _ if _in_catalog(daemon, served.service) is None:
+                say(f"note: you may not see {served.service}, so nothing tells here when requests come")
                 return served
             case _:
                 pass
         if time.monotonic() > deadline:
             raise CodezeroError(
                 problems.SERVE_FAILED,
-                _detailed(served, f"is still {served.serving} after {_READY_SECONDS:.0f} s"),
+                _detailed(served, f"is not ready after {_READY_SECONDS:.0f} s ({served.serving}, {served.state})"),
                 fix=f"look again: czctl serve list; or give up: czctl serve end {served.service}",
             )
         time.sleep(_ASK_AGAIN_SECONDS)
@@ -484,6 +488,23 @@ def _ended_table(ref: ServiceRef, ended: Sequence[VariantView]) -> Table:
 
 def _detailed(served: ServedVariant, what: str) -> str:
     return f"{served.service} {what}" + (f": {served.detail}" if served.detail else "")
+
+
+def _planned_table(ref: ServiceRef, change: ServeChange) -> Table:
+    """What was asked for, where no variant tells what came of it: a dry run makes none."""
+    condition = wording.condition(change.condition)
+    mirror = f" (mirror {change.mirror})" if change.mirror is not None else ""
+    return Table(("SERVICE", "CONDITION", "PORTS"), [(str(ref), condition + mirror, wording.ports(change.ports))])
+
+
+def _tell_how_to_try(daemon: LocalClient, ref: ServiceRef, curl: str) -> None:
+    """One command to copy, and what it needs to work here."""
+    if all(one.service != ref for one in daemon.consume().consumed):
+        say(
+            f"note: {ref} is not consumed here, so its name does not lead to it; "
+            f"echo {ref} | czctl consume apply --append"
+        )
+    say(f"try it: {curl}")
 
 
 def _variants(some: Sequence[object]) -> str:

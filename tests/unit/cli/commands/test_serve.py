@@ -22,7 +22,7 @@ from codezero.model.variants import (
 )
 from codezero.testing.czctl import Czctl
 from codezero.testing.scripted_daemon import ScriptedDaemon
-from codezero.testing.views import ALICE, ORDERS, SERVED, SERVES, SHOP, STATUS, VARIANT
+from codezero.testing.views import ALICE, CONSUME, ORDERS, SERVED, SERVES, SHOP, STATUS, VARIANT
 from codezero.wire.local_api import ServedVariant, ServeResult, ServesView, ServicesView
 
 BOB = "01JZ0000000000000000000007"
@@ -225,14 +225,15 @@ def test_side_effects_and_take_overs_are_told(czctl: Czctl, serving: ScriptedDae
 
 
 def test_a_dry_run_changes_nothing(czctl: Czctl, serving: ScriptedDaemon) -> None:
-    serving.replies["POST /v1/serve"] = ServeResult(SERVED, effects=("x",), taken=(variant(1, user=BOB, name="bob"),))
+    """Nor is there a variant that could be shown: what was asked for is."""
+    serving.replies["POST /v1/serve"] = ServeResult(effects=("x",), taken=(variant(1, user=BOB, name="bob"),))
 
-    ended = czctl("serve", "shop/orders", "--takeover", "--dry-run")
+    ended = czctl("serve", "shop/orders", "3000:80", "--takeover", "--mirror", "--dry-run")
 
     assert ended.code == 0
     assert asked(serving)["preview"] is True
     assert ended.err == "dry run: nothing is changed\nnote: x\nnote: the variant of bob for user would be taken over\n"
-    assert "shop/orders" in ended.out
+    assert ended.out.split() == ["SERVICE", "CONDITION", "PORTS", "shop/orders", "user", "(mirror", "safe)", "3000:80"]
 
 
 def test_a_dry_run_with_a_conflict_ends_with_7(czctl: Czctl, serving: ScriptedDaemon) -> None:
@@ -296,6 +297,25 @@ def test_a_serve_that_does_not_come_into_place_says_why(
 
     assert (ended.code, ended.out) == (code, "")
     assert said in ended.err
+
+
+def test_a_service_that_one_may_serve_and_not_see_is_not_waited_for(czctl: Czctl, serving: ScriptedDaemon) -> None:
+    """The catalog, which would tell that it is ready, does not have it."""
+    serving.replies["POST /v1/serve"] = ServeResult(preparing())
+    serving.replies["GET /v1/services"] = ServicesView(())
+
+    ended = czctl("serve", "shop/orders", "3000:80")
+
+    assert ended.code == 0
+    assert "note: you may not see shop/orders" in ended.err
+
+
+def test_a_name_that_leads_nowhere_here_is_not_told_without_saying_so(czctl: Czctl, serving: ScriptedDaemon) -> None:
+    serving.replies["GET /v1/consume"] = msgspec.structs.replace(CONSUME, consumed=())
+
+    ended = czctl("serve", "shop/orders")
+
+    assert "echo shop/orders | czctl consume apply --append\n" + CURL in ended.err
 
 
 def test_a_teamspace_that_takes_too_long_is_told(
