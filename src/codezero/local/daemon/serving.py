@@ -6,9 +6,8 @@ and the other way round.
 """
 
 import re
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codezero.local.daemon.reaching import curl_to
 from codezero.local.daemon.state import SavedServe, SavedServes, ServeWish
@@ -22,13 +21,11 @@ from codezero.model.variants import ConditionPart, Mirror, PortPair, ServingStat
 from codezero.wire.local_api import HealthWarning, ServedVariant, Severity
 
 # How long an answer may be ahead of the catalog, and an end that we asked for.
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 60.0
 # How long a serve without an answer may still come true.
 WISH_SECONDS = 120.0
 # How long status tells that a serve has ended, unless the service is served again or the user ends it too.
 NOTICE_SECONDS = 600.0
-# How far apart the end of a variant and the activity that explains it may be.
-EXPLAINED_SECONDS = 60.0
 
 SERVE_ENDED = "SERVE_ENDED"
 SERVE_CONTESTED = "SERVE_CONTESTED"
@@ -100,7 +97,7 @@ class Serving:
         self._showing: set[ServiceRef] = set()
         self._ending: dict[str, float] = {}
         self._notices: dict[str, Notice] = {}
-        self._ends: deque[Activity] = deque(maxlen=_MOST_REMEMBERED)
+        self._ends: dict[str, str] = {}
 
     @property
     def held(self) -> Mapping[str, Held]:
@@ -209,15 +206,16 @@ class Serving:
 
     def happened(self, activity: Activity) -> bool:
         """Something happened in the Teamspace; tells whether it explains an end that status shows."""
-        if activity.kind not in _ENDS or activity.service is None:
+        if activity.kind not in _ENDS or not activity.variant:
             return False
-        self._ends.append(activity)
-        explained = False
-        for key, notice in self._notices.items():
-            if not notice.reason and self._explains(activity, notice):
-                self._notices[key] = Notice(notice.service, notice.condition, notice.at, _reason(activity))
-                explained = True
-        return explained
+        self._ends[activity.variant] = reason = activity.detail or _ENDS[activity.kind]
+        if len(self._ends) > _MOST_REMEMBERED:
+            del self._ends[next(iter(self._ends))]
+        notice = self._notices.get(activity.variant)
+        if notice is None or notice.reason == reason:
+            return False
+        self._notices[activity.variant] = replace(notice, reason=reason)
+        return True
 
     # --- What is shown ------------------------------------------------------------------------------------------------------------------
 
@@ -273,20 +271,11 @@ class Serving:
         return held.seen or waited >= GRACE_SECONDS
 
     def _notice(self, held: Held, shown: VariantView | None, *, at: float) -> None:
-        reason = ""
+        reason = self._ends.get(held.variant.variant_id, "")
         if shown is not None:
             same_device = shown.device == self._device
             reason = "this laptop's session is a new one" if same_device else "another laptop serves it now"
-        notice = Notice(held.service, held.condition, at, reason)
-        why = next((one for one in reversed(self._ends) if self._explains(one, notice)), None)
-        if why is not None and not reason:
-            notice = Notice(held.service, held.condition, at, _reason(why))
-        self._notices[held.variant.variant_id] = notice
-
-    def _explains(self, activity: Activity, notice: Notice) -> bool:
-        # That somebody ended a serve says nothing about ours; the other kinds do.
-        concerns_us = activity.kind is not ActivityKind.UNSERVED or str(activity.device) == self._device
-        return activity.service == notice.service and concerns_us and abs(activity.at - notice.at) < EXPLAINED_SECONDS
+        self._notices[held.variant.variant_id] = Notice(held.service, held.condition, at, reason)
 
     def _forget_notices(self, service: ServiceRef) -> None:
         self._notices = {key: one for key, one in self._notices.items() if one.service != service}
@@ -368,10 +357,6 @@ def _condition_text(variant: VariantView) -> str:
         return str(condition_from_parts(variant.condition))
     except CodezeroError:
         return "a condition of a later release"
-
-
-def _reason(activity: Activity) -> str:
-    return activity.detail or _ENDS[activity.kind]
 
 
 def _service_warnings(ref: ServiceRef, service: Service | None) -> Collection[HealthWarning]:
