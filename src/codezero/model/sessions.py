@@ -17,7 +17,10 @@ class PresenceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """A laptop as its team sees it. `since` is UNIX time in seconds; `consumes` is sorted."""
+    """A laptop as its team sees it. `since` is UNIX time in seconds; `consumes` is sorted.
+
+    `name` is what the laptop calls itself, `user_name` its user; they are for people and prove nothing.
+    """
 
     session: SessionId
     device: Device
@@ -25,6 +28,7 @@ class Presence:
     state: PresenceState
     since: float
     consumes: tuple[ServiceRef, ...] = ()
+    user_name: str = ""
 
 
 class ActivityKind(StrEnum):

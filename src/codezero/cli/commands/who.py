@@ -73,7 +73,7 @@ def view_of(presences: Iterable[Presence], services: Iterable[Service], names: d
         LaptopView(
             one.session,
             one.device.user,
-            named.get(one.device.user, one.device.user),
+            one.user_name or named.get(one.device.user, one.device.user),
             one.name,
             one.state,
             one.since,

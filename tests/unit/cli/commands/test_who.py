@@ -61,6 +61,15 @@ def test_laptops_with_what_they_serve_and_consume(czctl: Czctl, team: ScriptedDa
     ]
 
 
+def test_a_user_who_serves_nothing_has_a_name_too(czctl: Czctl, team: ScriptedDaemon) -> None:
+    carols = Presence(
+        SessionId("01JZ00000000000000000000C0"), CAROL, "couch", PresenceState.ONLINE, 6.0, user_name="carol"
+    )
+    team.replies["GET /v1/presence"] = PresenceView((carols,))
+
+    assert "\ncarol " in czctl("who").out
+
+
 def test_the_wide_table_has_ids(czctl: Czctl, team: ScriptedDaemon) -> None:
     assert czctl("who", "-o", "wide").out.splitlines()[2].endswith(ALICE.user)
 
