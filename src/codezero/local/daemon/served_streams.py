@@ -6,7 +6,9 @@ reset at once, and the team's pods answer the request instead.
 """
 
 import asyncio
+import errno
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -175,7 +177,7 @@ class _Served(StreamSide):
         except TimeoutError:
             self._failed(stream, f"no answer from {_place(self._pair)} within {DIAL_SECONDS:g} s")
         except OSError as error:
-            self._failed(stream, f"{_place(self._pair)} cannot be reached: {error.strerror or error}")
+            self._failed(stream, f"{_place(self._pair)} cannot be reached: {_said(error)}")
         except CodezeroError as error:
             self._failed(stream, error.detail)
         else:
@@ -184,7 +186,7 @@ class _Served(StreamSide):
             try:
                 await loop.create_connection(lambda: SocketSide(self._attach), sock=connection)
             except OSError as error:
-                self._failed(stream, f"the connection to {_place(self._pair)} was lost: {error.strerror or error}")
+                self._failed(stream, f"the connection to {_place(self._pair)} was lost: {_said(error)}")
         finally:
             self._task = None
 
@@ -243,7 +245,7 @@ async def _connected(address: Address, port: int) -> socket.socket:
         await asyncio.get_running_loop().sock_connect(connection, (str(address), port))
         # Where nobody listens, a port of the range that clients get may connect to itself, and then keeps the real server out.
         if connection.getsockname()[:2] == connection.getpeername()[:2]:
-            raise ConnectionRefusedError(None, "Connection refused")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "it would connect to itself")
     except BaseException:
         connection.close()
         raise
@@ -265,6 +267,12 @@ def _check_address(address: Address) -> None:
         raise _bad(f"{plain} cannot be served: link-local, metadata and multicast addresses are never dialled")
     if plain in NETWORK:
         raise _bad(f"{plain} is a service of the Teamspace, which cannot be served as another one")
+
+
+def _said(error: OSError) -> str:
+    # The event loops put texts of their own around it.
+    is_system = error.errno is not None and error.errno > 0
+    return os.strerror(error.errno) if is_system else error.strerror or str(error)
 
 
 def _place(pair: PortPair) -> str:
