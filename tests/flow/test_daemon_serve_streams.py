@@ -122,8 +122,9 @@ async def test_nobody_listening_is_told_at_once_and_shown(laptop: Laptop) -> Non
     assert len(laptop.changes) == 1  # told once, not per request
 
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
-    async with server, asyncio.timeout(10):
-        assert await laptop.open(f"{key}:80").lost is None
+    async with server:
+        recorder = laptop.open(f"{key}:80")
+        await until(lambda: recorder.data == CONNECTED)
     assert not held.troubles
     assert len(laptop.changes) == 2
 

@@ -271,8 +271,8 @@ def _check_address(address: Address) -> None:
 
 def _said(error: OSError) -> str:
     # The event loops put texts of their own around it.
-    is_system = error.errno is not None and error.errno > 0
-    return os.strerror(error.errno) if is_system else error.strerror or str(error)
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
 
 
 def _place(pair: PortPair) -> str:
