@@ -32,10 +32,14 @@ def trace_connections(direction: str | None, service: str | None, output: Output
       czctl trace-connections --service shop/orders -o json
     """
     ref = wording.service(service) if service is not None else None
-    lines = client().traces()
+    daemon = client()
+    teamspace = daemon.status().teamspace
+    # All of it is this user's: what the laptop consumes, and requests to its own variants.
+    owner = (teamspace.user_id, teamspace.user) if teamspace is not None else ("", "")
+    lines = daemon.traces()
     try:
         for line in lines:
-            _show(_wanted(line, direction, ref), output)
+            _show(_wanted(line, direction, ref), output, owner)
     except KeyboardInterrupt:
         # How one leaves; nothing to talk about.
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -54,32 +58,33 @@ def _wanted(line: TraceLine, direction: str | None, ref: ServiceRef | None) -> T
     return TraceLine(record, mirror, line.dropped)
 
 
-def _show(line: TraceLine, output: Output) -> None:
+def _show(line: TraceLine, output: Output, owner: tuple[str, str]) -> None:
     if output is Output.JSON:
         if line != TraceLine():
             write_now(as_json_line(line) + "\n")
         return
     if line.dropped:
         say(f"warning: {line.dropped} more were not told; there is too much going on")
-    for text in _texts(line):
+    for text in _texts(line, owner):
         write_now(printable(text) + "\n")
 
 
-def _texts(line: TraceLine) -> list[str]:
+def _texts(line: TraceLine, owner: tuple[str, str]) -> list[str]:
     texts: list[str] = []
     if line.record is not None:
-        texts.append(record_text(line.record))
+        texts.append(record_text(line.record, owner))
     if line.mirror is not None:
         texts += mirror_texts(line.mirror)
     return texts
 
 
-def record_text(record: TraceRecord) -> str:
-    """One request or connection, as one line."""
+def record_text(record: TraceRecord, owner: tuple[str, str]) -> str:
+    """One request or connection, as one line. `owner` is id and name of this laptop's user."""
+    user = owner[1] if record.user in ("", owner[0]) else record.user
     parts = [
         wording.clock(record.at),
         f"{record.direction:<7}",
-        f"{record.user or '-':<8}",
+        f"{user or '-':<8}",
         f"{record.service}:{record.port}",
         f"[{_chosen(record)}]",
         f"{record.method} {record.path}" if record.method else record.protocol,

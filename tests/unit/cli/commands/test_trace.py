@@ -18,7 +18,7 @@ from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
 from codezero.testing.czctl import Czctl
 from codezero.testing.scripted_daemon import Raw, ScriptedDaemon, in_chunks
-from codezero.testing.views import ORDERS, VARIANT
+from codezero.testing.views import ALICE, ORDERS, SHOP, STATUS, VARIANT
 from codezero.wire.local_api import TraceLine
 from codezero.wire.tracing import Direction, MirrorDifference, MirrorRecord, TraceRecord
 
@@ -28,7 +28,7 @@ SERVED = TraceRecord(
     service=ORDERS,
     port=80,
     protocol="http",
-    user="alice",
+    user=ALICE.user,
     variant=VARIANT.variant_id,
     why="header x-debug:alice",
     method="GET",
@@ -61,6 +61,9 @@ def encoded(*lines: TraceLine, end: bool = True) -> bytes:
 def traced(daemon: ScriptedDaemon) -> ScriptedDaemon:
     """A Daemon that tells `LINES` and stops."""
     daemon.replies["GET /v1/traces"] = Raw(encoded(*LINES))
+    daemon.replies["GET /v1/status"] = msgspec.structs.replace(
+        STATUS, teamspace=msgspec.structs.replace(SHOP, user_id=ALICE.user)
+    )
     return daemon
 
 
@@ -75,7 +78,7 @@ def test_lines_tell_who_asked_what_and_why_it_came_here(czctl: Czctl, traced: Sc
         "120 B up, 2.5 kB down  12 ms"
     )
     assert lines[1].endswith("  fallback: connect-failure  error: 3000 refused")
-    assert "  consume  -         shop/db:5432  [-]  tcp  -  " in lines[2]
+    assert "  consume  alice     shop/db:5432  [-]  tcp  -  " in lines[2]
     assert (
         "  mirror   shop/orders:80  GET /\N{REPLACEMENT CHARACTER}[2J  1 differ  origin 4 ms, variant 7 ms" in lines[3]
     )
@@ -183,4 +186,11 @@ def _czctl(*arguments: str) -> Generator[subprocess.Popen[str], None, None]:
 def test_a_record_without_a_variant_was_the_origins() -> None:
     record = msgspec.structs.replace(SERVED, why="", variant="")
 
-    assert "[origin]" in trace.record_text(record)
+    assert "[origin]" in trace.record_text(record, ("", ""))
+
+
+@pytest.mark.parametrize(("user", "shown"), [("", "alice"), (ALICE.user, "alice"), ("BOB", "BOB")])
+def test_what_is_this_laptops_is_its_users(user: str, shown: str) -> None:
+    text = trace.record_text(msgspec.structs.replace(SERVED, user=user), (ALICE.user, "alice"))
+
+    assert f"  serve    {shown} " in text
