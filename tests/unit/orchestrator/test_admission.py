@@ -136,3 +136,39 @@ def test_thousands_of_services_are_decided_once_for_laptops_alike() -> None:
     assert admission.refused(ALICE, refs) == ()
     assert admission.refused(BOB, refs) == ()
     assert admission.refused(BOB, [ServiceRef("shop", f"cart-{number}") for number in range(15_000)]) == ()
+
+
+@given(POLICIES, st.sampled_from([ALICE, BOB]), st.sampled_from(Operation), REFS)
+def test_nobody_does_what_the_policy_forbids_nor_to_what_is_hidden(
+    policy: Policy, device: Device, operation: Operation, ref: ServiceRef
+) -> None:
+    """Remembered answers are the policy's own."""
+    admission = with_policy(policy)
+    seen, truth = (policy.decide(device, each, ref) for each in (Operation.CONSUME, operation))
+
+    for _ in range(2):
+        assert admission.decide(device, operation, ref) == (truth if seen.allowed else seen)
+
+
+def test_a_new_policy_is_asked_anew() -> None:
+    """T41: what was allowed a moment ago counts for nothing; without a policy nothing is allowed."""
+    admission = Admission()
+    assert not admission.is_read
+    assert admission.decide(ALICE, Operation.SERVE, ORDERS).reason == "the Teamspace has no policy yet"
+    admission.read(policy_file.encode(allow_all(ORGANIZATION)))
+    assert admission.is_read
+    assert admission.decide(ALICE, Operation.SERVE, ORDERS).allowed
+    admission.read(policy_file.encode(allow_all(ORGANIZATION, [Operation.CONSUME])))
+    assert not admission.decide(ALICE, Operation.SERVE, ORDERS).allowed
+    admission.read(b"{")
+
+    assert "no valid policy" in admission.decide(ALICE, Operation.SERVE, ORDERS).reason
+
+
+def test_remembered_answers_have_a_bound() -> None:
+    """A laptop may ask about any name."""
+    admission = with_policy(allow_all(ORGANIZATION))
+    for number in range(25_000):
+        assert admission.decide(ALICE, Operation.SERVE, ServiceRef("shop", f"s{number}")).allowed
+
+    assert len(admission._other_decisions) <= 20_000  # pyright: ignore[reportPrivateUsage]

@@ -1,6 +1,7 @@
 """The shared picture: what readers put together is the truth, whatever happens in between, and nothing else."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -10,9 +11,10 @@ from codezero.model.access import Effect, Operation, PolicyRule
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.model.sessions import ActivityKind, Presence, PresenceState
+from codezero.model.variants import ConditionPart, PortPair, Serving, ServingState, VariantView
 from codezero.orchestrator import board as boards
 from codezero.orchestrator.admission import Viewer
-from codezero.orchestrator.board import Board, View
+from codezero.orchestrator.board import Board, Placed, View
 from codezero.transport import messages
 from codezero.wire.coordination import CatalogDelta, CatalogReport, CatalogSnapshot, PresenceChanged
 
@@ -32,8 +34,17 @@ NOTHING = Viewer(ORGANIZATION, (), "closed")
 REFS = [ServiceRef(namespace, name) for namespace in ("shop", "bank") for name in ("a", "b", "c")]
 
 
+def variant(ref: ServiceRef, number: int, owner: Device = ALICE, **changes: object) -> VariantView:
+    plain = VariantView(
+        f"{ref}-{number}", owner.user, "anna", str(owner), SessionId("s"), (), (PortPair(80, 3000),), 0, 0.0
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
 def service(ref: ServiceRef, ready: int = 1) -> Service:
-    return Service(ref, ServiceKind.CLUSTER_IP, (ServicePort(80),), ready=ready, total=2)
+    # As many variants as ready pods, so that what is served changes as all else does.
+    serving = Serving(ServingState.ACTIVE, tuple(variant(ref, number) for number in range(ready))) if ready else None
+    return Service(ref, ServiceKind.CLUSTER_IP, (ServicePort(80),), ready=ready, total=2, serving=serving)
 
 
 class Reader:
@@ -197,6 +208,18 @@ class BoardMachine(RuleBasedStateMachine):
                 continue  # lags behind, and catches up by its rule alone
             reader.catch_up()
             self._compare(reader)
+
+    @invariant()
+    def each_variant_of_the_catalog_is_found(self) -> None:
+        if hasattr(self, "board"):
+            catalog = self.board_catalog().values()
+            assert self.board.variants == {
+                view.variant_id: Placed(each.ref, view)
+                for each in catalog
+                if each.serving is not None
+                for view in each.serving.variants
+            }
+            assert all(self.board.service(each.ref) == each for each in catalog)
 
     def _compare(self, reader: Reader) -> None:
         visible = {ref: each for ref, each in self.board_catalog().items() if reader.view.viewer.sees(ref)}
@@ -480,3 +503,98 @@ def test_the_catalog_is_stale_while_no_system_sees_the_cluster() -> None:
     board.catalog_reported(2, CatalogReport(upserts=(service(REFS[0]),), reset=True), at=4.0)
 
     assert board.stale_since is None
+
+
+def contested(ref: ServiceRef, *views: VariantView, state: ServingState = ServingState.CONTESTED) -> CatalogReport:
+    return CatalogReport(upserts=(replace(service(ref), serving=Serving(state, views, "argocd\x1b[31m writes")),))
+
+
+def test_a_contested_service_is_told_to_each_owner_once() -> None:
+    """When it becomes so; not again while it is, and not when a board is new and finds it so."""
+    board = Board()
+    view = board.join_view(EVERYTHING)
+    board.system_joined(0)
+    views = (variant(REFS[0], 0), variant(REFS[0], 1), variant(REFS[0], 2, BOB), variant(REFS[0], 3, STRANGER))
+    board.catalog_reported(0, replace_reset(contested(REFS[0], *views)), at=1.0)
+    assert board.catch_up_activity(view, SessionId("x"), 0) == ()
+    board.catalog_reported(0, contested(REFS[0], *views, state=ServingState.ACTIVE), at=2.0)
+    for _ in range(3):
+        board.catalog_reported(0, contested(REFS[0], *views), at=3.0)
+
+    (happened,) = board.catch_up_activity(view, SessionId("x"), 0)
+    assert [(each.kind, each.user, each.variant) for each in happened.activities] == [
+        (ActivityKind.CONTESTED, BOB.user, views[2].variant_id),
+        (ActivityKind.CONTESTED, ALICE.user, views[0].variant_id),
+    ]
+    assert {each.detail for each in happened.activities} == {"argocd[31m writes"}
+    assert board.catch_up_activity(board.join_view(NOTHING), SessionId("x"), 0) == []
+
+
+def replace_reset(report: CatalogReport) -> CatalogReport:
+    return CatalogReport(upserts=report.upserts, reset=True)
+
+
+def test_a_thousand_owners_of_a_contested_service_leave_room_for_other_news() -> None:
+    """The list is short, and is for people."""
+    board = Board()
+    view = board.join_view(EVERYTHING)
+    board.system_joined(0)
+    told(board, 1)
+    owners = [replace(ALICE, user=new_ulid()) for _ in range(1000)]
+    views = (variant(REFS[0], number, owner) for number, owner in enumerate(owners))
+    board.catalog_reported(0, contested(REFS[0], *views), at=1.0)
+
+    (happened,) = board.catch_up_activity(view, SessionId("x"), 0)
+    assert len(happened.activities) == boards.TOLD_CHANGES
+
+
+def test_what_happens_to_a_variant_is_told_to_its_owner_though_the_service_is_hidden() -> None:
+    """A user whose policy changed hears why the variant ended; others learn nothing of the service."""
+    board = Board()
+    view = board.join_view(SHOP_ONLY)
+    for session, device in (("owner", ALICE), ("other", BOB)):
+        board.arrived(SessionId(session), device, "laptop", at=0.0)
+    before = board.activity_number
+    vault = ServiceRef("bank", "vault")
+    placed = Placed(vault, variant(vault, 1))
+    board.happened(ActivityKind.TERMINATED, placed, at=1.0, detail="x\u202e" * 1000, by=(SessionId("judge"), BOB))
+
+    (mine,) = board.catch_up_activity(view, SessionId("owner"), before)
+    assert (mine.activities[0].user, mine.activities[0].device) == (ALICE.user, BOB)
+    assert mine.activities[0].detail == "x" * 500
+    assert board.concerns_alone(view, SessionId("owner"), before)
+    for session in ("other", "nobody"):
+        assert board.catch_up_activity(view, SessionId(session), before) == []
+        assert not board.concerns_alone(view, SessionId(session), before)
+
+
+def test_nothing_is_told_of_variants_that_are_nobodys() -> None:
+    """A Serve object made by hand names no laptop; that must not end the System's connection."""
+    board = Board()
+    before = board.activity_number
+    board.happened(ActivityKind.EXPIRED, Placed(REFS[0], variant(REFS[0], 1, device="me")), at=1.0, detail="")
+
+    assert board.activity_number == before
+
+
+def test_variants_count_for_the_size_of_messages() -> None:
+    """Hundreds on one service, with long conditions: each message still fits."""
+    board = Board()
+    view = board.join_view(EVERYTHING)
+    board.system_joined(0)
+    condition = tuple(ConditionPart("header", f"x-{number}", "\u00e4" * 256) for number in range(8))
+    many = tuple(
+        replace(
+            service(ServiceRef("shop", f"s{number}")),
+            serving=Serving(
+                ServingState.ACTIVE,
+                tuple(variant(REFS[0], each, condition=condition, variant_id=new_ulid()) for each in range(20)),
+            ),
+        )
+        for number in range(100)
+    )
+    board.catalog_reported(0, CatalogReport(upserts=many, reset=True), at=0.0)
+    board.advance()
+
+    for message in board.catch_up_catalog(view, None):
+        assert len(messages.frame(message)) < 300_000

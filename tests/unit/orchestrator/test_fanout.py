@@ -1,5 +1,7 @@
 """Bringing the picture to many: one encoding, no queues, everybody at their own pace."""
 
+import asyncio
+
 import msgspec
 
 from codezero.model.access import Effect, Operation, PolicyRule
@@ -7,14 +9,17 @@ from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.orchestrator.admission import Viewer
 from codezero.orchestrator.board import Board
-from codezero.orchestrator.fanout import KEPT_FRAMES, Fanout, Subscriber
+from codezero.orchestrator.fanout import KEPT_FRAMES, MAX_ANSWERS, MAX_TRACED, TRACED_AT_ONCE, Fanout, Subscriber
 from codezero.wire.coordination import (
     CatalogDelta,
     CatalogReport,
     CatalogSnapshot,
     ConsumeDecisions,
+    ServeAnswer,
     ToDaemon,
+    Traced,
 )
+from codezero.wire.tracing import Direction, TraceRecord
 
 ORGANIZATION = new_ulid()
 EVERYTHING = Viewer(ORGANIZATION, (PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),))
@@ -120,3 +125,56 @@ def test_nothing_is_due_twice() -> None:
     assert not fanout.due(laptop)
     fanout.publish()
     assert not fanout.due(laptop)
+
+
+def record(number: int) -> TraceRecord:
+    return TraceRecord(float(number), Direction.SERVE, ServiceRef("shop", "orders"), 80, "http", path="/" + "x" * 299)
+
+
+def test_each_answer_to_a_serve_is_sent() -> None:
+    """Unlike decisions, of which the newest says everything."""
+    board = Board()
+    fanout, laptop = Fanout(board), subscriber(board)
+    fanout.due(laptop)
+    for number in range(5):
+        laptop.answer_serve(ServeAnswer(number))
+
+    assert messages_of(list(fanout.due(laptop))) == [ServeAnswer(number) for number in range(5)]
+    assert not fanout.due(laptop)
+
+
+def test_requests_are_told_in_parts_with_what_is_missing() -> None:
+    """In order; a message stays small, and the hole is told first."""
+    board = Board()
+    fanout, laptop = Fanout(board), subscriber(board)
+    fanout.due(laptop)
+    laptop.trace([record(number) for number in range(MAX_TRACED + 5)], dropped=2)
+    parts: list[Traced] = []
+    while frames := fanout.due(laptop):
+        assert all(len(frame) < 200_000 for frame in frames)
+        parts += [message for message in messages_of(list(frames)) if isinstance(message, Traced)]
+
+    assert [each for part in parts for each in part.records] == [record(number) for number in range(MAX_TRACED)]
+    assert [part.dropped for part in parts] == [7, *[0] * (MAX_TRACED // TRACED_AT_ONCE - 1)]
+
+
+async def test_one_who_takes_no_answers_waits_for_room() -> None:
+    """It may not fill our memory with questions; its end lets it go."""
+    board = Board()
+    fanout, laptop = Fanout(board), subscriber(board)
+    await laptop.room()
+    for number in range(MAX_ANSWERS):
+        laptop.answer_serve(ServeAnswer(number))
+    waiting = asyncio.ensure_future(laptop.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    fanout.due(laptop)
+    await asyncio.wait_for(waiting, 10)
+    for number in range(MAX_ANSWERS):
+        laptop.answer_serve(ServeAnswer(number))
+    leaving = asyncio.ensure_future(laptop.room())
+    await asyncio.sleep(0)
+    assert not leaving.done()
+    laptop.end()
+
+    await asyncio.wait_for(leaving, 10)
