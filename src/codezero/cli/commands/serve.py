@@ -421,6 +421,8 @@ def _completed(pair: PortPair, offered: list[int], ref: ServiceRef) -> PortPair:
     if pair.local in offered:
         return pair
     if len(offered) == 1:
+        if pair.local:
+            say(f"note: {pair.local} here answers for {offered[0]}, the only port of {ref}")
         return PortPair(offered[0], pair.local or offered[0])
     there = ", ".join(map(str, offered)) or "no TCP port"
     missing = f"not {pair.local}" if pair.local else "and none was named"

@@ -310,6 +310,13 @@ def test_a_service_that_one_may_serve_and_not_see_is_not_waited_for(czctl: Czctl
     assert "note: you may not see shop/orders" in ended.err
 
 
+def test_a_port_that_the_service_does_not_have_is_told_to_be_the_laptops(czctl: Czctl, serving: ScriptedDaemon) -> None:
+    """Whoever mistyped the service's port sees it."""
+    assert czctl("serve", "shop/orders", "3000").err.startswith(
+        "note: 3000 here answers for 80, the only port of shop/orders\n"
+    )
+
+
 def test_a_name_that_leads_nowhere_here_is_not_told_without_saying_so(czctl: Czctl, serving: ScriptedDaemon) -> None:
     serving.replies["GET /v1/consume"] = msgspec.structs.replace(CONSUME, consumed=())
 
