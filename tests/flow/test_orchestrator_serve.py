@@ -162,6 +162,7 @@ async def test_hostile_names_reach_nobodys_terminal(peers: Peers) -> None:
     assert told.detail.isprintable()
     assert "done" in told.detail
     assert len(told.detail) <= 500
+    assert answer.variant.user_name in {each.user_name for each in watching.presences.values()}
     unnamed = await known(await peers.laptop(device, name="\u202e", user_name="\x00"), ORDERS)
     again = await served(system, unnamed)
     assert again.variant is not None

@@ -219,10 +219,6 @@ class Board:
         presence = self._presence.values.get(session)
         return None if presence is None else presence.device
 
-    def name_of(self, session: SessionId) -> str:
-        """What a session's laptop calls itself."""
-        return self._presence.values[session].name
-
     def sessions_of(self, device: Device) -> tuple[SessionId, ...]:
         """The sessions of a laptop, oldest first."""
         return tuple(session for session, presence in self._presence.values.items() if presence.device == device)
@@ -232,7 +228,16 @@ class Board:
         """How many sessions there are."""
         return len(self._presence)
 
-    def arrived(self, session: SessionId, device: Device, name: str, *, at: float, again: bool = False) -> None:
+    def arrived(
+        self,
+        session: SessionId,
+        device: Device,
+        name: str,
+        *,
+        at: float,
+        user_name: str = "",
+        again: bool = False,
+    ) -> None:
         """A laptop begins or resumes its session; `again` when it was here before this board was, and only its return is new."""
         presence = self._presence.values.get(session)
         if presence is None:
@@ -242,7 +247,12 @@ class Board:
             presence = Presence(session, device, name, PresenceState.ONLINE, at)
         elif presence.state is PresenceState.AWAY:
             self._note(ActivityKind.RETURNED, session, device, at=at)
-        self._presence.set(session, replace(presence, name=name, state=PresenceState.ONLINE))
+        self._presence.set(session, replace(presence, name=name, user_name=user_name, state=PresenceState.ONLINE))
+
+    def is_heard(self, session: SessionId, *, at: float) -> None:
+        """A laptop that was thought lost is there."""
+        presence = self._presence.values[session]
+        self.arrived(session, presence.device, presence.name, user_name=presence.user_name, at=at)
 
     def went_away(self, session: SessionId, *, at: float) -> None:
         """A laptop has been silent for too long."""

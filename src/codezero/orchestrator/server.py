@@ -316,14 +316,14 @@ class Coordinator:
             catalog=hello.revision if resumes else None,
             activity=self._activity_seen.pop(session, 0) if resumes else 0,
         )
-        name = printable(hello.name) or "laptop"
-        owner = Owner(device, session, printable(hello.user_name) or name)
+        name, user_name = printable(hello.name) or "laptop", printable(hello.user_name)
+        owner = Owner(device, session, user_name or name)
         attached = self._attached[session] = _Attached(subscriber, stream, asyncio.Event(), owner)
         self.leases.hold(session)
         self.variants.session_stands(session)
         # After a restart of ours everybody comes back; nobody has joined.
         again = hello.epoch is not None and not resumes
-        self.board.arrived(session, device, name, at=self._clock(), again=again)
+        self.board.arrived(session, device, name, user_name=user_name, at=self._clock(), again=again)
         self.fanout.changed()
         return attached
 
@@ -359,7 +359,7 @@ class Coordinator:
         if not self.leases.is_held(session):
             # Its tunnel was reported down, and yet it speaks.
             self.leases.hold(session)
-            self.board.arrived(session, attached.subscriber.device, self.board.name_of(session), at=self._clock())
+            self.board.is_heard(session, at=self._clock())
         match message:
             case ConsumeAssertion():
                 _check_assertion(message)

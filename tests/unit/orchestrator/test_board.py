@@ -598,3 +598,15 @@ def test_variants_count_for_the_size_of_messages() -> None:
 
     for message in board.catch_up_catalog(view, None):
         assert len(messages.frame(message)) < 300_000
+
+
+def test_a_laptop_that_is_heard_again_keeps_its_names() -> None:
+    """It was only thought lost."""
+    board = Board()
+    view = board.join_view(EVERYTHING)
+    board.arrived(SessionId("s"), ALICE, "laptop", user_name="anna", at=0.0)
+    board.went_away(SessionId("s"), at=1.0)
+    board.is_heard(SessionId("s"), at=2.0)
+
+    (shown,) = board.catch_up_presence(view, None)
+    assert shown.presences == (Presence(SessionId("s"), ALICE, "laptop", PresenceState.ONLINE, 0.0, user_name="anna"),)
