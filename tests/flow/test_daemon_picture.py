@@ -18,6 +18,7 @@ from codezero.model import problems
 from codezero.model.addresses import AddressPlan
 from codezero.model.consume import parse_rules
 from codezero.model.ids import Device, SessionId
+from codezero.model.problems import CodezeroError
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.model.sessions import Presence, PresenceState
 from codezero.testing.tunnels import TunnelServer, until
@@ -35,7 +36,11 @@ from codezero.wire.coordination import (
     Leave,
     Ping,
     PresenceChanged,
+    ServeAnswer,
+    ServeEnding,
+    ServeWanted,
     ToDaemon,
+    TraceWanted,
     Welcome,
 )
 from codezero.wire.open_header import OpenHeader, StreamKind
@@ -246,6 +251,82 @@ async def test_goodbye_is_shown_with_its_reason(laptop: Laptop) -> None:
     assert laptop.picture.cause.problem is problems.VERSIONS
     assert laptop.picture.cause.detail == "too old"
     await laptop.orchestrator.greet()
+
+
+WANTED = ServeWanted(0, ServiceRef("shop", "a"), (), ())
+
+
+async def test_orders_are_answered_each_by_its_number(laptop: Laptop) -> None:
+    stream, _ = await laptop.orchestrator.greet()
+    await until(lambda: laptop.picture.is_connected)
+    serving = asyncio.ensure_future(laptop.picture.order(WANTED))
+    wanted = await stream.receive(within=10)
+    ending = asyncio.ensure_future(laptop.picture.order(ServeEnding(0, WANTED.service, ("x",), "done")))
+    ended = await stream.receive(within=10)
+    assert isinstance(wanted, ServeWanted)
+    assert isinstance(ended, ServeEnding)
+    assert (ended.variants, ended.reason) == (("x",), "done")
+    await stream.send(ServeAnswer(999, effects=("nobody asked",)))
+    await stream.send(ServeAnswer(ended.number, effects=("ended",)))
+    await stream.send(ServeAnswer(wanted.number, effects=("served",)))
+
+    assert (await serving).effects == ("served",)
+    assert (await ending).effects == ("ended",)
+
+
+async def test_refused_order_says_what_the_teamspace_says(laptop: Laptop) -> None:
+    stream, _ = await laptop.orchestrator.greet()
+    await until(lambda: laptop.picture.is_connected)
+    serving = asyncio.ensure_future(laptop.picture.order(WANTED))
+    wanted = await stream.receive(within=10)
+    assert isinstance(wanted, ServeWanted)
+    await stream.send(ServeAnswer(wanted.number, problems.CONDITION_TAKEN.code, "bob serves it", "ask bob"))
+
+    with pytest.raises(CodezeroError) as caught:
+        await serving
+    error = caught.value
+    assert (error.problem, error.detail, error.fix) == (problems.CONDITION_TAKEN, "bob serves it", "ask bob")
+
+
+async def test_order_without_an_answer_is_a_clear_error(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not connected, lost in between, and never answered: each said as it is."""
+    with pytest.raises(CodezeroError) as caught:
+        await laptop.picture.order(WANTED)
+    assert caught.value.problem is problems.TUNNEL_DOWN
+
+    stream, _ = await laptop.orchestrator.greet()
+    await until(lambda: laptop.picture.is_connected)
+    serving = asyncio.ensure_future(laptop.picture.order(WANTED))
+    await stream.receive(within=10)
+    stream.abort()
+    with pytest.raises(CodezeroError) as caught:
+        await serving
+    assert caught.value.problem is problems.TUNNEL_DOWN
+    assert "may still be done" in caught.value.detail
+
+    monkeypatch.setattr(picture_module, "ORDER_SECONDS", 0.05)
+    stream, _ = await laptop.orchestrator.greet()
+    await until(lambda: laptop.picture.is_connected)
+    with pytest.raises(CodezeroError) as caught:
+        await laptop.picture.order(WANTED)
+    assert caught.value.problem is problems.TIMED_OUT
+
+
+async def test_wish_for_traces_outlives_connections(laptop: Laptop) -> None:
+    stream, _ = await laptop.orchestrator.greet()
+    await until(lambda: laptop.picture.is_connected)
+    laptop.picture.want_traces(True)
+    assert await stream.receive(within=10) == TraceWanted(on=True)
+    stream.abort()
+    stream, _ = await laptop.orchestrator.greet()
+    assert await stream.receive(within=10) == TraceWanted(on=True)
+    laptop.picture.want_traces(False)
+    assert await stream.receive(within=10) == TraceWanted(on=False)
+    stream.abort()
+    stream, _ = await laptop.orchestrator.greet()
+    await stream.send(snapshot("a"))
+
+    assert isinstance(await stream.receive(within=10), ConsumeAssertion)
 
 
 WRONG: dict[str, Callable[[], bytes]] = {

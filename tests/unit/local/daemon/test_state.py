@@ -5,10 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from codezero.local.daemon.state import ADDRESSES_FILE, RULES_FILE, SESSION_FILE, TEAMSPACE_FILE, StateFolder
+from codezero.local.daemon.state import (
+    ADDRESSES_FILE,
+    RULES_FILE,
+    SERVES_FILE,
+    SESSION_FILE,
+    TEAMSPACE_FILE,
+    SavedServes,
+    ServeWish,
+    StateFolder,
+)
 from codezero.model.consume import parse_rules
 from codezero.model.ids import SessionId
 from codezero.model.services import ServiceRef
+from codezero.model.variants import ConditionPart, PortPair
 from codezero.wire.access_file import TeamspaceAccess
 
 TEAMSPACE = "01HZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -34,6 +44,21 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert again.session(TEAMSPACE) == "s"
     assert again.plan(TEAMSPACE).known() == {"shop/orders": address}
     assert not again.warnings
+
+
+def test_serves_belong_to_their_teamspace_and_laptop(tmp_path: Path) -> None:
+    """Somebody else's, after the access file was changed, must not be served on."""
+    state = StateFolder(tmp_path)
+    wish = ServeWish(ServiceRef("shop", "orders"), (ConditionPart("user"),), (PortPair(80, 3000),), None, 5.0)
+    saved = SavedServes(TEAMSPACE, "laptop", wishes=(wish,))
+    state.save_serves(saved)
+
+    assert StateFolder(tmp_path).serves(TEAMSPACE, "laptop") == saved
+    assert StateFolder(tmp_path).serves(OTHER, "laptop") == SavedServes(OTHER, "laptop")
+    assert StateFolder(tmp_path).serves(TEAMSPACE, "other") == SavedServes(TEAMSPACE, "other")
+    state.save_serves(SavedServes(TEAMSPACE, "laptop"))
+    assert not (tmp_path / SERVES_FILE).exists()
+    state.save_serves(None)
 
 
 def test_nothing_there_is_fine(tmp_path: Path) -> None:
