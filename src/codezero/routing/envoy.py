@@ -50,10 +50,17 @@ _EXTENSIONS = f"{_TYPE}envoy.extensions."
 _NEVER = "0s"
 _PLENTY = 1_000_000
 _HEADER_KILOBYTES = 1024
+# Programs close connections that nobody used for two seconds and more (gunicorn 2, Node 5, uvicorn 5). A request that crosses such an end fails,
+# and the caller, whose own connection is fine, would not know to ask again; so we are the first to close.
+_KEPT_OPEN = "1s"
 _HEADER_LINES = 1000
+# Requests that hold less than 2**20 bytes are none of those that memory is taken back from.
+_TRACKED_FROM = 20
 # Bytes of a request kept for the origin while a variant is tried. Envoy reads on during the attempt, and gives up falling back when more than
 # this came; so it bounds both the memory of a request with a condition and the upload that survives a variant which just died.
 _KEPT_FOR_RETRY = 16 << 20
+# Those that are used inside of clusters: WebSocket, and what container engines and Kubernetes attach to a process by.
+_UPGRADES = ("websocket", "tcp", "spdy/3.1")
 _KEPT_PROTO, _KEPT_FORWARDED = "x-codezero-forwarded-proto", "x-codezero-forwarded-for"
 _NOT_SENT_YET = "connect-failure,refused-stream,reset-before-request"
 _LINUX_TCP, _LINUX_TCP_USER_TIMEOUT = 6, 18
@@ -122,8 +129,12 @@ def secrets(*, certificate: str, key: str, authorities: str, system_id: str) -> 
     }
 
 
-def bootstrap(*, folder: str, node: str, admin_socket: str) -> Configuration:
-    """What Envoy starts with: where the files are; the admin API on a Unix socket only."""
+def bootstrap(*, folder: str, node: str, admin_socket: str, memory: int | None = None) -> Configuration:
+    """What Envoy starts with: where the files are; the admin API on a Unix socket only.
+
+    `memory` is how many bytes Envoy may come to use, if that is limited: near it the requests end that hold most, such as uploads to a variant
+    that does not read, instead of Envoy and everybody's with it.
+    """
     return {
         "node": {"id": node, "cluster": "router"},
         "admin": {"address": {"pipe": {"path": admin_socket, "mode": 0o600}}},
@@ -132,6 +143,28 @@ def bootstrap(*, folder: str, node: str, admin_socket: str) -> Configuration:
             "cds_config": _watched(folder, CLUSTERS_FILE),
         },
         "layered_runtime": {"layers": [{"name": "codezero", "static_layer": _RUNTIME}]},
+        **({} if memory is None else {"overload_manager": _overload(memory)}),
+    }
+
+
+def _overload(memory: int) -> Configuration:
+    heap = _extension(
+        "envoy.resource_monitors.fixed_heap",
+        "resource_monitors.fixed_heap.v3.FixedHeapConfig",
+        max_heap_size_bytes=memory,
+    )
+    full = {"name": heap["name"], "scaled": {"scaling_threshold": 0.8, "saturation_threshold": 0.95}}
+    return {
+        "refresh_interval": "0.1s",
+        "resource_monitors": [heap],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _TRACKED_FROM},
+        "actions": [
+            {
+                "name": "envoy.overload_actions.shrink_heap",
+                "triggers": [{"name": heap["name"], "threshold": {"value": 0.8}}],
+            },
+            {"name": "envoy.overload_actions.reset_high_memory_stream", "triggers": [full]},
+        ],
     }
 
 
@@ -309,11 +342,14 @@ def _cluster(name: str, *, connect_timeout: str, at_once: int = _PLENTY) -> Conf
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{_EXTENSIONS}upstreams.http.v3.HttpProtocolOptions",
                 "common_http_protocol_options": {
-                    "idle_timeout": _NEVER,
+                    "idle_timeout": _KEPT_OPEN,
                     "max_headers_count": _HEADER_LINES,
                     "max_response_headers_kb": _HEADER_KILOBYTES,
                 },
-                "use_downstream_protocol_config": {"http_protocol_options": _http1(), "http2_protocol_options": {}},
+                "use_downstream_protocol_config": {
+                    "http_protocol_options": _http1(),
+                    "http2_protocol_options": {"allow_connect": True},
+                },
             }
         },
     }
@@ -336,7 +372,7 @@ def _http1() -> Configuration:
         "http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
         forward_reason_phrase=True,
     )
-    return {"header_key_format": {"stateful_formatter": case}, "enable_trailers": True, "allow_custom_methods": True}
+    return {"header_key_format": {"stateful_formatter": case}, "enable_trailers": True}
 
 
 # Routes --------------------------------------------------------------------------------------------------------------------------------
@@ -531,10 +567,13 @@ def _http(port: PortPlan, folder: str) -> Configuration:
         http_protocol_options={
             **_http1(),
             "accept_http_10": True,
+            # Envoy warns once for each listener that this is young.
+            "allow_custom_methods": True,
+            "ignore_http_11_upgrade": [{"prefix": "tls/", "ignore_case": True}],
             "default_host_for_http_10": str(port.origin),
         },
         # One bad request must not end the others of its connection.
-        http2_protocol_options={"override_stream_error_on_invalid_http_message": True},
+        http2_protocol_options={"override_stream_error_on_invalid_http_message": True, "allow_connect": True},
         server_header_transformation="PASS_THROUGH",
         generate_request_id=False,
         preserve_external_request_id=True,
@@ -544,7 +583,8 @@ def _http(port: PortPlan, folder: str) -> Configuration:
         merge_slashes=False,
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
         proxy_100_continue=True,
-        upgrade_configs=[{"upgrade_type": "websocket"}],
+        # Any other upgrade is answered 403, except those that servers may ignore and do.
+        upgrade_configs=[{"upgrade_type": kind} for kind in _UPGRADES],
         early_header_mutation_extensions=[
             _extension(
                 "envoy.http.early_header_mutation.header_mutation",
