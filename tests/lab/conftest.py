@@ -1,6 +1,7 @@
-"""One sandbox for all lab tests: a cluster, and a laptop whose agent tests start, stop, kill and cut off.
+"""One sandbox for all lab tests: a cluster, and two laptops whose agents tests start, stop, kill and cut off.
 
-`laptop` gives the laptop with no agent; `consuming` with an agent that consumes the sample project; `with_peers` consumes the protocol peers too.
+`laptop` and `laptop2` give a laptop with no agent; `consuming` with an agent that consumes the sample project; `with_peers` consumes the protocol
+peers too; `both` gives both laptops, connected at the same time.
 """
 
 import os
@@ -11,6 +12,7 @@ import pytest
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.sandbox import layout
 from codezero.sandbox.control import Sandbox
 from codezero.testing.laptop import SAMPLE, Laptop
 from codezero.testing.waiting import eventually
@@ -54,6 +56,28 @@ def laptop(sandbox: Sandbox) -> Iterator[Laptop]:
 
 
 @pytest.fixture
+def laptop2(sandbox: Sandbox) -> Iterator[Laptop]:
+    found = Laptop(sandbox, layout.LAPTOP2)
+    found.stop()
+    yield found
+    sandbox.mend()
+    found.stop()
+
+
+@pytest.fixture
+def both(sandbox: Sandbox) -> Iterator[tuple[Laptop, Laptop]]:
+    first, second = _started(sandbox), _started(sandbox, layout.LAPTOP2)
+    for each in (first, second):
+        each.consume(*RULES, primary_namespace=SAMPLE)
+        eventually(each.core_answers)
+    yield first, second
+    sandbox.mend()
+    first.czctl("reset", check=False)
+    # Other tests know one laptop alone.
+    second.stop()
+
+
+@pytest.fixture
 def consuming(sandbox: Sandbox) -> Iterator[Laptop]:
     found = _started(sandbox)
     found.consume(*RULES, primary_namespace=SAMPLE)
@@ -82,9 +106,32 @@ def peers(sandbox: Sandbox) -> None:
     eventually(ready, within=60)
 
 
-def _started(sandbox: Sandbox) -> Laptop:
-    found = Laptop(sandbox)
+def _started(sandbox: Sandbox, place: str = layout.LAPTOP) -> Laptop:
+    found = Laptop(sandbox, place)
     if not found.is_connected():
         found.stop()
         found.start()
     return found
+
+
+@pytest.fixture
+def serving1(sandbox: Sandbox) -> Iterator[Laptop]:
+    """dev1's laptop with an agent that consumes and serves nothing yet; whatever a test serves ends with it."""
+    yield from _serving(sandbox, "laptop", "dev1")
+
+
+@pytest.fixture
+def serving2(sandbox: Sandbox) -> Iterator[Laptop]:
+    """The same for dev2 on the second laptop."""
+    yield from _serving(sandbox, "laptop2", "dev2")
+
+
+def _serving(sandbox: Sandbox, place: str, user: str) -> Iterator[Laptop]:
+    found = Laptop(sandbox, place)
+    if not found.is_connected():
+        found.stop()
+        found.start(user=user)
+    found.czctl("reset")
+    yield found
+    sandbox.mend()
+    found.czctl("reset", check=False)

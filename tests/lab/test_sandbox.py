@@ -16,12 +16,15 @@ import pytest
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.sandbox import layout
 from codezero.sandbox.control import Sandbox
+from codezero.testing.laptop import Laptop
 from codezero.testing.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft]
 
 NAMESPACE = "sandbox-tests"
+DAEMON = "codezero.local.daemon.main"
 
 
 @pytest.fixture(scope="module")
@@ -230,25 +233,279 @@ def test_an_image_without_a_command_is_refused_in_words(sandbox: Sandbox, cluste
     cluster("delete", "pod", "imageful")
 
 
-def test_only_the_tunnel_port_is_open_to_the_world(sandbox: Sandbox, cluster: Callable[..., str]) -> None:
+@pytest.mark.parametrize("laptop", layout.LAPTOPS)
+def test_only_the_tunnel_port_is_open_to_laptops(sandbox: Sandbox, cluster: Callable[..., str], laptop: str) -> None:
     node_port = cluster("get", "service", "codezero", "-o", "jsonpath={.spec.ports[0].nodePort}", namespace="codezero")
     pod = cluster("get", "pods", "-o", "jsonpath={.items[0].status.podIP}", namespace="codezero")
-    sandbox.run("laptop", ["sh", "-c", "ip route replace 10.0.0.0/8 via 203.0.113.1"])
-    targets = [f"198.51.100.10:{port}" for port in (22, 53, 80, 443, 6443, 8900, node_port)]
+    edge = cluster(
+        "get",
+        "service",
+        "sample-project-frontend",
+        "-o",
+        "jsonpath={.spec.ports[0].nodePort}",
+        namespace="sample-project",
+    )
+    sandbox.run(laptop, ["sh", "-c", "ip route replace 10.0.0.0/8 via 203.0.113.1"])
+    targets = [f"198.51.100.10:{port}" for port in (22, 53, 80, 443, 6443, 8801, 8900, node_port, edge)]
     targets += ["10.96.0.1:443", "10.96.0.10:53", f"{pod}:8800"]
     try:
-        reached = [target for target in targets if _connects(sandbox, target)]
+        reached = [target for target in targets if _connects(sandbox, target, place=laptop)]
     finally:
-        sandbox.run("laptop", ["ip", "route", "del", "10.0.0.0/8"])
+        sandbox.run(laptop, ["ip", "route", "del", "10.0.0.0/8"])
 
     assert reached == []
-    assert _connects(sandbox, "198.51.100.10:8800")
+    assert _connects(sandbox, "198.51.100.10:8800", place=laptop)
+
+
+def test_users_of_the_cluster_enter_by_what_services_open_and_by_nothing_else(
+    sandbox: Sandbox, cluster: Callable[..., str]
+) -> None:
+    """The demonstration asks from outside; what it finds must have been opened by a Service."""
+    service = json.loads(cluster("get", "service", "sample-project-frontend", "-o", "json", namespace="sample-project"))
+    pod = cluster("get", "pods", "-o", "jsonpath={.items[0].status.podIP}", namespace="codezero")
+
+    assert service["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.51.100.10"
+    for port in (80, service["spec"]["ports"][0]["nodePort"]):
+        assert "<title>" in sandbox.run("internet", ["curl", "-sS", "-m5", f"http://198.51.100.10:{port}/"]).stdout
+    targets = [*(f"198.51.100.10:{port}" for port in (53, 6443, 8801, 8900)), "10.96.0.1:443", f"{pod}:8801"]
+    assert [target for target in targets if _connects(sandbox, target, place="internet")] == []
+    assert [
+        target for target in ("198.51.100.10:80", "198.51.100.10:8800") if _connects(sandbox, target, place="lan")
+    ] == []
+
+
+def test_two_load_balancers_of_one_port_do_not_disturb_each_other(
+    sandbox: Sandbox, cluster: Callable[..., str]
+) -> None:
+    """One of them waits, and gets the port when the other goes; nothing else in the cluster notices."""
+    names = {"balanced-1", "balanced-2"}
+    for name in names:
+        balanced = echo_server(name).replace(
+            "ports: [{name: http, port: 80", "type: LoadBalancer\n  ports: [{name: http, port: 81"
+        )
+        cluster("apply", "-f", "-", given=balanced)
+        cluster("rollout", "status", f"deployment/{name}", "--timeout=30s")
+
+    def answering() -> str:
+        printed = sandbox.run("internet", ["curl", "-sm2", "http://198.51.100.10:81/"], check=False).stdout
+        return next((name for name in names if printed.startswith(name)), "")
+
+    first = eventually(answering)
+    (other,) = names - {first}
+    assert "<pending>" in cluster("get", "service", other)
+    assert "<pending>" not in cluster("get", "service", first)
+    cluster("delete", "service", first)
+    assert eventually(lambda: answering() == other)
+    assert eventually(lambda: "<pending>" not in cluster("get", "service", other))
+    cluster("delete", "deployment", *names)
+    cluster("delete", "service", other)
+
+
+def test_serves_are_seen_explained_checked_and_deleted_by_kubectl(cluster: Callable[..., str]) -> None:
+    serve = """
+apiVersion: codezero.io/v1beta1
+kind: Serve
+metadata: {name: orders}
+spec:
+  service: orders
+  routes:
+  - {user: 01J0000000000000000000000A, userName: ann, condition: {type: default}, ports: [{localPort: 3000, remotePort: 80}]}
+"""
+    cluster("apply", "-f", "-", given=serve)
+    status = '{"status": {"state": "active", "message": "all is well", "routerConfig": {"revision": 1}}}'
+    cluster("patch", "serve", "orders", "--subresource=status", "--type=merge", "-p", status)
+
+    head, row = cluster("get", "serves", "-A").splitlines()
+    assert head.split("  ")[0] == "NAMESPACE"
+    assert "STATE" in head
+    assert row.split()[1:6] == ["orders", "orders", "active", "ann", "1"]
+    assert row.endswith("all is well")
+    assert "What is looked at" in cluster("explain", "serve.spec.routes.condition.type")
+    refused = cluster("apply", "-f", "-", given=serve.replace("default}", "weather}"), check=False)
+    assert "created" not in refused
+    assert "configured" not in refused
+    cluster("delete", "srv", "orders")
+    assert cluster("get", "serves", "-o", "name") == ""
+
+
+ROUTER_LIKE = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: like-router}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: like-router}
+spec:
+  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
+  selector: {matchLabels: {app: like-router}}
+  template:
+    metadata: {labels: {app: like-router}}
+    spec:
+      serviceAccountName: like-router
+      automountServiceAccountToken: false
+      terminationGracePeriodSeconds: 2
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 65532
+        runAsGroup: 65532
+        seccompProfile: {type: RuntimeDefault}
+        sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: "0"}]
+      initContainers:
+      - name: sidecar
+        image: none:1
+        restartPolicy: Always
+        command: [python, -c, SIDECAR]
+        env: [{name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+        startupProbe: {httpGet: {path: /startz, port: 8803}, periodSeconds: 1, failureThreshold: 30}
+        readinessProbe: {httpGet: {path: /readyz, port: 8803}, periodSeconds: 1}
+        securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+        volumeMounts:
+        - {name: shared, mountPath: /run/shared}
+        - {name: token, mountPath: /var/run/secrets/own, readOnly: true}
+      containers:
+      - name: main
+        image: none:1
+        command: [python, -c, MAIN]
+        ports: [{name: http, containerPort: 80}]
+        securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+        volumeMounts: [{name: shared, mountPath: /run/shared}]
+      volumes:
+      - name: shared
+        emptyDir: {sizeLimit: 32Mi}
+      - name: token
+        projected:
+          sources:
+          - serviceAccountToken: {audience: codezero.io/router, expirationSeconds: 3600, path: token}
+"""
+# Ready when the main container's socket answers, as a Router is when its Envoy does.
+SIDECAR = """
+import http.server, pathlib, socket
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        try:
+            if self.path == '/readyz':
+                with socket.socket(socket.AF_UNIX) as beside:
+                    beside.connect('/run/shared/main.sock')
+            self.send_response(200)
+        except OSError:
+            self.send_response(503)
+        self.end_headers()
+        self.wfile.write(pathlib.Path('/var/run/secrets/own/token').read_bytes() if self.path == '/token' else b'')
+http.server.ThreadingHTTPServer(('0.0.0.0', 8803), Answers).serve_forever()
+"""
+MAIN = """
+import socket, threading
+beside = socket.socket(socket.AF_UNIX); beside.bind('/run/shared/main.sock'); beside.listen()
+threading.Thread(target=lambda: [beside.accept() for _ in iter(int, 1)], daemon=True).start()
+port = socket.create_server(('0.0.0.0', 80))
+while True: port.accept()[0].sendall(b'main')
+"""
+
+
+def test_a_pod_like_a_routers_comes_up_quickly_rolls_and_proves_who_it_is(
+    sandbox: Sandbox, cluster: Callable[..., str]
+) -> None:
+    manifest = ROUTER_LIKE.replace("SIDECAR", json.dumps(SIDECAR)).replace("MAIN", json.dumps(MAIN))
+    cluster("apply", "-f", "-", given=manifest)
+    cluster("rollout", "status", "deployment/like-router", "--timeout=30s")
+    pod = json.loads(cluster("get", "pods", "-l", "app=like-router", "-o", "json"))["items"][0]
+    address, name = pod["status"]["podIP"], pod["metadata"]["name"]
+
+    assert [one["ready"] for kind in ("initC", "c") for one in pod["status"][f"{kind}ontainerStatuses"]] == [True, True]
+    token = sandbox.run("cluster", ["curl", "-sS", f"http://{address}:8803/token"]).stdout
+    review = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token, "audiences": ["codezero.io/router"]},
+    }
+    asked = json.loads(cluster("create", "-f", "-", "-o", "json", given=json.dumps(review)))["status"]
+    assert asked["authenticated"]
+    assert asked["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:like-router"
+    review["spec"] = {"token": token}
+    assert not json.loads(cluster("create", "-f", "-", "-o", "json", given=json.dumps(review)))["status"].get(
+        "authenticated"
+    )
+
+    # A sidecar that crashes takes its pod's readiness with it, and nothing of the container beside it.
+    assert sandbox.kill(name, namespace=NAMESPACE, container="sidecar") == 1
+    eventually(lambda: _restarts(cluster, name) == {"sidecar": 1, "main": 0})
+    eventually(lambda: "2/2" in cluster("get", "pod", name))
+    with pytest.raises(CodezeroError, match="no container 'none' of pod"):
+        sandbox.kill(name, namespace=NAMESPACE, container="none")
+
+    cluster("rollout", "restart", "deployment/like-router")
+    cluster("rollout", "status", "deployment/like-router", "--timeout=30s")
+    eventually(lambda: cluster("get", "pod", name, "--ignore-not-found") == "")
+    cluster("delete", "deployment", "like-router")
+
+
+def test_a_sysctl_that_is_not_the_pods_own_is_refused(cluster: Callable[..., str]) -> None:
+    overrides = '{"spec":{"securityContext":{"sysctls":[{"name":"kernel.msgmax","value":"1"}]}}}'
+    cluster("run", "greedy", "--image=none:1", f"--overrides={overrides}", "--command", "--", "sleep", "1000")
+
+    eventually(lambda: "forbidden sysctl" in cluster("describe", "pod", "greedy"))
+    cluster("delete", "pod", "greedy")
+
+
+def _restarts(kubectl: Callable[..., str], pod: str) -> dict[str, int]:
+    status = json.loads(kubectl("get", "pod", pod, "-o", "json"))["status"]
+    return {
+        one["name"]: one["restartCount"] for kind in ("initC", "c") for one in status.get(f"{kind}ontainerStatuses", ())
+    }
+
+
+def test_what_belongs_to_a_service_goes_with_it(cluster: Callable[..., str]) -> None:
+    """What serving leaves behind must not outlive the Service it is for."""
+    cluster("create", "service", "clusterip", "owner", "--tcp=80:80")
+    uid = cluster("get", "service", "owner", "-o", "jsonpath={.metadata.uid}")
+    owner = f'"ownerReferences": [{{"apiVersion": "v1", "kind": "Service", "name": "owner", "uid": "{uid}"}}]'
+    owned = ("serviceaccount/owned", "configmap/owned")
+    for each in owned:
+        kind, _, name = each.partition("/")
+        cluster("create", kind, name)
+        cluster("patch", kind, name, "--type=merge", "-p", f'{{"metadata": {{{owner}}}}}')
+    cluster("delete", "service", "owner")
+
+    eventually(lambda: cluster("get", *owned, "--ignore-not-found", "-o", "name") == "")
+
+
+def test_one_laptop_is_cut_off_and_the_other_is_not(sandbox: Sandbox) -> None:
+    sandbox.cut("laptop2")
+    try:
+        assert sandbox.status().cut == ("laptop2",)
+        assert _connects(sandbox, "198.51.100.10:8800")
+        assert not _connects(sandbox, "198.51.100.10:8800", place="laptop2")
+    finally:
+        sandbox.mend("laptop2")
+    assert _connects(sandbox, "198.51.100.10:8800", place="laptop2")
+    with pytest.raises(CodezeroError, match="is no laptop"):
+        sandbox.cut("lan")
+
+
+def test_two_laptops_have_agents_of_their_own(both: tuple[Laptop, Laptop]) -> None:
+    """All places share one process namespace; whatever finds its own by process id must not find the neighbour's."""
+    first, second = both
+    assert [each.status()["teamspace"]["user"] for each in both] == ["dev1", "dev2"]
+    assert [each.run("hostname").stdout for each in both] == ["laptop\n", "laptop2\n"]
+    assert set(first.processes(DAEMON)).isdisjoint(second.processes(DAEMON))
+    assert first.processes("czsystem") == second.processes("czsystem") != []
+
+    before = second.processes(DAEMON)
+    first.kill(DAEMON)
+    eventually(first.is_connected)
+    first.stop()
+
+    assert not first.processes(DAEMON)
+    assert second.processes(DAEMON) == before
+    assert second.is_connected()
+    assert second.core()["leaf"]["who"] == "leaf"
 
 
 def test_a_cut_is_silent_and_can_be_mended(sandbox: Sandbox) -> None:
     sandbox.cut()
     try:
-        assert sandbox.status().cut
+        assert sandbox.status().cut == ("laptop", "laptop2")
         assert sandbox.run("laptop", _connect_command("198.51.100.10:8800", 2), check=False).stdout == "TimeoutError\n"
     finally:
         sandbox.mend()
@@ -421,8 +678,8 @@ def _connect_command(target: str, seconds: int) -> list[str]:
     return ["python", "-c", script]
 
 
-def _connects(sandbox: Sandbox, target: str) -> bool:
-    return sandbox.run("laptop", _connect_command(target, 1), check=False).returncode == 0
+def _connects(sandbox: Sandbox, target: str, *, place: str = "laptop") -> bool:
+    return sandbox.run(place, _connect_command(target, 1), check=False).returncode == 0
 
 
 def _processes_in(namespace: Path) -> list[int]:

@@ -20,7 +20,8 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout, name_server
 from codezero.sandbox.api import MASTERS, ApiError, ApiServer, JsonObject, Options, Store, bootstrap
-from codezero.sandbox.api.documents import as_object, as_objects, at
+from codezero.sandbox.api.documents import as_object, at
+from codezero.sandbox.api.workloads import lasting_statuses
 from codezero.sandbox.cluster_dns import ClusterNames
 from codezero.sandbox.control import PodView
 from codezero.sandbox.endpoints import SLICES, SliceIndex, keep_endpoints
@@ -82,7 +83,7 @@ class Cluster:
             if not is_ready(pod.content):
                 reasons = [
                     f"{waiting.get('reason')}: {waiting.get('message', '')}"
-                    for status in as_objects(at(pod.content, "status", "containerStatuses"))
+                    for status in lasting_statuses(pod.content)
                     if (waiting := as_object(at(status, "state", "waiting")))
                 ]
                 found.append(f"{pod.name} ({'; '.join(reasons) or at(pod.content, 'status', 'phase')})")
@@ -97,10 +98,7 @@ class Cluster:
                 ready=is_ready(pod.content),
                 phase=_phase(pod.content),
                 address=at(pod.content, "status", "podIP") or "",
-                restarts=sum(
-                    status.get("restartCount", 0)
-                    for status in as_objects(at(pod.content, "status", "containerStatuses"))
-                ),
+                restarts=sum(status.get("restartCount", 0) for status in lasting_statuses(pod.content)),
             )
             for pod in self.store.list("pods")
         )
@@ -235,7 +233,7 @@ def _is_complete(store: Store, namespace: str) -> Iterator[bool]:
 def _phase(pod: JsonObject) -> str:
     if "deletionTimestamp" in pod["metadata"]:
         return "Terminating"
-    for status in as_objects(at(pod, "status", "containerStatuses")):
+    for status in lasting_statuses(pod):
         reason = at(status, "state", "waiting", "reason") or at(status, "state", "terminated", "reason")
         if reason:
             return reason

@@ -9,7 +9,7 @@ node ports and load balancers: as the users of a cluster's applications do, whom
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from codezero.sandbox import layout, namespaces
@@ -142,8 +142,11 @@ async def _filter(rules: str) -> None:
     await run(["ip", "netns", "exec", layout.INTERNET, "nft", "-f", "-"], given=rules)
 
 
-async def attach_pod(name: str, *, link: str, address: str) -> None:
-    """Make a pod's network namespace and join it to the node, in whose namespace this process is. `link` is the node's end."""
+async def attach_pod(name: str, *, link: str, address: str, settings: Mapping[str, str]) -> None:
+    """Make a pod's network namespace and join it to the node, in whose namespace this process is. `link` is the node's end.
+
+    `settings` are sysctls of that namespace; raises OSError for one that cannot be set.
+    """
     await run(
         ["ip", "-batch", "-"],
         given=f"""
@@ -167,6 +170,8 @@ route add default via {layout.POD_GATEWAY}
     with namespaces.network(layout.network_file(name)):
         # What the default of container runtimes is.
         _set("net/ipv4/ip_unprivileged_port_start", "0")
+        for setting, value in settings.items():
+            _set(setting.replace(".", "/"), value)
 
 
 async def detach_pod(name: str, *, link: str) -> None:
@@ -175,4 +180,6 @@ async def detach_pod(name: str, *, link: str) -> None:
 
 
 def _set(name: str, value: str) -> None:
-    Path("/proc/sys", name).write_text(value)
+    file = Path("/proc/sys", name)
+    if file.read_text().split() != value.split():
+        file.write_text(value)

@@ -4,6 +4,7 @@ An image is a name only: whatever it says, the command runs with this Python env
 """
 
 import asyncio
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from codezero.sandbox.containers import LARGEST_LOG, Container, Role
 from codezero.sandbox.launch import Launch
 from codezero.sandbox.pod_files import IssueToken, NotPossibleError, PodVolumes, environment_of, expanded
 
+# Only the network is a pod's own here.
+_POD_SYSCTL = re.compile(r"net(\.[a-z0-9_-]+)+")
 _SEARCH = "search {namespace}.svc.{domain} svc.{domain} {domain}"
 
 
@@ -165,8 +168,18 @@ class Pod:
             return
         self.address, number = self._kubelet.addresses.take()
         self._link = f"pod{number}"
-        await network.attach_pod(self._network_name, link=self._link, address=self.address)
+        await network.attach_pod(self._network_name, link=self._link, address=self.address, settings=self._sysctls())
         self.changed()
+
+    def _sysctls(self) -> dict[str, str]:
+        """What `securityContext.sysctls` asks for; raises `NotPossibleError` for what is not the pod's own."""
+        wanted = as_objects(at(self.content, "spec", "securityContext", "sysctls"))
+        for one in wanted:
+            if not _POD_SYSCTL.fullmatch(str(one["name"])):
+                raise NotPossibleError(
+                    "SysctlForbidden", f"forbidden sysctl: {one['name']!r} is not of the pod's network"
+                )
+        return {one["name"]: str(one["value"]) for one in wanted}
 
     @property
     def _on_node(self) -> bool:
@@ -312,11 +325,9 @@ class Pod:
     def status(self, before: JsonObject) -> JsonObject:
         """Its status, keeping the times of conditions that did not change."""
         mains = [container.status() for container in self._mains]
-        ready = self._initialized and all(
-            container.ready for container in self.containers if container.role is not Role.INIT
-        )
-        ready = ready and not self._phase_ended
-        unready = [container.name for container in self._mains if not container.ready]
+        lasting = [container for container in self.containers if container.role is not Role.INIT]
+        unready = [container.name for container in lasting if not container.ready]
+        ready = self._initialized and not unready and not self._phase_ended
         reason, message = ("", "") if ready else ("ContainersNotReady", f"containers with unready status: {unready}")
         status: JsonObject = {
             "phase": self._phase,

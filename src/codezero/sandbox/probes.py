@@ -11,6 +11,8 @@ from codezero.sandbox.api.documents import as_object, as_objects, at
 # Runs a command in the container; the exit code and what it printed.
 RunInside = Callable[[list[str]], Awaitable[tuple[int, str]]]
 _LARGEST_ANSWER = 10 * 1024
+# While a container comes up it is asked more often than its probe says, because people wait for it; failures count once a period all the same.
+_SOON = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ async def follow(probe: Probing, tell: Callable[[bool, str], None]) -> None:
     await asyncio.sleep(probe.delay)
     in_a_row = 0
     was_well: bool | None = None
+    coming_up = probe.kind != "liveness" and "exec" not in probe.spec
     while True:
         wrong = await probe.attempt()
         well = wrong is None
@@ -118,7 +121,17 @@ async def follow(probe: Probing, tell: Callable[[bool, str], None]) -> None:
         was_well = well
         if in_a_row >= (probe.successes if well else probe.failures):
             tell(well, wrong or "")
-        await asyncio.sleep(probe.period)
+        coming_up = coming_up and not well
+        await (_until_well(probe) if coming_up else asyncio.sleep(probe.period))
+
+
+async def _until_well(probe: Probing) -> None:
+    """The probe's period, cut short when it succeeds."""
+    end = asyncio.get_running_loop().time() + probe.period
+    while (rest := end - asyncio.get_running_loop().time()) > 0:
+        await asyncio.sleep(min(_SOON, rest))
+        if rest > _SOON and await probe.attempt() is None:
+            return
 
 
 def _unverified() -> ssl.SSLContext:

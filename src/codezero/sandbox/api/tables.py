@@ -15,6 +15,7 @@ from codezero.sandbox.api.documents import (
     is_object,
 )
 from codezero.sandbox.api.kinds import Column, ResourceType
+from codezero.sandbox.api.workloads import lasting_containers, lasting_statuses
 
 _NONE = "<none>"
 _UNKNOWN = "<unknown>"
@@ -155,16 +156,14 @@ def _service_ports(content: JsonObject) -> JsonValue:
 
 
 def _pod_ready(content: JsonObject) -> JsonValue:
-    statuses = as_objects(at(content, "status", "containerStatuses"))
-    return (
-        f"{sum(status.get('ready') is True for status in statuses)}/{len(as_list(at(content, 'spec', 'containers')))}"
-    )
+    ready = sum(status.get("ready") is True for status in lasting_statuses(content))
+    return f"{ready}/{len(lasting_containers(content))}"
 
 
 def _pod_status(content: JsonObject) -> JsonValue:
     if "deletionTimestamp" in content["metadata"]:
         return "Terminating"
-    for status in as_objects(at(content, "status", "containerStatuses")):
+    for status in lasting_statuses(content):
         reason = at(status, "state", "waiting", "reason") or at(status, "state", "terminated", "reason")
         if reason:
             return reason
@@ -172,8 +171,7 @@ def _pod_status(content: JsonObject) -> JsonValue:
 
 
 def _pod_restarts(content: JsonObject) -> JsonValue:
-    statuses = as_objects(at(content, "status", "containerStatuses"))
-    return str(sum(int(status.get("restartCount") or 0) for status in statuses))
+    return str(sum(int(status.get("restartCount") or 0) for status in lasting_statuses(content)))
 
 
 def _node_status(content: JsonObject) -> JsonValue:

@@ -11,6 +11,19 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
 
 
+def lasting_containers(pod: JsonObject) -> list[JsonObject]:
+    """The specifications of those containers that run as long as the pod: sidecars, then the others."""
+    sidecars = [one for one in as_objects(at(pod, "spec", "initContainers")) if one.get("restartPolicy") == "Always"]
+    return [*sidecars, *as_objects(at(pod, "spec", "containers"))]
+
+
+def lasting_statuses(pod: JsonObject) -> list[JsonObject]:
+    """What a pod's status says about `lasting_containers`."""
+    names = {one.get("name") for one in lasting_containers(pod)}
+    sidecars = [one for one in as_objects(at(pod, "status", "initContainerStatuses")) if one.get("name") in names]
+    return [*sidecars, *as_objects(at(pod, "status", "containerStatuses"))]
+
+
 def set_pod_spec_defaults(spec: JsonObject) -> None:
     """Fill in what the specification of a pod leaves out."""
     spec.setdefault("restartPolicy", "Always")

@@ -83,3 +83,25 @@ def test_pods_show_how_they_are(store: Store, pod: Callable[..., Json]) -> None:
 
     assert running == ["1/1", "Running", "2"]
     assert cells(store, "pods", "orders-1")[1:3] == ["0/1", "CrashLoopBackOff"]
+
+
+def test_sidecars_count_among_a_pods_containers_and_first_steps_do_not() -> None:
+    """A Router's readiness is its sidecar's."""
+    kind = next(one for one in BUILT_IN if one.key == "pods")
+    pod: Json = {
+        "metadata": {"name": "router"},
+        "spec": {
+            "initContainers": [{"name": "once"}, {"name": "sidecar", "restartPolicy": "Always"}],
+            "containers": [{"name": "main"}],
+        },
+        "status": {
+            "phase": "Running",
+            "initContainerStatuses": [
+                {"name": "once", "ready": True, "restartCount": 5},
+                {"name": "sidecar", "ready": False, "restartCount": 1},
+            ],
+            "containerStatuses": [{"name": "main", "ready": True, "restartCount": 2}],
+        },
+    }
+
+    assert table(kind, [pod])["rows"][0]["cells"][:4] == ["router", "1/2", "Running", "3"]

@@ -69,6 +69,31 @@ async def test_kinds_that_are_not_known_are_named() -> None:
     assert "httpGet, tcpSocket and exec" in (await probe({"grpc": {"port": 1}}).attempt() or "")
 
 
+async def test_what_comes_up_is_found_before_its_period_is_over() -> None:
+    """A pod that is ready after half a second must not wait for a probe of ten."""
+    up = asyncio.Event()
+    started = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = started.sockets[0].getsockname()[1]
+    started.close()
+    await started.wait_closed()
+    told: list[bool] = []
+
+    def tell(well: bool, _reason: str) -> None:
+        told.append(well)
+        up.set()
+
+    found = probe({"tcpSocket": {"port": port}, "periodSeconds": 3600, "failureThreshold": 2})
+    following = asyncio.ensure_future(probes.follow(found, tell))
+    await asyncio.sleep(0)
+    listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    async with asyncio.timeout(10):
+        await up.wait()
+    following.cancel()
+    listening.close()
+
+    assert told == [True]
+
+
 async def test_thresholds_count_in_a_row() -> None:
     answers = [1, 0, 1, 1, 0, 0]
     told: list[bool] = []
