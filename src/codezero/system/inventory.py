@@ -208,6 +208,19 @@ class Inventory:
             for listed in endpoint.addresses or ()
         )
 
+    @property
+    def serves_synced(self) -> bool:
+        """Whether all Serve objects were seen once."""
+        return self._sources.get(SERVES.name, _NOT_SEEN).synced
+
+    def refs_of(self, namespace: str) -> tuple[ServiceRef, ...]:
+        """All Services of a namespace, ours too."""
+        return tuple(ref for ref in self._services if ref.namespace == namespace)
+
+    def ours(self) -> tuple[ServiceRef, ...]:
+        """The Services that we made."""
+        return tuple(ref for ref, service in self._services.items() if _is_ours(service))
+
     def uid_of(self, ref: ServiceRef) -> str | None:
         """The uid of the Service of that name; None where there is none, or it is on its way out."""
         service = self._services.get(ref)
@@ -274,7 +287,7 @@ class Inventory:
 
     def _view(self, ref: ServiceRef) -> Service | None:
         service = self._services.get(ref)
-        if service is None or (service.metadata.labels is not None and service.metadata.labels.managed_by == OURS):
+        if service is None or _is_ours(service):
             return None
         # People count the service's own pods, not the Routers in front of them.
         own_pods = naming.origin_of(ref)
@@ -327,6 +340,10 @@ class Subscription:
 
     def _status_now(self) -> tuple[bool, bool, float | None]:
         return self._inventory.is_synced, self._inventory.knows_serves, self._inventory.stale_since
+
+
+def _is_ours(service: ServiceObject) -> bool:
+    return service.metadata.labels is not None and service.metadata.labels.managed_by == OURS
 
 
 def _ref_of(service: ServiceObject | None) -> ServiceRef | None:

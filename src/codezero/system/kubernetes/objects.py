@@ -174,12 +174,20 @@ class NodeObject(KubernetesObject, frozen=True, gc=False, rename="camel"):
     status: NodeStatus = NodeStatus()
 
 
+class OwnerReference(msgspec.Struct, frozen=True, gc=False):
+    """`metadata.ownerReferences[]`."""
+
+    kind: str = ""
+    uid: str = ""
+
+
 class ServeMetadata(Metadata, frozen=True, gc=False, rename="camel"):
     """Metadata of a Serve object."""
 
     generation: int = 0
     finalizers: tuple[str, ...] | None = None
     annotations: dict[str, str] | None = None
+    owner_references: tuple[OwnerReference, ...] | None = None
 
 
 class ServeResource(KubernetesObject, frozen=True, gc=False, rename="camel"):

@@ -15,7 +15,7 @@ from codezero.model.ids import TeamspaceId
 from codezero.model.serve import Serve
 from codezero.model.services import ServiceRef
 from codezero.routing.compile import ServedPort, compile_plan
-from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at
+from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
 from codezero.system.serving import naming
 from codezero.system.serving.serves import served_ports, target_of
 from codezero.wire.route_plan import to_wire
@@ -71,7 +71,7 @@ class Served:
     @property
     def selector(self) -> dict[str, str]:
         """The team's own selector."""
-        return {name: as_text(value) for name, value in as_object(self.original.get("selector")).items()}
+        return texts(self.original.get("selector"))
 
     @property
     def switched(self) -> dict[str, str]:
@@ -119,6 +119,12 @@ def router_deployment(served: Served, *, origin: str, settings: RouterSettings, 
         },
     }
     return _object("apps/v1", "Deployment", naming.router_of(served.ref), served, {"spec": spec})
+
+
+def network_policy(served: Served, name: str, spec: Json) -> Json:
+    """A NetworkPolicy of ours."""
+    ref = ServiceRef(served.ref.namespace, name)
+    return _object("networking.k8s.io/v1", "NetworkPolicy", ref, served, {"spec": spec})
 
 
 def content_hash(content: object) -> str:

@@ -48,7 +48,10 @@ class ServedRoute:
 
 @dataclass(frozen=True, slots=True)
 class ServeObject:
-    """A Serve object, read. `routes` are all its entries; `followed` only those that count now (expiry aside)."""
+    """A Serve object, read. `routes` are all its entries; `followed` only those that count now (expiry aside).
+
+    `service_uid` is the uid of the living Service, `owner_uid` that of the Service for which the object was made.
+    """
 
     ref: ServiceRef
     uid: str
@@ -58,6 +61,7 @@ class ServeObject:
     finalizers: tuple[str, ...]
     annotations: Mapping[str, str]
     service_uid: str | None
+    owner_uid: str | None
     routes: tuple[ServedRoute, ...]
     status: ServeStatus
 
@@ -104,6 +108,7 @@ def read_serve(resource: ServeResource, *, service_uid: str | None, key: bytes |
         metadata.finalizers or (),
         metadata.annotations or {},
         service_uid,
+        next((one.uid for one in metadata.owner_references or () if one.kind == "Service"), None),
         _read_routes(resource.spec, ref, service_uid=service_uid, key=key),
         read_status(resource.status),
     )
@@ -147,7 +152,8 @@ def _read_routes(
 def _read_route(
     content: object, name: str, ref: ServiceRef, *, service_uid: str | None, key: bytes | None
 ) -> ServedRoute:
-    name = as_text(as_object(content).get("id"))[:40] or name
+    # No longer than an id, by which statuses are told apart.
+    name = as_text(as_object(content).get("id"))[:26] or name
     try:
         route = msgspec.convert(content, Route)
     except msgspec.ValidationError as error:
@@ -298,7 +304,16 @@ class Serves:
     @property
     def is_known(self) -> bool:
         """Whether all Serve objects were seen once."""
-        return self._inventory.knows_serves
+        return self._inventory.serves_synced
+
+    def orphans(self) -> frozenset[ServiceRef]:
+        """Services for which something of ours is left although they have no Serve object."""
+        found: set[ServiceRef] = set()
+        for ours in self._inventory.ours():
+            short = ours.name.removeprefix(naming.ORIGIN_PREFIX).removeprefix(naming.ROUTER_PREFIX)
+            if short != ours.name and self.served_by(ours) is None:
+                found.update(one for one in self._inventory.refs_of(ours.namespace) if naming.hash_of(one) == short)
+        return frozenset(found)
 
     @contextmanager
     def subscribe(self) -> Generator["Subscription", None, None]:

@@ -1,0 +1,347 @@
+"""Does the steps that `rewiring` decides, for all Serve objects at once, one task for each; only the leading System runs it.
+
+Every decision is made on objects fetched for it, never on a mirror that may lag; mirrors only say when to look. A write that fails because somebody
+wrote first is no failure: the next look decides again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+from codezero.kit.backoff import Backoff
+from codezero.kit.logs import get_logger
+from codezero.kit.tasks import Tasks, task_group
+from codezero.model.services import ServiceRef
+from codezero.model.variants import VariantView
+from codezero.system.inventory import Inventory
+from codezero.system.kubernetes.client import ApiClient, ApiError
+from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at
+from codezero.system.kubernetes.objects import ServeResource
+from codezero.system.serving import naming, preflight, rewiring
+from codezero.system.serving.manifests import RouterSettings, Trust
+from codezero.system.serving.preflight import Surroundings
+from codezero.system.serving.rewiring import Circumstances, Endpoints, Gone, Seen, Step, Wait, Write
+from codezero.system.serving.serves import ServeObject, Serves, path_of, read_serve, view_of
+from codezero.wire.serve_resource import API_VERSION, KIND
+
+RESYNC_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.2
+# More writes at once than a whole serve takes mean that the API keeps no promise; then a pause.
+MOST_STEPS: Final = 60
+# Routes that an order ended, as ids: nobody has to be told about them again.
+ENDED: Final = "codezero.io/ended-by-order"
+
+Ended = Callable[[ServiceRef, VariantView, str], None]
+T = TypeVar("T")
+
+_log = get_logger("rewiring")
+
+
+class Reconciler:
+    """Keeps every served Service as its Serve object wants it, while `run` runs; remembers nothing that it needs."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        inventory: Inventory,
+        serves: Serves,
+        *,
+        settings: RouterSettings,
+        namespace: str,
+        trust: Callable[[], Trust | None],
+        ended: Ended,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`namespace` is our own, `trust` whom Routers believe; `ended` hears of variants that end without an order, with the reason."""
+        self._api = api
+        self._inventory = inventory
+        self._serves = serves
+        self._settings = settings
+        self._namespace = namespace
+        self._trust = trust
+        self._ended = ended
+        self._clock = clock
+        self._wakes: dict[ServiceRef, asyncio.Event] = {}
+        self._back_since: dict[ServiceRef, float] = {}
+        self._followed: dict[ServiceRef, dict[str, VariantView]] = {}
+        self._reasons: dict[str, str] = {}
+        self._told: dict[ServiceRef, frozenset[str]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while not self._knows_enough():  # noqa: ASYNC110 - three things that are told in three ways, once
+            await asyncio.sleep(LOOK_SECONDS)
+        async with task_group("rewiring") as tasks:
+            with self._serves.subscribe() as subscription:
+                refs = frozenset(self._serves.refs())
+                while True:
+                    for ref in refs | self._serves.orphans():
+                        self._wake(ref, tasks)
+                    try:
+                        async with asyncio.timeout(RESYNC_SECONDS):
+                            refs = await subscription.next()
+                    except TimeoutError:
+                        refs = frozenset(self._serves.refs())
+
+    def _knows_enough(self) -> bool:
+        return self._serves.key is not None and self._serves.is_known and self._inventory.is_synced
+
+    def _wake(self, ref: ServiceRef, tasks: Tasks) -> None:
+        wake = self._wakes.get(ref)
+        if wake is None:
+            wake = self._wakes[ref] = asyncio.Event()
+            tasks.start(str(ref), self._keep(ref, wake))
+        wake.set()
+
+    async def _keep(self, ref: ServiceRef, wake: asyncio.Event) -> None:
+        backoff = Backoff(first=0.5, most=30.0)
+        try:
+            while True:
+                wake.clear()
+                try:
+                    step = await self.settle(ref)
+                except ApiError as error:
+                    _log.warning("rewiring waits", service=str(ref), reason=str(error))
+                    step = Wait("the API did not answer", self._clock() + backoff.next())
+                else:
+                    backoff.reset()
+                if isinstance(step, Gone) and not wake.is_set():
+                    return
+                await self._pause(step, wake)
+        finally:
+            del self._wakes[ref]
+
+    async def _pause(self, step: Step, wake: asyncio.Event) -> None:
+        until = step.until if isinstance(step, Wait) else None
+        seconds = RESYNC_SECONDS if until is None else min(RESYNC_SECONDS, max(0.0, until - self._clock()))
+        try:
+            async with asyncio.timeout(seconds):
+                await wake.wait()
+        except TimeoutError:
+            pass  # time to look again
+
+    async def settle(self, ref: ServiceRef) -> Wait | Gone:
+        """Step by step as far as it goes now; what it waits for then. Raises `ApiError`."""
+        for _ in range(MOST_STEPS):
+            step = await self.step(ref)
+            if not isinstance(step, Write):
+                return step
+        _log.error("rewiring does not come to an end", service=str(ref))
+        return Wait("too many writes", self._clock() + 10.0)
+
+    async def step(self, ref: ServiceRef) -> Step:
+        """Look, and do the next step; what it was. Raises `ApiError`."""
+        seen = await self.observe(ref)
+        now = self._clock()
+        self._note_ended(seen, now)
+        await self._tell_problems(seen)
+        step = self._decide(seen, now)
+        if isinstance(step, Write):
+            try:
+                await self._do(step)
+            except ApiError as error:
+                if not (error.is_conflict or error.is_missing):
+                    raise
+                _log.debug("somebody wrote first", service=str(ref), step=step.what, reason=str(error))
+                await asyncio.sleep(0.01)
+            else:
+                _log.info("rewiring", service=str(ref), step=step.what)
+        return step
+
+    def _decide(self, seen: Seen, now: float) -> Step:
+        if rewiring.is_back(seen):
+            self._back_since.setdefault(seen.ref, now)
+        else:
+            self._back_since.pop(seen.ref, None)
+        serve = seen.serve
+        if serve is not None and not serve.deleting and not rewiring.is_lost(seen):
+            ending = dict(rewiring.ending_routes(serve, now))
+            if ending:
+                self._reasons |= ending
+                return rewiring.without_routes(serve, seen.content, frozenset(ending))
+        about = Circumstances(
+            now=now, settings=self._settings, trust=self._trust(), back_since=self._back_since.get(seen.ref)
+        )
+        step = rewiring.next_step(seen, about)
+        if isinstance(step, Gone):
+            for memory in (self._back_since, self._followed, self._told):
+                memory.pop(seen.ref, None)
+        if isinstance(step, Wait) and serve is not None:
+            ends = (one for one in (step.until, rewiring.next_end(serve)) if one is not None)
+            return Wait(step.why, min(ends, default=None))
+        return step
+
+    # --- looking --------------------------------------------------------------------------------------------------------------------------
+
+    async def observe(self, ref: ServiceRef) -> Seen:
+        """Everything that decides about a service, as it is now. Raises `ApiError`."""
+        core, apps = f"/api/v1/namespaces/{ref.namespace}", f"/apis/apps/v1/namespaces/{ref.namespace}"
+        origin, router = naming.origin_of(ref).name, naming.router_of(ref).name
+        content = await self._find(path_of(ref))
+        service = await self._find(f"{core}/services/{ref.name}")
+        serve = None if content is None else self._read(content, service)
+        endpoints = await self._endpoints(ref, (ref.name, origin, router))
+        around, guards = await self._around(ref)
+        return Seen(
+            ref=ref,
+            serve=serve,
+            content=content or {},
+            service=service,
+            origin=await self._find(f"{core}/services/{origin}"),
+            account=await self._find(f"{core}/serviceaccounts/{router}"),
+            router=await self._find(f"{core}/services/{router}"),
+            deployment=await self._find(f"{apps}/deployments/{router}"),
+            guards=guards,
+            own_endpoints=endpoints[ref.name],
+            origin_endpoints=endpoints[origin],
+            router_endpoints=endpoints[router],
+            refusal=self._refusal(ref, serve, service, around),
+            around=around,
+        )
+
+    def _read(self, content: Json, service: Json | None) -> ServeObject:
+        living = service is not None and at(service, "metadata", "deletionTimestamp") is None
+        uid = as_text(at(service, "metadata", "uid")) if living else None
+        return read_serve(msgspec.convert(content, ServeResource), service_uid=uid, key=self._serves.key)
+
+    def _refusal(
+        self, ref: ServiceRef, serve: ServeObject | None, service: Json | None, around: Surroundings
+    ) -> str | None:
+        spec = None if service is None else as_object(service.get("spec"))
+        if spec is not None and serve is not None and naming.is_switched(preflight.selector_of(spec), ref):
+            spec = {**spec, "selector": as_object(serve.status.original).get("selector") or spec.get("selector")}
+        return preflight.refusal(ref, spec, around, own_namespace=self._namespace)
+
+    async def _find(self, path: str) -> Json | None:
+        try:
+            return as_object(msgspec.json.decode(await self._api.get(path, {})))
+        except ApiError as error:
+            if error.is_missing:
+                return None
+            raise
+
+    async def _list(self, path: str, parameters: dict[str, str] | None = None) -> list[Json]:
+        content = msgspec.json.decode(await self._api.get(path, parameters or {}))
+        return [as_object(one) for one in as_list(as_object(content).get("items"))]
+
+    async def _endpoints(self, ref: ServiceRef, names: tuple[str, ...]) -> dict[str, Endpoints]:
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{ref.namespace}/endpointslices"
+        selector = {"labelSelector": f"kubernetes.io/service-name in ({','.join(names)})"}
+        found: dict[str, dict[str, frozenset[tuple[str, int]]]] = {name: {} for name in names}
+        for one in await self._list(path, selector):
+            name = as_text(at(one, "metadata", "labels", "kubernetes.io/service-name"))
+            _add_ready(one, found.setdefault(name, {}))
+        return {name: Endpoints(ready) for name, ready in found.items()}
+
+    async def _around(self, ref: ServiceRef) -> tuple[Surroundings, tuple[Json, ...]]:
+        policies = await self._list(f"/apis/networking.k8s.io/v1/namespaces/{ref.namespace}/networkpolicies")
+        ours = tuple(one for one in policies if at(one, "metadata", "labels", naming.SERVICE) == naming.hash_of(ref))
+        others = tuple(one for one in policies if at(one, "metadata", "labels", naming.SERVICE) is None)
+        apps = f"/apis/apps/v1/namespaces/{ref.namespace}"
+        stateful_sets = tuple(await self._list(f"{apps}/statefulsets"))
+        deployments = tuple(
+            one
+            for one in await self._list(f"{apps}/deployments")
+            if at(one, "metadata", "labels", naming.SERVICE) is None
+        )
+        return Surroundings(others, stateful_sets, deployments), ours
+
+    async def surroundings(self, ref: ServiceRef) -> Surroundings:
+        """What stands around a Service, for its preflight. Raises `ApiError`."""
+        return (await self._around(ref))[0]
+
+    # --- doing ----------------------------------------------------------------------------------------------------------------------------
+
+    async def _do(self, write: Write) -> None:
+        match write.verb:
+            case "create":
+                await self._api.create(write.path, as_object(write.body))
+            case "replace":
+                await self._api.replace(write.path, as_object(write.body))
+            case "patch":
+                await self._api.patch(write.path, write.body, kind="json")
+            case "delete":
+                await self._api.delete(write.path, uid=write.uid, resource_version=write.resource_version)
+
+    def _note_ended(self, seen: Seen, now: float) -> None:
+        """Tell about variants that are followed no more, except those that an order ended."""
+        serve = seen.serve
+        followed: dict[str, VariantView] = {}
+        if serve is not None and not serve.deleting and not rewiring.is_lost(seen):
+            followed = {
+                route.id: view_of(route, variant, serve.route_status(route.id))
+                for route, variant in serve.followed
+                if route.expires > now or route.id not in self._reasons
+            }
+        before = self._followed.get(seen.ref, {})
+        ordered = () if serve is None else serve.annotations.get(ENDED, "").split()
+        for route_id in before.keys() - followed.keys():
+            reason = self._reasons.pop(route_id, None) or _reason(seen)
+            if route_id not in ordered:
+                self._ended(seen.ref, before[route_id], reason)
+        self._followed[seen.ref] = followed
+
+    async def _tell_problems(self, seen: Seen) -> None:
+        """An Event for each route that is not followed, once; people look there first."""
+        serve = seen.serve
+        if serve is None:
+            return
+        wrong = frozenset(f"{one.name}: {one.problem}" for one in serve.routes if one.problem)
+        known = self._told.get(seen.ref) or frozenset(
+            f"{one.id}: {one.problem}" for one in serve.status.routes if one.problem
+        )
+        self._told[seen.ref] = wrong
+        for message in sorted(wrong - known):
+            try:
+                await self._api.create(
+                    f"/api/v1/namespaces/{seen.ref.namespace}/events", _event(serve, message, self._clock())
+                )
+            except ApiError as error:
+                _log.warning("an event could not be written", service=str(seen.ref), reason=str(error))
+
+
+def _reason(seen: Seen) -> str:
+    if rewiring.is_lost(seen):
+        return "its Service was deleted"
+    if seen.serve is None or seen.serve.deleting:
+        return "its Serve object was deleted"
+    return "its route was removed"
+
+
+def _add_ready(content: Json, into: dict[str, frozenset[tuple[str, int]]]) -> None:
+    ports = frozenset(
+        (as_text(as_object(port).get("name")), number)
+        for port in as_list(content.get("ports"))
+        if isinstance(number := as_object(port).get("port"), int)
+    )
+    for endpoint in map(as_object, as_list(content.get("endpoints"))):
+        if at(endpoint, "conditions", "ready") is False:
+            continue
+        for address in as_list(endpoint.get("addresses"))[:1]:
+            into[str(address)] = into.get(str(address), frozenset()) | ports
+
+
+def _event(serve: ServeObject, message: str, now: float) -> Json:
+    moment = rewiring.timestamp(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{serve.ref.name}.", "namespace": serve.ref.namespace},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": serve.ref.namespace,
+            "name": serve.ref.name,
+            "uid": serve.uid,
+        },
+        "type": "Warning",
+        "reason": "RouteRefused",
+        "message": message[:1000],
+        "source": {"component": "codezero-system"},
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }

@@ -1,0 +1,171 @@
+"""Puts every served Service back with nothing but a kubeconfig, when no System is there to do it; safe to run again, and beside a living System.
+
+    python -m codezero.system.serving.repair [--dry-run] [--kubeconfig FILE]
+
+The order is the one of `rewiring`: first the selectors, then the Serve objects, then what we made. Nothing waits: with no controller alive nobody
+would answer.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
+from codezero.system.kubernetes import client
+from codezero.system.kubernetes.client import ApiClient, ApiError
+from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
+from codezero.system.kubernetes.objects import SERVES, SERVICES
+from codezero.system.serving import naming
+from codezero.wire.serve_resource import FINALIZER, MANAGED_BY, OURS
+
+_OURS: Final = {"labelSelector": f"{MANAGED_BY}={OURS},{naming.SERVICE}"}
+# The Router before what it leads to.
+_MADE: Final = (
+    ("Deployment", "/apis/apps/v1", "deployments"),
+    ("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
+    ("ServiceAccount", "/api/v1", "serviceaccounts"),
+    ("Service", "/api/v1", "services"),
+)
+_TRIES: Final = 10
+
+
+async def repair(api: ApiClient, *, dry_run: bool) -> list[str]:
+    """Put everything back; what was done, or with `dry_run` what would be, a line each. Raises `ApiError` where the API refuses."""
+    done: list[str] = []
+    serves = await _list(api, SERVES.path, {})
+    services = {_ref(one): one for one in await _list(api, SERVICES.path, {})}
+    originals = _originals(serves, services)
+    for ref, service in sorted(services.items()):
+        if naming.is_switched(texts(at(service, "spec", "selector")), ref):
+            done += await _point_back(api, ref, originals.get(ref, {}), dry_run=dry_run)
+    for serve in serves:
+        done += await _end_serve(api, serve, dry_run=dry_run)
+    for kind, group, plural in _MADE:
+        for one in await _list(api, f"{group}/{plural}", _OURS):
+            ref = _ref(one)
+            if kind == "Service" and _is_needed(ref, services, originals):
+                continue
+            done.append(f"delete {kind} {ref}")
+            if not dry_run:
+                await _delete(api, f"{group}/namespaces/{ref.namespace}/{plural}/{ref.name}", one)
+    return done
+
+
+def _originals(serves: Iterable[Json], services: dict[ServiceRef, Json]) -> dict[ServiceRef, dict[str, str]]:
+    """The selectors that teams want: as recorded, else as the origin Service has them."""
+    found: dict[ServiceRef, dict[str, str]] = {}
+    for ref in services:
+        selector = texts(at(services.get(naming.origin_of(ref)), "spec", "selector"))
+        if selector:
+            found[ref] = selector
+    for serve in serves:
+        selector = texts(at(serve, "status", "original", "selector"))
+        if selector:
+            found[_ref(serve)] = selector
+    return found
+
+
+def _is_needed(ref: ServiceRef, services: dict[ServiceRef, Json], originals: dict[ServiceRef, dict[str, str]]) -> bool:
+    """Whether this is the origin Service of one that could not be put back."""
+    return any(
+        naming.origin_of(one) == ref
+        and naming.is_switched(texts(at(service, "spec", "selector")), one)
+        and one not in originals
+        for one, service in services.items()
+    )
+
+
+async def _point_back(api: ApiClient, ref: ServiceRef, selector: dict[str, str], *, dry_run: bool) -> list[str]:
+    if not selector:
+        return [f"cannot put back Service {ref}: nobody knows its selector; apply its manifest"]
+    shown = ",".join(f"{name}={value}" for name, value in sorted(selector.items()))
+    if not dry_run:
+        path = f"/api/v1/namespaces/{ref.namespace}/services/{ref.name}"
+        for attempt in range(_TRIES):
+            service = as_object(msgspec.json.decode(await api.get(path, {})))
+            if not naming.is_switched(texts(at(service, "spec", "selector")), ref):
+                break
+            version = as_text(at(service, "metadata", "resourceVersion"))
+            operations = [
+                {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+                {"op": "replace", "path": "/spec/selector", "value": selector},
+            ]
+            try:
+                await api.patch(path, operations, kind="json")
+            except ApiError as error:
+                if not error.is_conflict or attempt == _TRIES - 1:
+                    raise
+    return [f"put back Service {ref}: {shown}"]
+
+
+async def _end_serve(api: ApiClient, serve: Json, *, dry_run: bool) -> list[str]:
+    ref = _ref(serve)
+    path = f"/apis/codezero.io/v1beta1/namespaces/{ref.namespace}/serves/{ref.name}"
+    if not dry_run:
+        rest = [one for one in as_list(at(serve, "metadata", "finalizers")) if one != FINALIZER]
+        try:
+            await api.patch(path, {"metadata": {"finalizers": rest}}, kind="merge")
+            await api.delete(path, uid=as_text(at(serve, "metadata", "uid")))
+        except ApiError as error:
+            if not error.is_missing:
+                raise
+    return [f"delete Serve {ref}"]
+
+
+async def _delete(api: ApiClient, path: str, content: Json) -> None:
+    try:
+        await api.delete(path, uid=as_text(at(content, "metadata", "uid")))
+    except ApiError as error:
+        if not error.is_missing:
+            raise
+
+
+async def _list(api: ApiClient, path: str, parameters: dict[str, str]) -> list[Json]:
+    try:
+        content = msgspec.json.decode(await api.get(path, parameters))
+    except ApiError as error:
+        if error.is_missing:
+            return []
+        raise
+    return [as_object(one) for one in as_list(as_object(content).get("items"))]
+
+
+def _ref(content: Json) -> ServiceRef:
+    return ServiceRef(as_text(at(content, "metadata", "namespace")), as_text(at(content, "metadata", "name")))
+
+
+async def _main(kubeconfig: Path | None, *, dry_run: bool) -> list[str]:
+    api = client.in_cluster() if kubeconfig is None else client.from_kubeconfig(kubeconfig)
+    try:
+        return await repair(api, dry_run=dry_run)
+    finally:
+        await api.close()
+
+
+def main() -> None:
+    """Entry point of `python -m codezero.system.serving.repair`."""
+    parser = argparse.ArgumentParser(description="Puts every served Service back, with no System alive.")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--kubeconfig", type=Path, default=os.environ.get("KUBECONFIG") or None)
+    arguments = parser.parse_args()
+    kubeconfig = None if arguments.kubeconfig is None else Path(arguments.kubeconfig)
+    try:
+        done = asyncio.run(_main(kubeconfig, dry_run=arguments.dry_run))
+    except CodezeroError as error:
+        print(f"repair: {error}", *([f"fix: {error.fix}"] if error.fix else []), sep="\n", file=sys.stderr)
+        raise SystemExit(error.problem.exit_code) from None
+    except ApiError as error:
+        print(f"repair: the API refused: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print(*(done or ["nothing to put back"]), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""A System that dies before or after any single write of a serve or its end leaves the team's traffic whole, and the next one finishes (R14).
+
+Against the sandbox's API server with its controllers. Every state the store goes through is looked at: the served Service leads to its team's pods or
+to its Router, and never to nobody.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from codezero.model.services import ServiceRef
+from codezero.sandbox.api import Event
+from codezero.system.serving import naming
+from codezero.system.serving.repair import repair
+from codezero.testing.serving import (
+    SERVES,
+    Deaths,
+    KilledError,
+    ServingCluster,
+    serving_cluster,
+)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[ServingCluster]:
+    async with serving_cluster(tmp_path) as cluster:
+        yield cluster
+
+
+@dataclass
+class Witness:
+    """Sees every write in the cluster, and notes whenever a served Service leads to nobody."""
+
+    cluster: ServingCluster
+    ref: ServiceRef
+    own: dict[str, str]
+    wrong: list[str] = field(default_factory=list[str])
+    switches: int = 0
+
+    def __post_init__(self) -> None:
+        self._last: dict[str, str] = self.own
+        self.cluster.store.listen(self._look)
+
+    def _look(self, event: Event) -> None:
+        if event.stored.namespace != self.ref.namespace:
+            return
+        found = self.cluster.store.find("services", self.ref.namespace, self.ref.name)
+        if found is None:
+            return
+        selector = found.content["spec"]["selector"]
+        self.switches += selector != self._last
+        self._last = selector
+        if selector not in (self.own, naming.switched(self.own, self.ref)):
+            self.wrong.append(f"selector {selector}")
+        if not self.cluster.ready_pods(self.ref.namespace, selector):
+            self.wrong.append(f"{selector} leads to nobody after {event.type} {event.resource} {event.stored.name}")
+
+
+async def serve_in(cluster: ServingCluster, number: int) -> tuple[ServiceRef, Witness]:
+    """A service in a namespace of its own, about to be served."""
+    ref = ServiceRef(f"shop-{number}", "orders")
+    cluster.add_namespace(ref.namespace)
+    cluster.add_service(ref)
+    await cluster.settle_pods(ref)
+    return ref, Witness(cluster, ref, {"app": "orders"})
+
+
+async def life(cluster: ServingCluster, ref: ServiceRef, deaths: Deaths) -> None:
+    """Serve, and end it with `kubectl delete serves`; whenever the System dies another one goes on."""
+    reconciler = cluster.reconciler(deaths)
+    cluster.serve(ref, cluster.route(ref))
+    for until in (cluster.is_active, cluster.is_gone):
+        try:
+            await cluster.drive(reconciler, ref, lambda until=until: until(ref))
+        except KilledError:
+            reconciler = cluster.reconciler()
+            await cluster.drive(reconciler, ref, lambda until=until: until(ref))
+        if until == cluster.is_active:
+            cluster.store.delete(SERVES, ref.namespace, ref.name)
+
+
+async def test_a_serve_and_its_end(cluster: ServingCluster) -> None:
+    """What all the deaths below interrupt."""
+    ref, witness = await serve_in(cluster, 0)
+    deaths = Deaths()
+
+    await life(cluster, ref, deaths)
+
+    assert witness.wrong == []
+    assert witness.switches == 2
+    assert cluster.selector(ref) == {"app": "orders"}
+    assert deaths.writes >= 14
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+async def test_the_system_may_die_at_any_write(cluster: ServingCluster, *, before: bool) -> None:
+    """Enumerated until a life has no further write."""
+    number = 0
+    while True:
+        number += 1
+        ref, witness = await serve_in(cluster, number)
+        deaths = Deaths(at=number, before=before)
+        await life(cluster, ref, deaths)
+
+        assert witness.wrong == [], f"at write {number}"
+        assert cluster.selector(ref) == {"app": "orders"}, f"at write {number}"
+        assert cluster.ours(ref.namespace) == [], f"at write {number}"
+        assert 1 <= witness.switches <= 4, f"at write {number}"
+        if deaths.writes < number:
+            break
+    assert number > 14
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+async def test_repair_puts_everything_back_wherever_the_system_died(cluster: ServingCluster, *, before: bool) -> None:
+    """With no System alive, and nothing but a kubeconfig."""
+    number = 0
+    while True:
+        number += 1
+        ref, witness = await serve_in(cluster, number)
+        deaths = Deaths(at=number, before=before)
+        reconciler = cluster.reconciler(deaths)
+        cluster.serve(ref, cluster.route(ref))
+        try:
+            await cluster.drive(reconciler, ref, lambda ref=ref: cluster.is_active(ref))
+            cluster.store.delete(SERVES, ref.namespace, ref.name)
+            await cluster.drive(reconciler, ref, lambda ref=ref: cluster.is_gone(ref))
+        except KilledError:
+            pass
+        planned = await repair(cluster.api, dry_run=True)
+        done = await repair(cluster.api, dry_run=False)
+
+        assert done == planned
+        assert witness.wrong == [], f"at write {number}"
+        assert cluster.selector(ref) == {"app": "orders"}, f"at write {number}"
+        assert cluster.is_gone(ref), f"at write {number}: {cluster.ours(ref.namespace)}"
+        assert await repair(cluster.api, dry_run=False) == []
+        if deaths.writes < number:
+            break
+    assert number > 14
