@@ -1,0 +1,555 @@
+"""The Router's two processes with a real Envoy between an origin and the System: whatever dies, the team is served."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+from codezero.kit.certificates import Authority
+from codezero.model.ids import Workload, new_ulid
+from codezero.model.serve import parse_condition
+from codezero.model.services import ServiceRef
+from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
+from codezero.testing.router_system import TOKEN, RouterSystem
+from codezero.testing.teamspace import Authorities, free_port
+from codezero.wire.route_plan import to_wire
+from codezero.wire.tracing import Direction
+
+SERVICE = ServiceRef("shop", "orders")
+VARIANT = "01JV0000000000000000000001"
+BLUE = {"x-team": "blue"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+async def until(holds: Callable[[], Any], *, within: float = 60.0) -> Any:
+    """Ask until the answer is truthy; the deadline only bounds a failing test."""
+    async with asyncio.timeout(within):
+        while True:
+            answer = holds()
+            if asyncio.iscoroutine(answer):
+                answer = await answer
+            if answer:
+                return answer
+            await asyncio.sleep(0.02)
+
+
+async def ask(port: int, path: str = "/", headers: dict[str, str] | None = None) -> Answer:
+    """One request on a connection of its own; raises OSError and EOFError."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
+        writer.write(
+            "\r\n".join([f"GET {path} HTTP/1.1", "host: orders.shop", *lines, "connection: close", "", ""]).encode()
+        )
+        async with asyncio.timeout(30):
+            head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    finally:
+        writer.close()
+    if not head:
+        raise EOFError("no answer")
+    first, *rest = head.split("\r\n")
+    return Answer(
+        int(first.split()[1]), {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in rest)}, body
+    )
+
+
+async def answers(port: int, headers: dict[str, str] | None = None) -> Answer | None:
+    """The answer, None while there is none."""
+    with suppress(OSError, EOFError):
+        return await ask(port, headers=headers)
+    return None
+
+
+@dataclass
+class Process:
+    """A started process and what it logs."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def says(self, event: str) -> list[dict[str, Any]]:
+        """The lines of the log with that message."""
+        lines = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        return [line for line in lines if event in line["event"]]
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(60):
+            return await self.process.wait()
+
+
+@dataclass
+class Pod:
+    """A Router's pod: its two processes, started one by one, and the origin behind it."""
+
+    folder: Path
+    authorities: Authorities
+    system: RouterSystem
+    origin: Address
+    port: int = field(default_factory=free_port)
+    probes: int = field(default_factory=free_port)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    started: int = 0
+
+    def plan(self, *rules: Rule, extra: tuple[PortPlan, ...] = ()) -> RoutePlan:
+        return RoutePlan(SERVICE, (PortPlan(self.port, PortKind.HTTP, self.origin, rules), *extra))
+
+    def variant(self, *, holder: bool = True, value: str = "blue") -> Rule:
+        address = Address("127.0.0.1", self.system.port) if holder else None
+        rule = Rule(VARIANT, 80, parse_condition([("header", f"x-team:{value}")]), address)
+        self.system.server_names.add(rule.server_name)
+        return rule
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "CODEZERO_PLAN": msgspec.json.encode(to_wire(self.plan())).decode(),
+            "CODEZERO_ROUTER_FOLDER": str(self.folder / "router"),
+            "CODEZERO_BIND": "127.0.0.1",
+            "CODEZERO_SYSTEM": f"127.0.0.1:{self.system.port}",
+            "CODEZERO_AUTHORITY": self.authorities.parts.certificate_pem,
+            "CODEZERO_TEAMSPACE": self.authorities.teamspace,
+            "CODEZERO_TOKEN_FILE": str(self.folder / "token"),
+            "CODEZERO_POD": "router-1",
+            "CODEZERO_PROBES": f"127.0.0.1:{self.probes}",
+            "CODEZERO_ENVOY_THREADS": "1",
+            "CODEZERO_DRAIN_SECONDS": "1",
+            "CODEZERO_LOG_FORMAT": "json",
+        }
+
+    async def start(self, part: str, **changes: str) -> Process:
+        self.started += 1
+        log = self.folder / f"{part}-{self.started}.log"
+        command = (sys.executable, "-m", "codezero.router.main", part)
+        with log.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env={**self.environment(), **changes},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        started = Process(process, log)
+        self.stack.push_async_callback(started.end, signal.SIGKILL)
+        return started
+
+    async def both(self) -> tuple[Process, Process]:
+        """Both processes; the origin is served."""
+        sidecar, envoy = await self.start("sidecar"), await self.start("envoy")
+        await until(lambda: answers(self.port))
+        return sidecar, envoy
+
+    async def with_variant(self) -> tuple[Process, Process]:
+        """Both processes, and requests of the blue team go to a variant."""
+        parts = await self.both()
+        await self.system.send(self.plan(self.variant()), revision=1)
+        await self.system.until(lambda heard: heard.taken(1))
+        return parts
+
+    async def body(self, headers: dict[str, str] | None = None) -> str:
+        return (await ask(self.port, headers=headers)).body
+
+
+def envoy_of(wrapper: Process) -> psutil.Process | None:
+    return next(iter(psutil.Process(wrapper.process.pid).children()), None)
+
+
+class Origin(asyncio.Protocol):
+    """Answers each request on a connection."""
+
+    def __init__(self, connections: set[asyncio.Transport]) -> None:
+        self._connections = connections
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        *requests, self._received = (self._received + data).split(b"\r\n\r\n")
+        for _ in requests:
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\norigin\n")
+
+
+@asynccontextmanager
+async def origin_server() -> AsyncIterator[Address]:
+    connections: set[asyncio.Transport] = set()
+    server = await asyncio.get_running_loop().create_server(lambda: Origin(connections), "127.0.0.1", 0)
+    try:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for connection in tuple(connections):
+            connection.abort()
+
+
+@pytest.fixture
+async def pod() -> AsyncIterator[Pod]:
+    # Sockets have short paths.
+    folder = Path(tempfile.mkdtemp(prefix="czr-"))
+    authorities = Authorities()
+    try:
+        async with origin_server() as origin:
+            pod = Pod(folder, authorities, RouterSystem(authorities, SERVICE), origin)
+            (folder / "token").write_text(TOKEN + "\n")
+            async with pod.stack:
+                yield pod
+    finally:
+        shutil.rmtree(folder)
+
+
+async def test_the_team_is_served_with_nothing_else_of_ours_alive(pod: Pod) -> None:
+    """The first plan leads to the origin, so a Router that never hears of a System changes nothing for anybody."""
+    sidecar, _ = await pod.both()
+    await sidecar.end(signal.SIGKILL)
+
+    answer = await ask(pod.port, headers=BLUE)
+
+    assert (answer.status, answer.body) == (200, "origin\n")
+    assert "x-codezero-fallback" not in answer.headers
+
+
+async def test_requests_move_to_a_variant_when_its_plan_comes_and_back_when_it_goes(pod: Pod) -> None:
+    async with pod.system.running():
+        await pod.with_variant()
+        assert await pod.body(BLUE) == "variant\n"
+        assert await pod.body() == "origin\n"
+
+        await pod.system.send(pod.plan(), revision=2)
+        await pod.system.until(lambda heard: heard.taken(2))
+
+        assert await pod.body(BLUE) == "origin\n"
+        assert pod.system.heard.hellos[0].pod == "router-1"
+
+
+async def test_a_plan_is_acknowledged_once_requests_follow_it(pod: Pod) -> None:
+    """Whoever serves is told that it stands when it does: the very next request has to go there."""
+    async with pod.system.running():
+        await pod.both()
+        for revision in range(1, 21):
+            rules = (pod.variant(value=f"team-{revision}"),)
+            await pod.system.send(pod.plan(*rules), revision=revision)
+            await pod.system.until(lambda heard, revision=revision: heard.taken(revision))
+
+            assert await pod.body({"x-team": f"team-{revision}"}) == "variant\n"
+            assert await pod.body({"x-team": f"team-{revision - 1}"}) == "origin\n"
+
+
+async def test_no_request_fails_while_plans_come_and_go(pod: Pod) -> None:
+    """A route must not name a cluster that is not there yet, nor one that has gone."""
+    async with pod.system.running():
+        await pod.both()
+        failed: list[Answer | str] = []
+        asked = 0
+        stop = asyncio.Event()
+
+        async def keep_asking() -> None:
+            nonlocal asked
+            while not stop.is_set():
+                try:
+                    answer = await ask(pod.port, headers=BLUE)
+                    asked += 1
+                    if answer.status != 200:
+                        failed.append(answer)
+                except (OSError, EOFError) as error:
+                    failed.append(repr(error))
+
+        asking = [asyncio.create_task(keep_asking()) for _ in range(3)]
+        for revision in range(1, 31):
+            await pod.system.send(pod.plan(*([pod.variant()] if revision % 2 else [])), revision=revision)
+            await pod.system.until(lambda heard, revision=revision: heard.taken(revision))
+        stop.set()
+        await asyncio.gather(*asking)
+
+        assert not failed
+        assert asked > 0
+
+
+async def test_a_plan_that_envoy_refuses_changes_nothing(pod: Pod) -> None:
+    async with pod.system.running():
+        await pod.with_variant()
+        twice = pod.variant(value="green")
+
+        await pod.system.send(pod.plan(twice, twice), revision=2)
+        await pod.system.until(lambda heard: len(heard.applied) > 1)
+
+        assert pod.system.heard.applied[-1].revision == 2
+        assert "Envoy refuses" in pod.system.heard.applied[-1].problem
+        assert await pod.body(BLUE) == "variant\n"
+        assert await pod.body({"x-team": "green"}) == "origin\n"
+
+        await pod.system.send(pod.plan(pod.variant(value="red")), revision=3)
+        await pod.system.until(lambda heard: heard.taken(3))
+
+        assert await pod.body({"x-team": "red"}) == "variant\n"
+
+
+async def test_a_port_that_cannot_be_had_is_told_and_the_others_go_on(pod: Pod) -> None:
+    taken = PortPlan(pod.origin.port, PortKind.HTTP, pod.origin)
+    async with pod.system.running():
+        await pod.with_variant()
+
+        await pod.system.send(pod.plan(pod.variant(), extra=(taken,)), revision=2)
+        await pod.system.until(lambda heard: len(heard.applied) > 1)
+
+        assert "Envoy refuses" in pod.system.heard.applied[-1].problem
+        assert await pod.body(BLUE) == "variant\n"
+
+
+async def test_a_plan_of_another_service_is_refused(pod: Pod) -> None:
+    other = RoutePlan(ServiceRef("shop", "payments"), pod.plan(pod.variant()).ports)
+    async with pod.system.running():
+        sidecar, _ = await pod.both()
+
+        await pod.system.send(other, revision=1)
+        await pod.system.until(lambda heard: heard.applied)
+
+        assert "shop/payments" in pod.system.heard.applied[0].problem
+        assert await pod.body(BLUE) == "origin\n"
+        assert sidecar.says("a plan is refused")
+
+
+async def test_a_new_port_is_served_without_a_new_pod(pod: Pod) -> None:
+    more = free_port()
+    async with pod.system.running():
+        await pod.both()
+
+        await pod.system.send(pod.plan(extra=(PortPlan(more, PortKind.UNKNOWN, pod.origin),)), revision=1)
+        await pod.system.until(lambda heard: heard.taken(1))
+
+        assert (await until(lambda: answers(more))).body == "origin\n"
+
+
+async def test_a_killed_envoy_is_started_again_by_the_same_routes(pod: Pod) -> None:
+    async with pod.system.running():
+        _, wrapper = await pod.with_variant()
+        killed = envoy_of(wrapper)
+        assert killed is not None
+        assert "python" not in killed.name()
+
+        killed.kill()
+        await until(lambda: answers(pod.port))
+
+        assert await pod.body(BLUE) == "variant\n"
+        assert envoy_of(wrapper) != killed
+
+
+async def test_envoy_does_not_outlive_what_starts_it_again(pod: Pod) -> None:
+    """Two Envoys would share the port, and one of them would be out of date for ever."""
+    _, wrapper = await pod.both()
+    envoy = envoy_of(wrapper)
+    assert envoy is not None
+
+    await wrapper.end(signal.SIGKILL)
+
+    await until(lambda: not envoy.is_running())
+
+
+async def test_a_killed_sidecar_leaves_the_routes_and_follows_again(pod: Pod) -> None:
+    async with pod.system.running():
+        sidecar, _ = await pod.with_variant()
+
+        await sidecar.end(signal.SIGKILL)
+        assert await pod.body(BLUE) == "variant\n"
+
+        await pod.system.send(pod.plan(pod.variant(value="red")), revision=2)
+        await pod.start("sidecar")
+        await pod.system.until(lambda heard: heard.taken(2))
+        assert await pod.body({"x-team": "red"}) == "variant\n"
+        assert await pod.body(BLUE) == "origin\n"
+
+
+async def test_a_sidecar_that_finds_no_system_goes_on_with_the_last_routes(pod: Pod) -> None:
+    """Serves must not end because two parts of ours died in an unlucky order."""
+    async with pod.system.running():
+        sidecar, wrapper = await pod.with_variant()
+        await sidecar.end(signal.SIGKILL)
+        sidecar = await pod.start("sidecar", CODEZERO_SYSTEM=f"127.0.0.1:{free_port()}")
+        await until(lambda: sidecar.says("Router runs"))
+        envoy = envoy_of(wrapper)
+        assert envoy is not None
+        envoy.kill()
+        await until(lambda: answers(pod.port))
+
+        assert await pod.body(BLUE) == "variant\n"
+
+
+async def test_without_the_system_the_last_routes_stay_and_variants_fall_back(pod: Pod) -> None:
+    async with pod.system.running():
+        sidecar, _ = await pod.with_variant()
+    await until(lambda: sidecar.says("no routes from the System"))
+
+    answer = await ask(pod.port, headers=BLUE)
+
+    assert (answer.body, answer.headers["x-codezero-fallback"]) == ("origin\n", "unreachable")
+    assert await pod.body() == "origin\n"
+
+    async with pod.system.running():
+        assert (await until(lambda: _variant(pod))).body == "variant\n"
+
+
+async def _variant(pod: Pod) -> Answer | None:
+    answer = await answers(pod.port, BLUE)
+    return answer if answer is not None and answer.body == "variant\n" else None
+
+
+async def test_what_a_variant_answered_is_told(pod: Pod) -> None:
+    async with pod.system.running():
+        await pod.with_variant()
+        await ask(pod.port, "/baskets/7?secret=1", BLUE)
+        await ask(pod.port, "/untold")
+
+        await pod.system.until(lambda heard: heard.records)
+
+        record = pod.system.heard.records[0]
+        assert (record.direction, record.service, record.port) == (Direction.SERVE, SERVICE, 80)
+        assert (record.variant, record.path, record.status) == (VARIANT, "/baskets/7", 200)
+        assert "untold" not in str(pod.system.heard.records)
+        assert "secret" not in str(pod.system.heard.records)
+
+
+async def test_a_certificate_is_renewed_with_a_fresh_key_before_it_ends(pod: Pod) -> None:
+    """An hour after the start the Router must still be let in, by Envoy's new connections too."""
+    pod.system.lifetime = timedelta(seconds=3)
+    async with pod.system.running():
+        await pod.with_variant()
+        await pod.system.until(lambda heard: len(heard.certificates) >= 3)
+        first, second, *_ = pod.system.heard.certificates
+        assert first.public_key() != second.public_key()
+        assert second.not_valid_before_utc < first.not_valid_after_utc
+
+        # The first has ended by now, and a Router whose Envoy went on by it would be refused.
+        await until(lambda: _variant(pod))
+
+
+async def test_a_token_that_is_missing_or_refused_is_told_and_costs_the_team_nothing(pod: Pod) -> None:
+    (pod.folder / "token").unlink()
+    async with pod.system.running():
+        sidecar, _ = await pod.both()
+        failed = await until(lambda: sidecar.says("no identity from the System"))
+        assert "token" in failed[0]["reason"]
+        assert failed[0]["code"] == "CZ-ACCESS-004"
+
+        (pod.folder / "token").write_text("another-token")
+        await until(lambda: "the API server does not know the token" in sidecar.text)
+        assert await pod.body(BLUE) == "origin\n"
+        assert "another-token" not in sidecar.text
+
+        # Kubernetes replaces the file, and it is read each time.
+        (pod.folder / "token").write_text(TOKEN)
+        await pod.system.until(lambda heard: heard.hellos)
+
+
+@pytest.mark.parametrize("forgery", ["another authority", "another teamspace", "another part", "another name"])
+async def test_a_forged_system_gets_neither_token_nor_routes(pod: Pod, forgery: str) -> None:
+    own = pod.authorities
+    identity, name = str(Workload(own.teamspace, "system")), own.server_name
+    authority = own.parts
+    match forgery:
+        case "another authority":
+            authority = Authority.create("parts")
+        case "another teamspace":
+            identity = str(Workload(Authorities().teamspace, "system"))
+        case "another part":
+            identity = str(Workload(own.teamspace, "orchestrator"))
+        case _:
+            name = f"{new_ulid().lower()}.spaces.codezero.io"
+    pod.system.credentials = authority.issue("system", uris=[identity], dns=[name], server=True)
+    async with pod.system.running():
+        sidecar, _ = await pod.both()
+
+        await until(lambda: "is not the System of this Teamspace" in sidecar.text)
+
+        assert not pod.system.heard.joins
+        assert await pod.body(BLUE) == "origin\n"
+
+
+async def test_secrets_are_for_this_user_alone(pod: Pod) -> None:
+    async with pod.system.running():
+        await pod.with_variant()
+
+        secrets = list((pod.folder / "router").glob("sds-*.json"))
+
+        assert len(secrets) == 2
+        assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
+
+
+async def test_it_is_ready_only_while_envoy_listens(pod: Pod) -> None:
+    async def status(path: str) -> int:
+        return (await ask(pod.probes, path)).status
+
+    async def ready() -> bool:
+        answer = await answers_probe("/readyz")
+        return answer == 200
+
+    async def answers_probe(path: str) -> int | None:
+        with suppress(OSError, EOFError):
+            return await status(path)
+        return None
+
+    await pod.start("sidecar")
+    await until(lambda: answers_probe("/healthz"))
+    assert await status("/readyz") == 503
+
+    wrapper = await pod.start("envoy")
+    await until(ready)
+    assert "codezero_router_ready 1.0" in (await ask(pod.probes, "/metrics")).body
+
+    await wrapper.end()
+    await until(lambda: _is(status, 503))
+    assert await status("/healthz") == 200
+
+
+async def _is(status: Callable[[str], Any], wanted: int) -> bool:
+    return await status("/readyz") == wanted
+
+
+async def test_a_router_that_is_told_to_end_lets_requests_finish(pod: Pod) -> None:
+    """A pod that goes away has callers that do not know yet."""
+    _, wrapper = await pod.both()
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    wrapper.process.terminate()
+    await until(lambda: wrapper.says("Envoy drains"))
+
+    writer.write(b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n")
+    answer = (await reader.read()).decode()
+    writer.close()
+
+    assert answer.endswith("origin\n")
+    assert "connection: close" in answer.lower()
+    assert await wrapper.end() == 0
+
+
+async def test_mistakes_in_settings_are_told_at_once(pod: Pod) -> None:
+    sidecar = await pod.start("sidecar", CODEZERO_PLAN="{}", CODEZERO_TEAMSPACE="nobody", CODEZERO_AUTHORITY="x")
+
+    assert await sidecar.process.wait() == 2
+    assert all(name in sidecar.text for name in ("CODEZERO_PLAN", "CODEZERO_TEAMSPACE", "CODEZERO_AUTHORITY"))
