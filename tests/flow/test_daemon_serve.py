@@ -23,7 +23,7 @@ from codezero.model.problems import CodezeroError
 from codezero.model.services import Protocol, Service, ServiceKind, ServicePort, ServiceRef
 from codezero.model.sessions import Activity, ActivityKind
 from codezero.model.variants import ConditionPart, PortPair, Serving, ServingState, VariantState, VariantView
-from codezero.testing.teamspace import Authorities, echo_server
+from codezero.testing.teamspace import Authorities, echo_server, free_port
 from codezero.testing.tunnels import Echo, Recorder, until
 from codezero.transport import tls, tunnel
 from codezero.transport.local_client import LocalClient
@@ -444,8 +444,11 @@ async def test_somebody_else_ends_a_serve(agent: Daemon, teamspace: ScriptedTeam
     assert error.problem is problems.SERVE_UNKNOWN
     events = {(await listener.next()).what for _ in range(4)}
     assert "serve" in events
-    await served(agent)
+    # The fix that status names is taken without an error, once.
+    assert await agent.end_serve(ServeEnd("shop/orders")) == ServeResult()
     assert codes(agent) == []
+    with pytest.raises(CodezeroError):
+        await agent.end_serve(ServeEnd("shop/orders"))
 
 
 async def test_reset_ends_serves_too(agent: Daemon, teamspace: ScriptedTeamspace) -> None:
@@ -478,14 +481,19 @@ async def test_contested_serve_is_answered_and_shown(agent: Daemon, teamspace: S
 
 
 async def test_ports_that_the_user_serves_are_not_taken(agent: Daemon, teamspace: ScriptedTeamspace) -> None:
-    """Without nftables a consumed port 80 would be in the way of the user's own server at 0.0.0.0:80."""
+    """Without nftables a consumed port 3000 would be in the way of the user's own server at 0.0.0.0:3000."""
+    port = free_port()
+    teamspace.ports = (ServicePort(80), ServicePort(port))
+    await teamspace.tell()
     await agent.change_consume(ConsumeChange(("*",)))
-    await until(lambda: agent.capture.captured_ports == 1 and agent.table.address_of("orders.shop"))
+    await until(lambda: agent.capture.captured_ports == 2 and agent.table.address_of("orders.shop"))
     address = agent.table.address_of("orders.shop")
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("0.0.0.0", port))
 
-    await served(agent, 80)
+    await served(agent, port)
     await until(lambda: "PORTS_IN_USE" in codes(agent))
-    with socket.create_server(("0.0.0.0", 80)):
+    with socket.create_server(("0.0.0.0", port)):
         pass
     await agent.end_serve(ServeEnd("shop/orders"))
     await agent_settles(agent)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 
 from codezero.kit.tasks import task_group
 from codezero.local.daemon import served_streams
@@ -250,6 +251,33 @@ async def test_system_that_goes_in_the_middle_of_dialling_leaves_nothing(laptop:
         await until(lambda: recorder.data == CONNECTED)
         await until(lambda: laptop.streams.count == 1)
     assert laptop.serving.held[key].failed == 0
+
+
+def test_on_the_loop_that_the_daemon_has() -> None:
+    """uvloop connects, resolves and reports errors in ways of its own."""
+
+    async def run() -> None:
+        async with laptop_at_work() as laptop, echo_server(b"welcome") as port, echo_server(address="::1") as other:
+            pairs = (
+                PortPair(80, port),
+                PortPair(81, other),
+                PortPair(82, port, "localhost"),
+                PortPair(83, free_port()),
+            )
+            key = laptop.serve(*pairs)
+            for number, said in ((80, b"welcome"), (81, b""), (82, b"welcome")):
+                recorder = laptop.open(f"{key}:{number}")
+                recorder.stream.write(b"x")
+                recorder.stream.write_eof()
+                async with asyncio.timeout(10):
+                    assert await recorder.lost is None
+                assert recorder.data == CONNECTED + said + b"x"
+            assert (await laptop.refusal(f"{key}:83")).problem is problems.DIAL_FAILED
+            assert "Connection refused" in laptop.serving.held[key].troubles[83]
+            assert laptop.streams.count == 0
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,10 @@ class Daemon:
         joined = self._teamspace()
         service = ServiceRef.parse(change.service)
         ids = tuple(dict.fromkeys(change.variants)) or joined.serving.of(service)
+        if not ids and joined.serving.dismiss(service):
+            # Ended by somebody else, as status says until the user agrees.
+            self._serves_told()
+            return ServeResult()
         if not ids:
             raise CodezeroError(problems.SERVE_UNKNOWN, f"this laptop does not serve {service}", fix="czctl serve list")
         joined.serving.expect_end(ids, at=time.time())
@@ -494,6 +498,7 @@ class Daemon:
 
     async def _end_all(self, joined: _Joined) -> None:
         """End all serves here and now; the Teamspace is told at once, or when it shows one that is not ours any more."""
+        joined.serving.dismiss()
         services = {held.service for held in joined.serving.held.values()}
         ids = {service: joined.serving.of(service) for service in services}
         for released in ids.values():

@@ -132,7 +132,7 @@ class Serving:
     def wish(self, wish: ServeWish) -> None:
         """A serve is about to be asked for; whatever variant comes of it is ours, answer or not."""
         self._wishes.append(wish)
-        self._forget_notices(wish.service)
+        self.dismiss(wish.service)
 
     def withdraw(self, wish: ServeWish) -> None:
         """Nothing will come of it."""
@@ -146,7 +146,7 @@ class Serving:
         held.variant, held.known_at, held.agreed = variant, at, False
         held.troubles.clear()
         self._ending.pop(variant.variant_id, None)
-        self._forget_notices(service)
+        self.dismiss(service)
 
     def expect_end(self, ids: Iterable[str], *, at: float) -> None:
         """We are about to end these, so nobody is to be told that they have ended."""
@@ -158,8 +158,16 @@ class Serving:
         self.expect_end(ids, at=at)
         released = tuple(held for key in ids if (held := self._held.pop(key, None)) is not None)
         for held in released:
-            self._forget_notices(held.service)
+            self.dismiss(held.service)
         return released
+
+    def dismiss(self, service: ServiceRef | None = None) -> bool:
+        """The user has seen that serves of that service, or of any, have ended; tells whether there was anything to see."""
+        before = len(self._notices)
+        self._notices = (
+            {} if service is None else {key: one for key, one in self._notices.items() if one.service != service}
+        )
+        return len(self._notices) < before
 
     # --- What the Teamspace says --------------------------------------------------------------------------------------------------------
 
@@ -276,9 +284,6 @@ class Serving:
             same_device = shown.device == self._device
             reason = "this laptop's session is a new one" if same_device else "another laptop serves it now"
         self._notices[held.variant.variant_id] = Notice(held.service, held.condition, at, reason)
-
-    def _forget_notices(self, service: ServiceRef) -> None:
-        self._notices = {key: one for key, one in self._notices.items() if one.service != service}
 
     def _was_wished(self, ref: ServiceRef, shown: VariantView) -> bool:
         for wish in self._wishes:
