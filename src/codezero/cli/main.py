@@ -32,6 +32,7 @@ COMMANDS = {
     "reset": ("consume", "reset", "End everything you consume and serve."),
     "cleanup": ("agent", "cleanup", "Undo all changes to this machine, also after a crash."),
     "daemon": ("daemon", "daemon", "Install the agent as a service of this machine."),
+    "teamspace": ("teamspace", "teamspace", "Look after the cluster of a Teamspace."),
     "sandbox": ("sandbox", "sandbox", "A Teamspace in a box, to try things."),
     "explain": ("about", "explain", "Explain an error code."),
     "completion": ("about", "completion", "Print shell completion."),

@@ -47,6 +47,10 @@ OUTPUT_FAILED = Problem(
     "CZ-GENERAL-006", "Output not written", "What was asked for was done, and its answer could not be written.", 1, 500
 )
 
+PARTLY_DONE = Problem(
+    "CZ-GENERAL-007", "Partly done", "A part of what was asked for could not be done; the message names it.", 9, 500
+)
+
 BAD_RULE = Problem(
     "CZ-CONSUME-001",
     "Bad consume rule",
@@ -183,6 +187,13 @@ CLUSTER_SETTINGS = Problem(
     "The System found neither a service account nor a kubeconfig with which it can speak to the Kubernetes API.",
     3,
     500,
+)
+CLUSTER_REFUSED = Problem(
+    "CZ-CLUSTER-002",
+    "Cluster did not do it",
+    "The Kubernetes API refused a request or did not answer; the message has its reason.",
+    8,
+    502,
 )
 SANDBOX_RUNNING = Problem(
     "CZ-SANDBOX-004", "Sandbox runs already", "A sandbox of that name runs, or is being started.", 7, 409
