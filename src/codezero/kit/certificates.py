@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -164,6 +165,35 @@ class Authority:
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self.credentials.key, hashes.SHA256())
+
+
+def certificate_request(key: PrivateKey) -> str:
+    """A request (PKCS #10, PEM) for a certificate of this key; it names nobody, whoever signs decides for whom it is."""
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+        .decode()
+    )
+
+
+def requested_key(request: str) -> ec.EllipticCurvePublicKey:
+    """The public key of a certificate request (PKCS #10, PEM) whose sender has proven to hold the private one.
+
+    Raises `CertificateError` for anything that is not such a request, and for keys other than P-256.
+    """
+    try:
+        read = x509.load_pem_x509_csr(request.encode())
+        key = read.public_key()
+        proven = read.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"the certificate request cannot be read: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise CertificateError("the key of a certificate request has to be a P-256 key")
+    if not proven:
+        raise CertificateError("the certificate request is not signed by its own key")
+    return key
 
 
 def server_context(

@@ -19,12 +19,13 @@ _log = get_logger("grants")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A running stream: whose it is, to what, whether it has ended, and how to end it with a reason."""
+    """A running stream: whose it is, to (or from) what, whether it has ended, how to end it with a reason, and what it is for."""
 
     device: Device
     service: ServiceRef
     is_over: Callable[[], bool]
     end: Callable[[CodezeroError], None]
+    operation: Operation = Operation.CONSUME
 
 
 class Grants:
@@ -41,13 +42,13 @@ class Grants:
         """Why nothing is allowed; None while a policy is in force."""
         return None if self._policy is not None else self._reason
 
-    def require(self, device: Device, service: ServiceRef) -> None:
-        """Raise `CodezeroError` (NO_POLICY, FORBIDDEN) unless `device` may consume `service` now."""
+    def require(self, device: Device, service: ServiceRef, operation: Operation = Operation.CONSUME) -> None:
+        """Raise `CodezeroError` (NO_POLICY, FORBIDDEN) unless `device` may do `operation` on `service` now."""
         if self._policy is None:
             raise CodezeroError(
                 problems.NO_POLICY, self._reason, fix="an administrator of the Teamspace has to give it a valid policy"
             )
-        decision = access.decide(self._policy, device, Operation.CONSUME, service)
+        decision = access.decide(self._policy, device, operation, service)
         if not decision.allowed:
             raise CodezeroError(
                 problems.FORBIDDEN,
@@ -82,7 +83,7 @@ class Grants:
             if grant.is_over():
                 continue
             try:
-                self.require(grant.device, grant.service)
+                self.require(grant.device, grant.service, grant.operation)
                 kept.append(grant)
             except CodezeroError as error:
                 _log.info("stream ended by the policy", device=str(grant.device), service=str(grant.service))

@@ -6,6 +6,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.ids import TeamspaceId
 from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
+from codezero.routing.plan import Address
 from codezero.system import connect_door, metrics, settings
 from codezero.system.cluster import ClusterFollower
 from codezero.system.connect_door import ConnectDoor
@@ -33,12 +36,15 @@ from codezero.system.inventory import Inventory
 from codezero.system.kubernetes import client
 from codezero.system.kubernetes.reflector import Reflector
 from codezero.system.outbox import Outbox
+from codezero.system.routers import Routers
 from codezero.system.serving.serves import Serves, read_key
 from codezero.system.settings import SystemSettings
+from codezero.system.signing import Reviewer
 from codezero.system.tokens import TokenVerifier
 from codezero.system.tunnel_port import TunnelPort
 from codezero.transport import identity, listening, tunnel
 from codezero.transport.identity import Identity
+from codezero.wire.router import AccessRecords
 
 _POLICY: Final = "policy.json"
 _KEYS: Final = "jwks.json"
@@ -63,6 +69,7 @@ async def run(wanted: SystemSettings, *, stop: asyncio.Event) -> None:
                 inventory,
                 stop=stop,
                 serves=serves,
+                reviewer=api,
                 reflectors=follower.reflectors,
             )
     finally:
@@ -75,9 +82,13 @@ async def serve(
     *,
     stop: asyncio.Event,
     serves: Serves | None = None,
+    reviewer: Reviewer | None = None,
     reflectors: Sequence[Reflector[Any]] = (),
 ) -> None:
-    """Serve laptops by an inventory that somebody else keeps, until `stop` is set; laptops are sent away then."""
+    """Serve laptops by an inventory that somebody else keeps, until `stop` is set; laptops are sent away then.
+
+    With `serves` Routers are served too; `reviewer` says whose tokens they show.
+    """
     identities: Watched[Identity | None] = Watched(None)
     grants, outbox = Grants(), Outbox()
     tokens = TokenVerifier(issuer=wanted.token_issuer)
@@ -98,10 +109,27 @@ async def serve(
 
     port = TunnelPort(grants=grants, dialler=dialler, orchestrator=orchestrator, outbox=outbox)
     door = ConnectDoor(tokens=tokens, teamspace=teamspace, grants=grants, dialler=dialler, unready=unready)
+    routers = None
+    if serves is not None:
+        routers = Routers(
+            tunnels=port,
+            serves=serves,
+            grants=grants,
+            identities=identities,
+            reviewer=reviewer,
+            records=_note_records,
+            address=None if wanted.pod_address is None else Address(wanted.pod_address, wanted.routers_listen[1]),
+        )
     probes = await Probes(
         unready=unready,
         metrics=lambda: metrics.page(
-            port=port, door=door, link=link, grants=grants, inventory=inventory, reflectors=reflectors
+            port=port,
+            door=door,
+            link=link,
+            grants=grants,
+            inventory=inventory,
+            reflectors=reflectors,
+            routers=routers,
         ),
     ).listen(*wanted.probes)
     try:
@@ -115,16 +143,21 @@ async def serve(
             tasks.start_service("tunnels", port.run())
             tasks.start_service("door", door.run())
             tasks.start_service("orchestrator", link.run())
-            async with listening.serving(
-                sock,
-                identities,
-                context=_context,
-                handlers={tunnel.ALPN: port.connection, connect_door.ALPN: door.connection, "": door.connection},
+            async with (
+                listening.serving(
+                    sock,
+                    identities,
+                    context=_context,
+                    handlers={tunnel.ALPN: port.connection, connect_door.ALPN: door.connection, "": door.connection},
+                ),
+                nullcontext() if routers is None else routers.serving(wanted.routers_listen, tasks),
             ):
                 _log.info("System runs", release=__version__, port=sock.getsockname()[1])
                 await stop.wait()
             _log.info("System ends", tunnels=port.tunnels)
             await port.drain()
+            if routers is not None:
+                await routers.settle()
     finally:
         probes.close()
 
@@ -132,6 +165,10 @@ async def serve(
 def _context(own: Identity) -> ssl.SSLContext:
     # Without the devices' issuer nobody can prove to be a laptop, and the door still works.
     return certificates.server_context(own.credentials, client_roots=own.device_issuer, require_client=False)
+
+
+def _note_records(service: ServiceRef, told: AccessRecords) -> None:
+    _log.debug("requests to variants", service=str(service), records=len(told.records), dropped=told.dropped)
 
 
 async def _follow_identity(wanted: SystemSettings, identities: Watched[Identity | None]) -> None:
@@ -158,9 +195,11 @@ async def _follow_keys(wanted: SystemSettings, tokens: TokenVerifier) -> None:
 async def _follow_seal_key(wanted: SystemSettings, serves: Serves) -> None:
     async for content in MountedFiles(wanted.identity_folder, (_SEAL_KEY,)).changes():
         key = read_key(content.get(_SEAL_KEY))
-        if key is None:
-            _log.warning("nothing can be served: seal.key is missing or not 32 bytes in hexadecimal digits")
-        serves.set_key(key)
+        if key is not None:
+            serves.set_key(key)
+            continue
+        # One that was good stays in use: without it every route would look forged.
+        _log.warning("seal.key is missing or not 32 bytes in hexadecimal digits", can_serve=serves.key is not None)
 
 
 async def _main(wanted: SystemSettings) -> None:

@@ -14,6 +14,7 @@ from codezero.system.coordination import OrchestratorLink
 from codezero.system.grants import Grants
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.reflector import Reflector
+from codezero.system.routers import Routers
 from codezero.system.tunnel_port import TunnelPort
 
 
@@ -27,6 +28,7 @@ class _Numbers(Collector):
         grants: Grants,
         inventory: Inventory,
         reflectors: Sequence[Reflector[Any]],
+        routers: Routers | None,
     ) -> None:
         self._values = (
             ("tunnels", "Tunnels that stand", lambda: port.tunnels),
@@ -40,11 +42,20 @@ class _Numbers(Collector):
             ),
             ("catalog_stale", "1 while the cluster cannot be seen", lambda: int(inventory.stale_since is not None)),
         )
+        if routers is not None:
+            self._values += (
+                ("routers", "Routers that get their plans from here", lambda: routers.port.routers),
+                ("variant_connections", "Connections to variants", lambda: routers.variants.connections),
+                ("variant_waiting", "Connections that wait for a laptop's answer", lambda: routers.variants.held),
+            )
         self._reflectors = reflectors
+        self._routers = routers
 
     def collect(self) -> Iterator[Metric]:
         for name, text, value in self._values:
             yield GaugeMetricFamily(f"codezero_system_{name}", text, value=value())
+        if self._routers is not None:
+            yield from _router_counters(self._routers)
         objects = GaugeMetricFamily("codezero_system_objects", "Objects of the cluster kept", labels=["resource"])
         counted = {
             name: CounterMetricFamily(f"codezero_system_reflector_{name}", text, labels=["resource"])
@@ -68,6 +79,20 @@ class _Numbers(Collector):
         yield from (objects, *counted.values(), failures)
 
 
+def _router_counters(routers: Routers) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "codezero_system_routers_joined", "Certificates given to Routers", value=routers.port.joined
+    )
+    for name, text, counted in (
+        ("routers_refused", "Routers sent away, by the code of the problem", routers.port.refused),
+        ("variant_refused", "Connections to variants refused, by the code of the problem", routers.variants.refused),
+    ):
+        family = CounterMetricFamily(f"codezero_system_{name}", text, labels=["code"])
+        for code, count in counted.items():
+            family.add_metric([code], count)
+        yield family
+
+
 def page(
     *,
     port: TunnelPort,
@@ -76,10 +101,19 @@ def page(
     grants: Grants,
     inventory: Inventory,
     reflectors: Sequence[Reflector[Any]],
+    routers: Routers | None = None,
 ) -> bytes:
     """The page for Prometheus."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(
-        _Numbers(port=port, door=door, link=link, grants=grants, inventory=inventory, reflectors=reflectors)
+        _Numbers(
+            port=port,
+            door=door,
+            link=link,
+            grants=grants,
+            inventory=inventory,
+            reflectors=reflectors,
+            routers=routers,
+        )
     )
     return generate_latest(registry)

@@ -19,11 +19,12 @@ from codezero.system.serving.manifests import DEFAULT_IMAGE, RouterSettings
 class SystemSettings:
     """Where to listen, where the Orchestrator and the mounted files are, where streams may lead, and how to log.
 
-    `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from. `pod`,
+    `listen` is for laptops, `routers_listen` for Routers. `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from. `pod`,
     `pod_address` and `namespace` say where this replica is: by them Routers find it, and replicas agree on who leads.
     """
 
     listen: tuple[str, int]
+    routers_listen: tuple[str, int]
     probes: tuple[str, int]
     orchestrator: tuple[str, int]
     identity_folder: Path
@@ -53,6 +54,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         mistakes.append(f"CODEZERO_ALLOWED_DOMAINS or CODEZERO_ALLOWED_NETWORKS: {error.detail}")
     settings = SystemSettings(
         listen=environment.address("LISTEN", "0.0.0.0:8800"),
+        routers_listen=environment.address("ROUTERS_LISTEN", "0.0.0.0:8801"),
         probes=environment.address("PROBES", "0.0.0.0:8802"),
         orchestrator=environment.address("ORCHESTRATOR", "orchestrator.codezero.svc:8900"),
         identity_folder=environment.path("IDENTITY_FOLDER", "/var/run/codezero/identity"),

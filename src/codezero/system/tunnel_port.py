@@ -85,6 +85,7 @@ class TunnelPort:
         self._timing = timing
         self._laptops: dict[SessionId, _Laptop] = {}
         self._owners: OrderedDict[SessionId, Device] = OrderedDict()
+        self._followers: list[Callable[[SessionId], None]] = []
         self._tasks: Tasks | None = None
 
     @property
@@ -96,6 +97,37 @@ class TunnelPort:
     def streams(self) -> int:
         """How many streams they carry."""
         return sum(laptop.tunnel.streams for laptop in self._laptops.values())
+
+    @property
+    def sessions(self) -> frozenset[SessionId]:
+        """The sessions whose tunnels stand here."""
+        return frozenset(self._laptops)
+
+    def device_of(self, session: SessionId) -> Device | None:
+        """The laptop at the end of a session's tunnel; None where there is no such tunnel here."""
+        laptop = self._laptops.get(session)
+        return None if laptop is None else laptop.device
+
+    def round_trip(self, session: SessionId) -> float:
+        """Seconds to the laptop of a session and back, as measured last; 0 where nothing is known."""
+        laptop = self._laptops.get(session)
+        return 0.0 if laptop is None else laptop.tunnel.round_trip or 0.0
+
+    def follow(self, told: Callable[[SessionId], None]) -> None:
+        """Call `told` with each session whose tunnel comes or goes, right after it did."""
+        self._followers.append(told)
+
+    def open_serve(
+        self, session: SessionId, device: str, *, target: str, protocol: asyncio.Protocol, trace: str = ""
+    ) -> TunnelStream:
+        """A stream to the laptop of a session for `target`, a variant and a port of it. The policy is the caller's to ask.
+
+        Raises `CodezeroError`: TUNNEL_DOWN where this System does not hold the session's tunnel, or another device does; TOO_MANY_STREAMS.
+        """
+        laptop = self._laptops.get(session)
+        if laptop is None or str(laptop.device) != device:
+            raise CodezeroError(problems.TUNNEL_DOWN, "this System does not hold the laptop's tunnel")
+        return laptop.tunnel.open(OpenHeader(StreamKind.SERVE, target, trace), protocol)
 
     async def run(self) -> None:
         """Keep tunnels and their streams going until cancelled."""
@@ -164,6 +196,7 @@ class TunnelPort:
             )
         self._outbox.tunnel_up(session, device)
         tunnel.closed.add_done_callback(lambda _: self._ended(laptop))
+        self._tell(session)
         _log.info(
             "tunnel up", session=session, device=str(device), peer=tunnel.peer.address, resumed=before is not None
         )
@@ -181,7 +214,12 @@ class TunnelPort:
         if self._laptops.get(session) is laptop:
             del self._laptops[session]
             self._outbox.tunnel_down(session)
+            self._tell(session)
         _log.info("tunnel down", session=session, cause=laptop.tunnel.closed.result().detail)
+
+    def _tell(self, session: SessionId) -> None:
+        for told in self._followers:
+            told(session)
 
     def _start_closing(self, tunnel: ServerTunnel, farewell: Farewell) -> None:
         if self._tasks is not None and self._tasks.is_open:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import secrets
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -29,6 +30,7 @@ from codezero.orchestrator import main as orchestrator_main
 from codezero.orchestrator import settings as orchestrator_settings
 from codezero.system import main as system_main
 from codezero.system import settings as system_settings
+from codezero.system.serving.serves import Serves
 from codezero.testing.kubernetes import (
     FilledInventory,
     endpoint_json,
@@ -37,9 +39,10 @@ from codezero.testing.kubernetes import (
     service_json,
     slice_json,
 )
+from codezero.testing.serves import RouterEnd, ServeStore, as_api
 from codezero.transport import tunnel
 from codezero.transport.messages import MessageStream
-from codezero.transport.tunnel import ClientTunnel, Timing, TunnelStream
+from codezero.transport.tunnel import Acceptor, ClientTunnel, Timing, TunnelStream
 from codezero.wire import policy_file
 from codezero.wire.coordination import (
     PROTOCOL_VERSIONS,
@@ -74,6 +77,7 @@ class Authorities:
     devices: Authority = field(default_factory=lambda: Authority.create("devices"))
     parts: Authority = field(default_factory=lambda: Authority.create("parts"))
     token_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    seal_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     @property
     def server_name(self) -> str:
@@ -106,6 +110,9 @@ class Authorities:
             ("jwks.json", json.dumps({"keys": [self.public_key()]})),
         ):
             (folder / name).write_text(content)
+        if role == "system":
+            (folder / "ca.key").write_text(self.parts.credentials.key_pem)
+            (folder / "seal.key").write_text(self.seal_key.hex())
 
     def claims(self, device: Device, **changes: object) -> dict[str, Any]:
         """The claims of a good token; None drops one."""
@@ -238,10 +245,14 @@ class RealTeamspace:
     authorities: Authorities = field(default_factory=Authorities)
     inventory: FilledInventory = field(default_factory=FilledInventory)
     port: int = field(default_factory=free_port)
+    routers_port: int = field(default_factory=free_port)
     orchestrator_port: int = field(default_factory=free_port)
     probes: Mapping[str, int] = field(default_factory=lambda: {"system": free_port(), "orchestrator": free_port()})
 
+    store: ServeStore = field(init=False)
+
     def __post_init__(self) -> None:
+        self.store = ServeStore(self.inventory, key=self.authorities.seal_key)
         for role in ("system", "orchestrator"):
             self.authorities.write(self.folder / role, role)
         self.write_policy(allow_all(self.authorities.organization))
@@ -277,6 +288,8 @@ class RealTeamspace:
         port = self.port if role == "system" else self.orchestrator_port
         return {
             "CODEZERO_LISTEN": f"127.0.0.1:{port}",
+            "CODEZERO_ROUTERS_LISTEN": f"127.0.0.1:{self.routers_port}",
+            "CODEZERO_POD_IP": "127.0.0.1",
             "CODEZERO_PROBES": f"127.0.0.1:{self.probes[role]}",
             "CODEZERO_ORCHESTRATOR": f"127.0.0.1:{self.orchestrator_port}",
             "CODEZERO_IDENTITY_FOLDER": str(self.folder / role),
@@ -300,13 +313,17 @@ class RealTeamspace:
 
     @asynccontextmanager
     async def system(self) -> AsyncGenerator[None]:
-        """The System runs, on the inventory told by hand."""
+        """The System runs, on the inventory told by hand and the Serve objects in `store`."""
         wanted = system_settings.from_environment(self.environment("system"))
         stop = asyncio.Event()
         async with task_group("test") as tasks:
-            task = tasks.start("system", system_main.serve(wanted, self.inventory, stop=stop))
+            api = as_api(self.store)
+            serves = self.store.follow(Serves(self.inventory, api))
+            running = system_main.serve(wanted, self.inventory, stop=stop, serves=serves, reviewer=api)
+            task = tasks.start("system", running)
             try:
                 await _listening(self.port, task)
+                await _listening(self.routers_port, task)
                 yield
             finally:
                 stop.set()
@@ -330,6 +347,7 @@ class RealTeamspace:
         session: SessionId | None = None,
         credentials: Credentials | None = None,
         timing: Timing | None = None,
+        acceptor: Acceptor = _refuse,
     ) -> ClientTunnel:
         """A laptop's tunnel; the caller ends it with `abandon`."""
         return await tunnel.connect_tunnel(
@@ -340,10 +358,15 @@ class RealTeamspace:
             ),
             server_name=self.authorities.server_name,
             release="test",
-            acceptor=_refuse,
+            acceptor=acceptor,
             session=session,
             timing=timing,
         )
+
+    @property
+    def router(self) -> RouterEnd:
+        """The end of a Router of this Teamspace."""
+        return RouterEnd(self.routers_port, authority=self.authorities.parts, teamspace=self.authorities.teamspace)
 
     async def coordinate(
         self, through: ClientTunnel, *, name: str = "laptop", resume: Coordination | None = None

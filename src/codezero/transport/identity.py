@@ -1,7 +1,7 @@
 """Who a part of a Teamspace is, and whom it believes: from the mounted folder of Secret `codezero-identity`, which changes each hour.
 
 Files: `tls.crt` and `tls.key` (own leaf with its chain), `ca.crt` (the Teamspace's intermediate, above all parts in the cluster) and, for the
-System, `device-issuer.crt` (above the laptops).
+System, `device-issuer.crt` (above the laptops) and `ca.key` (that of the intermediate, to sign for Routers).
 """
 
 import ssl
@@ -10,26 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codezero.kit import certificates
-from codezero.kit.certificates import CertificateError, Credentials
+from codezero.kit.certificates import Authority, CertificateError, Credentials
 from codezero.kit.logs import get_logger
 from codezero.kit.mounted import Content, MountedFiles
 from codezero.model import problems
 from codezero.model.ids import TeamspaceId, Workload
 from codezero.model.problems import CodezeroError
 
-FILES = ("tls.crt", "tls.key", "ca.crt", "device-issuer.crt")
+FILES = ("tls.crt", "tls.key", "ca.crt", "device-issuer.crt", "ca.key")
 
 _log = get_logger("identity")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity:
-    """Own credentials, the authority of the Teamspace's parts (PEM) and, where mounted, that of the laptops."""
+    """Own credentials, the authority of the Teamspace's parts (PEM) and, where mounted, that of the laptops.
+
+    `signer` is the authority with its key, where that is mounted; it signs for further parts.
+    """
 
     credentials: Credentials
     workload: Workload
     authority: str
     device_issuer: str | None = None
+    signer: Authority | None = None
 
     @property
     def teamspace(self) -> TeamspaceId:
@@ -58,7 +62,18 @@ def from_files(content: Content, *, role: str) -> Identity:
     workload = workload_of(_der(credentials))
     if workload.role != role:
         raise CodezeroError(problems.BAD_IDENTITY, f"the certificate is for the {workload.role}, this is the {role}")
-    return Identity(credentials, workload, authority, device_issuer)
+    return Identity(credentials, workload, authority, device_issuer, _signer(content, authority))
+
+
+def _signer(content: Content, authority: str) -> Authority | None:
+    if "ca.key" not in content:
+        return None
+    try:
+        return Authority(Credentials.from_pem(authority, content["ca.key"].decode()))
+    except (CertificateError, UnicodeDecodeError) as error:
+        # All but signing works without it, and certificate and key may be of two generations for a moment.
+        _log.warning("authority's key not usable", reason=str(error))
+        return None
 
 
 def workload_of(certificate: bytes) -> Workload:

@@ -1,0 +1,388 @@
+"""Where Routers bring requests for variants: the server name says which variant and port, the laptop says whether it takes them.
+
+The handshake is held until the laptop has connected to the local process (`tls.Gate`), so that a Router which cannot have the variant has no
+connection either, and asks the origin instead within the same request. Who the Router is shows at the end of the handshake, and no byte passes
+before. Everything is asked again at each connection: the Serve object and its seal, the session's tunnel, the policy (T18, T20, T25).
+"""
+
+import asyncio
+import re
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+from codezero.kit.logs import get_logger
+from codezero.model import problems
+from codezero.model.access import Operation
+from codezero.model.ids import SessionId, TeamspaceId, Workload
+from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
+from codezero.system.grants import Grant, Grants
+from codezero.system.serving.serves import Serves
+from codezero.system.tunnel_port import TunnelPort
+from codezero.transport import identity, splice
+from codezero.transport.tls import TlsConnection
+from codezero.transport.tunnel import TunnelStream
+from codezero.wire.router import CONNECTED
+
+# What a laptop has beyond the round trip to it; Routers give up after 0.5 s.
+ANSWER_SECONDS: Final = 0.4
+# Handshakes held at once. A laptop's tunnel carries 1,000 streams; one pod that knows a variant's name takes at most half of them.
+MAX_HELD: Final = 4096
+MAX_HELD_OF_A_VARIANT: Final = 1024
+MAX_HELD_OF_AN_ADDRESS: Final = 512
+
+_NAME: Final = re.compile(r"([1-9][0-9]{0,4})\.([0-7][0-9a-hjkmnp-tv-z]{25})\.variant\.codezero")
+
+_log = get_logger("variants")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One port of a variant, and the laptop it is on."""
+
+    service: ServiceRef
+    variant_id: str
+    port: int
+    session: SessionId
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.variant_id}:{self.port}"
+
+
+class VariantPort:
+    """A gate (`tls.Gate`) for the port of Routers, and the connections that it let through."""
+
+    def __init__(
+        self, *, tunnels: TunnelPort, serves: Serves, grants: Grants, teamspace: Callable[[], TeamspaceId]
+    ) -> None:
+        self.refused: Counter[str] = Counter()
+        self._tunnels = tunnels
+        self._serves = serves
+        self._grants = grants
+        self._teamspace = teamspace
+        self._held: dict[_Visit, None] = {}
+        self._held_of: Counter[str] = Counter()
+        self._visits: dict[ServiceRef, set[_Visit]] = {}
+
+    @property
+    def held(self) -> int:
+        """How many handshakes wait for their laptops."""
+        return len(self._held)
+
+    @property
+    def connections(self) -> int:
+        """How many connections lead to variants."""
+        return sum(map(len, self._visits.values()))
+
+    async def run(self) -> None:
+        """End the connections of variants that are gone, until cancelled; then all."""
+        try:
+            with self._serves.subscribe() as changes:
+                while True:
+                    for service in await changes.next():
+                        self._end_gone(service)
+        finally:
+            for visit in [*self._held, *(one for visits in self._visits.values() for one in visits)]:
+                visit.end(CodezeroError(problems.TUNNEL_DOWN, "the System is being stopped"))
+
+    # --- The gate -----------------------------------------------------------------------------------------------------------------------
+
+    def knows(self, server_name: str | None) -> bool:
+        """Whether it is this System's own name, or that of a variant whose laptop can be asked now."""
+        if server_name == f"{self._teamspace().lower()}.spaces.codezero.io":
+            return True
+        try:
+            self._find(server_name or "")
+        except CodezeroError as error:
+            self._note_refused(error, server_name)
+            return False
+        return True
+
+    def hold(self, connection: TlsConnection) -> asyncio.Protocol | None:
+        """Ask the laptop, if the connection is for a variant."""
+        name = connection.server_name or ""
+        if _NAME.fullmatch(name) is None:
+            return None
+        visit = _Visit(self, connection)
+        try:
+            destination = self._find(name)
+            self._count(destination, connection.peer.address)
+            visit.begin(self._tunnels, destination)
+        except CodezeroError as error:
+            self._note_refused(error, name)
+            connection.abort()
+        else:
+            self._held[visit] = None
+            self._held_of.update((destination.variant_id, connection.peer.address))
+        return visit
+
+    def _find(self, name: str) -> Destination:
+        """Where a server name leads now; raises `CodezeroError`."""
+        match = _NAME.fullmatch(name)
+        found = None if match is None else self._serves.variant(match[2].upper())
+        if match is None or found is None:
+            raise CodezeroError(problems.SERVE_UNKNOWN, "no variant has that name")
+        service, route, _ = found
+        port = int(match[1])
+        if not any(one.remote_port == port for one in route.ports):
+            raise CodezeroError(problems.PORT_NOT_SERVED, f"the variant does not serve port {port}")
+        destination = Destination(service, route.id, port, SessionId(route.session), route.device)
+        self._require(destination)
+        return destination
+
+    def _require(self, destination: Destination) -> None:
+        device = self._tunnels.device_of(destination.session)
+        if device is None or str(device) != destination.device:
+            raise CodezeroError(problems.TUNNEL_DOWN, "this System does not hold the laptop's tunnel")
+        self._grants.require(device, destination.service, Operation.SERVE)
+
+    def _count(self, destination: Destination, address: str) -> None:
+        held = self._held_of
+        if (
+            len(self._held) >= MAX_HELD
+            or held[destination.variant_id] >= MAX_HELD_OF_A_VARIANT
+            or held[address] >= MAX_HELD_OF_AN_ADDRESS
+        ):
+            raise CodezeroError(problems.TOO_MANY_STREAMS, "too many connections wait for laptops already")
+
+    def _note_refused(self, error: CodezeroError, name: str | None) -> None:
+        self.refused[error.problem.code] += 1
+        _log.debug("connection refused", name=(name or "")[:100], code=error.problem.code, reason=error.detail)
+
+    # --- Called by visits ---------------------------------------------------------------------------------------------------------------
+
+    def admit(self, visit: "_Visit", connection: TlsConnection, destination: Destination) -> None:
+        """Let bytes pass: the peer has proven itself. Raises `CodezeroError` unless it is the Router of exactly that service."""
+        certificate = connection.peer.certificate
+        if certificate is None or connection.application_protocol is not None:
+            raise CodezeroError(problems.BAD_IDENTITY, "a variant is for Routers, which show a certificate")
+        if identity.workload_of(certificate) != Workload(self._teamspace(), "router", str(destination.service)):
+            raise CodezeroError(problems.BAD_IDENTITY, f"the peer is not the Router of {destination.service}")
+        # While the laptop was asked the route may have ended, or the policy changed, which has not seen this stream yet.
+        self._require(destination)
+        if not self._leads_to(destination):
+            raise CodezeroError(problems.SERVE_UNKNOWN, "the variant has ended")
+        device = self._tunnels.device_of(destination.session)
+        assert device is not None
+        self._grants.note(Grant(device, destination.service, visit.is_over, visit.end, Operation.SERVE))
+        self._release_hold(visit, connection.peer.address, destination)
+        self._visits.setdefault(destination.service, set()).add(visit)
+
+    def leave(
+        self, visit: "_Visit", address: str, destination: Destination | None, cause: CodezeroError | None
+    ) -> None:
+        """A visit is over; `cause` is why it never began, where that is so."""
+        if destination is None:
+            return
+        if cause is not None:
+            self._note_refused(cause, str(destination))
+        self._release_hold(visit, address, destination)
+        visits = self._visits.get(destination.service)
+        if visits is not None:
+            visits.discard(visit)
+            if not visits:
+                del self._visits[destination.service]
+
+    def _release_hold(self, visit: "_Visit", address: str, destination: Destination) -> None:
+        if visit in self._held:
+            del self._held[visit]
+            for key in (destination.variant_id, address):
+                self._held_of[key] -= 1
+                if not self._held_of[key]:
+                    del self._held_of[key]
+
+    def _leads_to(self, destination: Destination) -> bool:
+        found = self._serves.variant(destination.variant_id)
+        return (
+            found is not None
+            and found[0] == destination.service
+            and found[1].device == destination.device
+            and any(one.remote_port == destination.port for one in found[1].ports)
+        )
+
+    def _end_gone(self, service: ServiceRef) -> None:
+        for visit in tuple(self._visits.get(service, ())):
+            if visit.destination is not None and not self._leads_to(visit.destination):
+                visit.end(CodezeroError(problems.SERVE_UNKNOWN, "the variant has ended"))
+
+
+class _Visit(asyncio.Protocol):
+    """Owner of a Router's connection to a variant, from the held handshake to the end. `_Answer` owns its stream until both are joined, then a `_Side` each."""
+
+    def __init__(self, port: VariantPort, connection: TlsConnection) -> None:
+        self.destination: Destination | None = None
+        self._port = port
+        self._connection = connection
+        self._stream: TunnelStream | None = None
+        self._answer: _Answer | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._joined = False
+        self._over = False
+        self._cause: CodezeroError | None = None
+
+    def begin(self, tunnels: TunnelPort, destination: Destination) -> None:
+        """Ask the laptop; raises `CodezeroError` where it cannot be asked."""
+        self._answer = _Answer(self)
+        self._stream = tunnels.open_serve(
+            destination.session, destination.device, target=str(destination), protocol=self._answer
+        )
+        self.destination = destination
+        patience = ANSWER_SECONDS + tunnels.round_trip(destination.session)
+        self._deadline = asyncio.get_running_loop().call_later(patience, self._too_late)
+
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._over
+
+    def end(self, error: CodezeroError) -> None:
+        """End both sides at once; the laptop is told why, the Router sees a reset."""
+        if self._stream is not None:
+            self._stream.reset(error)
+        self._refuse(error)
+
+    # --- The stream's side, before both are joined ----------------------------------------------------------------------------------------
+
+    def answered(self) -> None:
+        """The laptop has connected to the local process."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._connection.let_through()
+
+    def stream_lost(self, exc: Exception | None) -> None:
+        """The stream has ended: in order, or by a reset that the other side is to see."""
+        if self._over:
+            return
+        if not self._joined:
+            self._refuse(
+                exc
+                if isinstance(exc, CodezeroError)
+                else CodezeroError(problems.DIAL_FAILED, "the laptop ended the stream")
+            )
+        elif exc is None:
+            self._connection.close()
+        else:
+            splice.reset_socket(self._connection)
+
+    def _too_late(self) -> None:
+        self.end(CodezeroError(problems.TIMED_OUT, "the laptop did not answer in time"))
+
+    def _refuse(self, error: CodezeroError) -> None:
+        self._cause = self._cause or error
+        if self._joined:
+            splice.reset_socket(self._connection)
+        else:
+            self._connection.abort()
+
+    # --- The connection's owner -----------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is done: see who it is, then join both sides."""
+        stream, answer, destination = self._stream, self._answer, self.destination
+        assert stream is not None
+        assert answer is not None
+        assert destination is not None
+        self._connection.accept()
+        try:
+            self._port.admit(self, self._connection, destination)
+        except CodezeroError as error:
+            _log.warning(
+                "Router refused", peer=self._connection.peer.address, code=error.problem.code, why=error.detail
+            )
+            self.end(error)
+            return
+        self._joined = True
+        self._connection.allow_half_close()
+        stream.set_protocol(_Side(self._connection, self.stream_lost))
+        self._connection.set_protocol(_Side(stream, self.connection_lost))
+        if answer.early:
+            self._connection.write(answer.early)
+        if answer.ended:
+            self._connection.write_eof()
+        stream.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The Router is gone; where the stream is not, it was reset."""
+        self._over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._stream is not None:
+            self._stream.abort()
+        cause = None
+        if not self._joined:
+            lost = (
+                CodezeroError(problems.BAD_IDENTITY, f"the handshake failed: {exc.reason}")
+                if isinstance(exc, ssl.SSLError)
+                else CodezeroError(problems.TIMED_OUT, "the Router gave up")
+            )
+            cause = self._cause or lost
+        self._port.leave(self, self._connection.peer.address, self.destination, cause)
+
+
+class _Answer(asyncio.Protocol):
+    """Owner of the stream until both sides are joined: the laptop's yes, and what comes right behind it (`early`, `ended`)."""
+
+    def __init__(self, visit: _Visit) -> None:
+        self.early = b""
+        self.ended = False
+        self._visit = visit
+        self._stream: TunnelStream | None = None
+        self._said_yes = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The stream is open."""
+        self._stream = cast("TunnelStream", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """The yes, then what a server says that speaks first: kept until there is somebody to tell."""
+        if self._said_yes:
+            self.early += data
+            return
+        if data[:1] != CONNECTED:
+            self._visit.end(CodezeroError(problems.PROTOCOL, "the laptop's answer is no answer"))
+            return
+        self._said_yes = True
+        self.early = data[1:]
+        cast("TunnelStream", self._stream).pause_reading()
+        self._visit.answered()
+
+    def eof_received(self) -> bool:
+        """The local process has said all it had to say; or the laptop says no by ending."""
+        self.ended = True
+        return self._said_yes
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The stream is gone."""
+        self._visit.stream_lost(exc)
+
+
+class _Side(asyncio.Protocol):
+    """Owner of one of both ends, once they are joined: what comes from it goes to the other; each direction ends on its own."""
+
+    def __init__(self, other: asyncio.Transport, lost: Callable[[Exception | None], None]) -> None:
+        self._other = other
+        self._lost = lost
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes for the other side."""
+        self._other.write(data)
+
+    def eof_received(self) -> bool:
+        """This side sends no more, and still listens."""
+        self._other.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        """This side takes no more for now."""
+        self._other.pause_reading()
+
+    def resume_writing(self) -> None:
+        """This side takes bytes again."""
+        self._other.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """This side is gone."""
+        self._lost(exc)
