@@ -43,6 +43,13 @@ MIRROR_HEADER = "x-codezero-mirror"
 OPTIONS = ("--file-flush-interval-msec", "200")
 # A longer request is not copied.
 MIRRORED_BYTES = 1 << 20
+# After its answer's end the origin's answer is told to the mirror: `POST` to this path and the id of the copy, over HTTP/1.1, with the status, the
+# milliseconds until its end and its length in headers named as below; the body is its header lines as in HTTP/1.1, an empty line, and as much
+# of its body as this.
+MIRROR_PATH = "/.codezero/mirror/"
+MIRROR_STATUS, MIRROR_MILLISECONDS = "x-codezero-mirror-status", "x-codezero-mirror-milliseconds"
+MIRROR_BYTES = "x-codezero-mirror-bytes"
+MIRRORED_ANSWER_BYTES = 1 << 16
 UNREACHABLE, AWAY = "unreachable", "away"
 
 _TYPE = "type.googleapis.com/"
@@ -64,6 +71,7 @@ _UPGRADES = ("websocket", "tcp", "spdy/3.1")
 _KEPT_PROTO, _KEPT_FORWARDED = "x-codezero-forwarded-proto", "x-codezero-forwarded-for"
 _NOT_SENT_YET = "connect-failure,refused-stream,reset-before-request"
 _LINUX_TCP, _LINUX_TCP_USER_TIMEOUT = 6, 18
+_MIRROR, _MIRROR_ID, _MIRROR_TELLS = "codezero.mirror", "envoy.filters.http.set_filter_state", "envoy.filters.http.lua"
 # A mirror that stalls costs no more than this: so many copies at once, each for so long.
 _COPIES, _COPY_LASTS = 64, "60s"
 
@@ -415,6 +423,10 @@ def _mirror_route(rule: Rule, port: PortPlan) -> Configuration:
         "name": _name(rule),
         "match": match | {"headers": [*match.get("headers", []), *only]},
         "route": _action(f"origin:{port.listen}") | {"request_mirror_policies": [policy]},
+        "typed_per_filter_config": {
+            _MIRROR_ID: _mirror_id()["typed_config"],
+            _MIRROR_TELLS: {"@type": f"{_EXTENSIONS}filters.http.lua.v3.LuaPerRoute"},
+        },
     }
 
 
@@ -593,10 +605,69 @@ def _http(port: PortPlan, folder: str) -> Configuration:
             )
         ],
         http_filters=[
+            # Routes of mirrors switch these on.
+            _mirror_id() | {"disabled": True},
+            _mirror_tells() | {"disabled": True},
             _header_mutation(_DEPARTURE),
             _extension("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True),
         ],
     )
+
+
+def _mirror_id() -> Configuration:
+    id_ = {
+        "object_key": _MIRROR,
+        "factory_key": "envoy.string",
+        "format_string": {"text_format_source": {"inline_string": "%UNIQUE_ID%"}},
+    }
+    return _extension(_MIRROR_ID, "filters.http.set_filter_state.v3.Config", on_request_headers=[id_])
+
+
+def _mirror_tells() -> Configuration:
+    script = _ORIGIN_ANSWERED.replace("LONGEST", str(MIRRORED_ANSWER_BYTES))
+    return _extension(_MIRROR_TELLS, "filters.http.lua.v3.Lua", default_source_code={"inline_string": script})
+
+
+# The body passes piece by piece, and what it was is told after its end, without waiting for an answer: the caller notices nothing.
+_ORIGIN_ANSWERED = """\
+function envoy_on_request(handle)
+  handle:streamInfo():dynamicMetadata():set("codezero.mirror", "began", handle:timestamp())
+end
+
+function envoy_on_response(handle)
+  local began = handle:streamInfo():dynamicMetadata():get("codezero.mirror")["began"]
+  local id = handle:streamInfo():filterState():get("codezero.mirror")
+  local cluster = handle:streamInfo():routeName()
+  local status = handle:headers():get(":status")
+  local told, left, bytes = {}, LONGEST, 0
+  for name, value in pairs(handle:headers()) do
+    local line = name .. ": " .. value .. "\\r\\n"
+    if string.sub(name, 1, 1) ~= ":" and #line <= left then
+      left = left - #line
+      told[#told + 1] = line
+    end
+  end
+  told[#told + 1] = "\\r\\n"
+  left = LONGEST
+  for chunk in handle:bodyChunks() do
+    local length = chunk:length()
+    if left > 0 and length > 0 then
+      local taken = math.min(left, length)
+      told[#told + 1] = chunk:getBytes(0, taken)
+      left = left - taken
+    end
+    bytes = bytes + length
+  end
+  handle:httpCall(cluster, {
+    [":method"] = "POST",
+    [":path"] = "/.codezero/mirror/" .. id,
+    [":authority"] = "codezero",
+    ["x-codezero-mirror-status"] = status,
+    ["x-codezero-mirror-milliseconds"] = string.format("%d", handle:timestamp() - began),
+    ["x-codezero-mirror-bytes"] = string.format("%d", bytes),
+  }, table.concat(told), 10000, true)
+end
+"""
 
 
 def _header_mutation(mutations: list[Configuration]) -> Configuration:
@@ -621,11 +692,12 @@ _DEPARTURE: list[Configuration] = [
 ]
 # Envoy sends copies as a client of its own would: it says that it is internal and adds its own address to those forwarded for.
 _COPY_ARRIVAL: list[Configuration] = [
-    {"append": _mark(MIRROR_HEADER, "%UNIQUE_ID%")},
+    {"append": _mark(MIRROR_HEADER, f"%FILTER_STATE({_MIRROR}:PLAIN)%")},
+    {"remove": _KEPT_FORWARDED},
     {"append": _mark(_KEPT_FORWARDED, "%REQ(x-forwarded-for)%")},
 ]
 _COPY_DEPARTURE: list[Configuration] = [
-    {"remove": "x-envoy-internal"},
+    {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}},
     {"remove": "x-forwarded-for"},
     {"append": _mark("x-forwarded-for", f"%REQ({_KEPT_FORWARDED})%")},
     {"remove": _KEPT_FORWARDED},
