@@ -58,6 +58,10 @@ class Desk:
         self.report(number=number)
         return link
 
+    def leaves(self, number: int) -> None:
+        self.board.system_left(number, at=self.now)
+        self.variants.link_left(number)
+
     def report(self, *views: VariantView, ref: ServiceRef = ORDERS, number: int = 0) -> None:
         served = {ref: Serving(ServingState.ACTIVE, views)} if views else {}
         services = tuple(
@@ -214,15 +218,49 @@ def test_a_session_that_came_back_keeps_its_variants() -> None:
     """Nothing is ended twice, and nothing afterwards."""
     desk = Desk()
     anna = desk.laptop("anna")
-    desk.report(desk.put(anna))
-    desk.variants.link_left(0)
-    desk.board.system_left(0, at=0.0)
+    variant = desk.put(anna)
+    desk.report(variant)
+    desk.leaves(0)
     desk.variants.session_over(anna.session, "its laptop has left")
     desk.variants.session_stands(anna.session)
     link = desk.joined(1)
+    desk.report(variant, number=1)
     desk.variants.look()
 
+    assert desk.variants.placed(variant.variant_id) is not None
     assert desk.idle(link)
+
+
+def test_an_end_that_was_lost_with_its_system_is_ordered_of_the_next() -> None:
+    """At once: that System cannot have failed at it yet."""
+    desk = Desk()
+    anna = desk.laptop("anna")
+    variant = desk.put(anna)
+    desk.report(variant)
+    desk.variants.session_over(anna.session, "its laptop has left")
+    lost = desk.order()
+    desk.leaves(0)
+    link = desk.joined(1)
+    desk.report(variant, number=1)
+    desk.variants.look()
+    again = desk.order(link)
+
+    assert isinstance(lost, EndVariants)
+    assert isinstance(again, EndVariants)
+    assert again.variants == lost.variants == (variant.variant_id,)
+
+
+def test_variants_of_hidden_services_are_not_there() -> None:
+    """T38: not even as something one may not end; their owner may end them all the same."""
+    desk = Desk()
+    anna, ben = desk.laptop("anna"), desk.laptop("ben")
+    variant = desk.put(anna)
+    hidden = PolicyRule(Effect.DENY, (Operation.CONSUME,), services=("orders",))
+    desk.admission.read(policy_file.encode(Policy(ORGANIZATION, (*allow_all(ORGANIZATION).rules, hidden))))
+
+    assert one(desk.end(ben, variant.variant_id)) == one(desk.end(ben, new_ulid()))
+    assert not desk.end(anna, variant.variant_id).serve_answers
+    assert isinstance(desk.order(), EndVariants)
 
 
 def test_a_session_nobody_knows_is_left_alone() -> None:
