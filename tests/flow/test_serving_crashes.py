@@ -50,12 +50,23 @@ class Witness:
         if found is None:
             return
         selector = found.content["spec"]["selector"]
-        self.switches += selector != self._last
+        if selector != self._last:
+            self.switches += 1
+            if selector != self.own:
+                self._look_at_switch()
         self._last = selector
         if selector not in (self.own, naming.switched(self.own, self.ref)):
             self.wrong.append(f"selector {selector}")
         if not self.cluster.ready_pods(self.ref.namespace, selector):
             self.wrong.append(f"{selector} leads to nobody after {event.type} {event.resource} {event.stored.name}")
+
+    def _look_at_switch(self) -> None:
+        """Slices are all that kube-proxy knows."""
+        pods = self.cluster.endpoints(self.ref)
+        if self.cluster.endpoints(naming.origin_of(self.ref)) != pods:
+            self.wrong.append("switched before the origin Service leads to the pods")
+        if not self.cluster.endpoints(naming.router_of(self.ref)):
+            self.wrong.append("switched before a Router is ready")
 
 
 async def serve_in(cluster: ServingCluster, number: int) -> tuple[ServiceRef, Witness]:

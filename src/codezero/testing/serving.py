@@ -1,6 +1,7 @@
-"""A cluster in which services are served, with its API on loopback and its controllers in the process; the pods are ready as soon as they are made.
+"""A cluster in which services are served, with its API on loopback and its controllers in the process.
 
-What nobody plays here is the data plane: a test says when Routers have applied a plan.
+EndpointSlices lag behind, and pods become ready one after the other: both happen in `catch_up`, so a System that does not wait for them shows. The
+data plane is played: Routers have applied a plan after the next moment.
 """
 
 import asyncio
@@ -20,8 +21,8 @@ from codezero.kit.certificates import Authority
 from codezero.kit.tasks import task_group
 from codezero.model.ids import TeamspaceId, new_ulid
 from codezero.model.services import ServiceRef
-from codezero.sandbox.api import MASTERS, ApiServer, Event, Options, Store, User, bootstrap
-from codezero.sandbox.endpoints import keep_endpoints
+from codezero.sandbox.api import MASTERS, ApiServer, Event, Options, Store, Stored, User, bootstrap
+from codezero.sandbox.endpoints import Endpoints
 from codezero.sandbox.workloads import keep_workloads
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, PatchKind, from_kubeconfig
@@ -112,6 +113,26 @@ class ServingCluster:
     trust: Trust = field(default_factory=lambda: Trust(TeamspaceId(new_ulid()), "PEM"))
     ended: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     _addresses: int = 10
+    _not_ready: list[Stored] = field(default_factory=list[Stored])
+    _endpoints: "LateEndpoints | None" = None
+
+    def __post_init__(self) -> None:
+        self._endpoints = LateEndpoints(self.store)
+        self.store.listen(self._hear_pod, "pods")
+
+    async def run_endpoints(self) -> None:
+        """Keep EndpointSlices, late."""
+        assert self._endpoints is not None
+        await self._endpoints.run()
+
+    async def catch_up(self, *, pods: int = 1) -> None:
+        """Slices show what there is now; then so many pods become ready."""
+        await settled()
+        assert self._endpoints is not None
+        self._endpoints.catch_up()
+        for _ in range(min(pods, len(self._not_ready))):
+            self._make_ready(self._not_ready.pop(0))
+        await settled()
 
     def clock(self) -> float:
         """The moment."""
@@ -231,6 +252,16 @@ class ServingCluster:
             for pod in self.store.list("pods", namespace)
         )
 
+    def endpoints(self, ref: ServiceRef) -> set[str]:
+        """The ready addresses of a Service, as its slices show them."""
+        return {
+            endpoint["addresses"][0]
+            for one in self.store.list("endpointslices.discovery.k8s.io", ref.namespace)
+            if one.content["metadata"]["labels"].get("kubernetes.io/service-name") == ref.name
+            for endpoint in one.content["endpoints"]
+            if endpoint["conditions"]["ready"]
+        }
+
     def reconciler(self, deaths: Deaths | None = None) -> Reconciler:
         """A System that knows nothing yet."""
         serves = Serves(Inventory(), self.api, clock=self.clock)
@@ -252,7 +283,7 @@ class ServingCluster:
         step: Wait | Gone = Gone()
         for _ in range(400):
             step = await reconciler.settle(ref)
-            await settled()
+            await self.catch_up()
             self.apply_plans(ref)
             if until():
                 return
@@ -261,9 +292,8 @@ class ServingCluster:
 
     async def settle_pods(self, ref: ServiceRef) -> None:
         """Wait until the Service's own pods are there."""
-        while not self.ready_pods(ref.namespace, {"app": ref.name}):  # noqa: ASYNC110 - of the controllers beside us
-            await asyncio.sleep(0)
-        await settled()
+        while not self.endpoints(ref):
+            await self.catch_up(pods=99)
 
     def is_active(self, ref: ServiceRef) -> bool:
         """Whether a service is served."""
@@ -273,18 +303,41 @@ class ServingCluster:
         """Whether nothing is left of a serve."""
         return self.store.find(SERVES, ref.namespace, ref.name) is None and not self.ours(ref.namespace)
 
-    def make_ready(self, event: Event) -> None:
-        """A kubelet whose pods are ready at once."""
-        if event.type != "ADDED":
+    def _hear_pod(self, event: Event) -> None:
+        if event.type == "ADDED":
+            self._not_ready.append(event.stored)
+
+    def _make_ready(self, pod: Stored) -> None:
+        found = self.store.find("pods", pod.namespace, pod.name)
+        if found is None:
             return
         self._addresses += 1
-        content = event.stored.copy()
+        content = found.copy()
         content["status"] = {
             "phase": "Running",
             "podIP": f"10.244.{self._addresses // 250}.{self._addresses % 250 + 1}",
             "conditions": [{"type": "Ready", "status": "True"}],
         }
-        self.store.update("pods", event.stored.namespace, content, subresource="status")
+        self.store.update("pods", pod.namespace, content, subresource="status")
+
+
+class LateEndpoints(Endpoints):
+    """The controller of EndpointSlices, which acts only when told to."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._late: dict[tuple[str, str], None] = {}
+
+    def look_at(self, namespace: str, name: str) -> None:
+        """Later."""
+        self._late[namespace, name] = None
+
+    def catch_up(self) -> None:
+        """Now."""
+        while self._late:
+            namespace, name = next(iter(self._late))
+            del self._late[namespace, name]
+            super().look_at(namespace, name)
 
 
 def _as_json(routes: tuple[Route | Json, ...]) -> list[Json]:
@@ -315,8 +368,7 @@ async def serving_cluster(folder: Path) -> AsyncGenerator[ServingCluster]:
     async with server.listening("127.0.0.1", 0) as port, task_group("controllers") as tasks:
         api = from_kubeconfig(_kubeconfig(folder, port, authority))
         cluster = ServingCluster(store, api)
-        store.listen(cluster.make_ready, "pods")
-        tasks.start_service("endpoints", keep_endpoints(store))
+        tasks.start_service("endpoints", cluster.run_endpoints())
         tasks.start_service("workloads", keep_workloads(store))
         await settled()
         try:
