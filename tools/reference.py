@@ -6,6 +6,7 @@ A page whose code cannot be imported here (an extra is not installed) is left as
 """
 
 import argparse
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import click
 
 from codezero.cli import context
 from codezero.cli.main import COMMANDS, czctl
-from codezero.kit.settings import Environment
+from codezero.kit.settings import Environment, SettingsError
 from codezero.model import problems
 from codezero.wire import local_api
 
@@ -40,6 +41,11 @@ CZCTL_VARIABLES = {
 MEANINGS = {
     "ALLOWED_DOMAINS": "Names that ExternalName services may lead to, by commas or spaces: `name` or `*.name`; with `=private` also at private addresses.",
     "ALLOWED_NETWORKS": "Networks like `10.0.0.0/24`, by commas or spaces, that streams may enter although they hold nodes, loopback or link-local addresses.",
+    "AUTHORITY": "The authority above all parts of the Teamspace, in PEM: who else the System could be, the Router does not believe.",
+    "BIND": "The address that the Router's Envoy listens on; `::` where pods have IPv6 addresses only.",
+    "DRAIN_SECONDS": "How long, in seconds, connections may take to end when the pod goes.",
+    "ENVOY": "The Envoy to run; without it the one that is installed.",
+    "ENVOY_THREADS": "How many threads Envoy has.",
     "IDENTITY_FOLDER": "Where the certificate, its key and the authorities are mounted; changes are followed.",
     "KUBECONFIG": "A kubeconfig to reach the cluster by; without it the pod's service account.",
     "LISTEN": "Where laptops (System) or Systems (Orchestrator) connect to.",
@@ -47,19 +53,30 @@ MEANINGS = {
     "LOG_LEVEL": "The least that is logged.",
     "NAMESPACE": "The namespace of the Teamspace's own parts.",
     "ORCHESTRATOR": "Where the Orchestrator is.",
+    "PLAN": "The first plan as JSON, which leads to the origin alone. The System sends the others.",
     "POD": "The name of this pod; without it the host's name.",
     "POD_IP": "The address of this pod, by which Routers reach the laptops whose tunnels it holds.",
     "POLICY_FOLDER": "Where `policy.json`, and for the System `jwks.json`, are mounted; changes are followed.",
     "PROBES": "Where `/healthz`, `/readyz` and `/metrics` are answered, in plain HTTP.",
+    "ROUTERS_LISTEN": "Where Routers connect to, for variants and plans.",
     "ROUTER_DRAIN": "How long, in seconds, a Router still answers after its service has its own pods back.",
+    "ROUTER_FOLDER": "The folder that both processes of a Router share, in memory.",
     "ROUTER_IMAGE": "The image of Routers.",
     "ROUTER_LINGER": "How long, in seconds, a Router stays after the last serve of its service.",
     "ROUTER_REPLICAS": "How many pods a Router has.",
     "ROUTER_SYSTEM": "Where Routers find the System.",
     "SESSION_SECONDS": "How long the session of a lost laptop is kept, in seconds.",
+    "SYSTEM": "Where the System is.",
+    "TEAMSPACE": "The Teamspace's ULID.",
+    "TOKEN_FILE": "The ServiceAccount token that proves the Router; read anew each time.",
     "TOKEN_ISSUER": "Who tokens of the CONNECT door must come from; without it the installation that the token's device belongs to.",
 }
-SETTINGS = {"czsystem": "codezero.system.settings", "czorchestrator": "codezero.orchestrator.settings"}
+SETTINGS = {
+    "czsystem": "codezero.system.settings:from_environment",
+    "czorchestrator": "codezero.orchestrator.settings:from_environment",
+    "czrouter sidecar": "codezero.router.settings:sidecar",
+    "czrouter envoy": "codezero.router.settings:envoy",
+}
 PREFIX = "CODEZERO_"
 
 
@@ -96,8 +113,9 @@ def environment() -> str:
             [(f"`{name}`", default or "-", meaning) for name, (default, meaning) in CZCTL_VARIABLES.items()],
         )
     )
-    for process, module in SETTINGS.items():
-        variables = _variables(importlib.import_module(module))
+    for process, reader in SETTINGS.items():
+        module, _, read = reader.partition(":")
+        variables = _variables(importlib.import_module(module), read)
         if missing := set(variables) - set(MEANINGS):
             sys.exit(f"say in tools/reference.py what {', '.join(sorted(missing))} of {process} means")
         unused -= set(variables)
@@ -166,8 +184,8 @@ class _Nothing(Mapping[str, str]):
         return 0
 
 
-def _variables(module: ModuleType) -> dict[str, tuple[str, str]]:
-    """Form and default of each variable that a settings module reads, found out by letting it read."""
+def _variables(module: ModuleType, read: str) -> dict[str, tuple[str, str]]:
+    """Form and default of each variable that function `read` of a settings module reads, found out by letting it read."""
     found: dict[str, tuple[str, str]] = {}
 
     class Recording(Environment):
@@ -188,8 +206,9 @@ def _variables(module: ModuleType) -> dict[str, tuple[str, str]]:
             return super().address(name, default)
 
     nothing = _Nothing()
-    with mock.patch.object(module, "Environment", Recording):
-        module.from_environment(nothing)
+    # That some have no default is one of the mistakes it tells of.
+    with mock.patch.object(module, "Environment", Recording), contextlib.suppress(SettingsError):
+        getattr(module, read)(nothing)
     for name in nothing.asked:
         found.setdefault(name.removeprefix(PREFIX), ("absolute path", "-"))
     return found

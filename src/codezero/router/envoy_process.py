@@ -72,17 +72,17 @@ class LineForwarder:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _DATAGRAM:
             self._rest = b""
+            self.dropped += 1
+        fitting = [line for line in lines if len(line) <= _DATAGRAM]
+        self.dropped += len(lines) - len(fitting)
         batch: list[bytes] = []
         size = 0
-        for line in lines:
+        for line in fitting:
             if size + len(line) > _DATAGRAM and batch:
                 self._send(batch)
                 batch, size = [], 0
-            if len(line) <= _DATAGRAM:
-                batch.append(line)
-                size += len(line) + 1
-            else:
-                self.dropped += 1
+            batch.append(line)
+            size += len(line) + 1
         if batch:
             self._send(batch)
 

@@ -1,6 +1,7 @@
 """Settings of the two processes of a Router, from environment variables."""
 
 import ipaddress
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def sidecar(variables: Mapping[str, str]) -> SidecarSettings:
         "authority": reader.authority(),
         "teamspace": reader.teamspace(),
         "token_file": environment.path("TOKEN_FILE", "/var/run/secrets/codezero/token"),
-        "pod": environment.text("POD", "router"),
+        "pod": environment.text("POD", "") or socket.gethostname(),
         "probes": environment.address("PROBES", "0.0.0.0:8803"),
         "log_level": reader.log_level(),
         "log_json": reader.log_json(),
