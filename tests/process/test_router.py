@@ -446,6 +446,8 @@ async def test_a_certificate_is_renewed_with_a_fresh_key_before_it_ends(pod: Pod
         assert first.public_key() != second.public_key()
         assert second.not_valid_before_utc < first.not_valid_after_utc
 
+        # The System ends a stream with its certificate, so routes are followed by the new one before.
+        await pod.system.until(lambda heard: len(heard.hellos) >= 3)
         # The first has ended by now, and a Router whose Envoy went on by it would be refused.
         await until(lambda: _variant(pod))
 

@@ -41,6 +41,10 @@ _ATTEMPTS: Final = 3
 _log = get_logger("router-routes")
 
 
+class _RenewedError(Exception):
+    """The stream is to be begun anew, with the certificate that came."""
+
+
 class RouteStream:
     """Follows the System. `connected` says how it is; `revision` is that of the plan Envoy works by, None before the first."""
 
@@ -86,10 +90,15 @@ class RouteStream:
             assert proven is not None
             try:
                 await self._follow(proven)
+            except _RenewedError:
+                continue
             except CodezeroError as error:
                 _log.warning("no routes from the System", code=error.problem.code, reason=error.detail)
             except EOFError as error:
                 _log.warning("no routes from the System", reason=str(error))
+            if self._unwelcome >= _ATTEMPTS:
+                self._unwelcome = 0
+                self._identity.doubt()
             await asyncio.sleep(self._backoff.next())
 
     async def _follow(self, proven: Proven) -> None:
@@ -100,16 +109,13 @@ class RouteStream:
             await self._greet(stream)
             self._backoff.reset()
             self._stream = stream
-            await self._exchange(stream)
+            await self._exchange(stream, proven)
         finally:
             self._stream = None
             stream.abort()
 
     async def _greet(self, stream: Stream) -> None:
         self._unwelcome += 1
-        if self._unwelcome >= _ATTEMPTS:
-            self._unwelcome = 0
-            self._identity.doubt()
         await stream.send(RouterHello(PROTOCOL_VERSIONS, __version__, self._pod), within=HELLO_SECONDS)
         welcome = await stream.receive(within=HELLO_SECONDS)
         if isinstance(welcome, Refusal):
@@ -122,12 +128,13 @@ class RouteStream:
         self._unwelcome = 0
         _log.info("the System tells the routes", release=welcome.release)
 
-    async def _exchange(self, stream: Stream) -> None:
+    async def _exchange(self, stream: Stream, proven: Proven) -> None:
         async with task_group("router-stream") as tasks:
             sending = [
                 tasks.start(name, _until_lost(stream, work))
                 for name, work in (("pings", self._ping), ("records", self._tell_records))
             ]
+            sending.append(tasks.start("renewal", self._renewed(proven)))
             try:
                 while True:
                     match await stream.receive(within=SILENT_SECONDS):
@@ -141,6 +148,12 @@ class RouteStream:
             finally:
                 for task in sending:
                     task.cancel()
+
+    async def _renewed(self, proven: Proven) -> None:
+        """Raises `_RenewedError` once there is a newer certificate: the System ends a stream with the one it was begun with."""
+        async for current in self._identity.current.changes():
+            if current is not proven:
+                raise _RenewedError
 
     async def _ping(self, stream: Stream) -> None:
         while True:
