@@ -392,6 +392,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
             self.send_response(503)
         self.end_headers()
         self.wfile.write(pathlib.Path('/var/run/secrets/own/token').read_bytes() if self.path == '/token' else b'')
+print('sidecar serves', flush=True)
 http.server.ThreadingHTTPServer(('0.0.0.0', 8803), Answers).serve_forever()
 """
 MAIN = """
@@ -427,6 +428,7 @@ def test_a_pod_like_a_routers_comes_up_quickly_rolls_and_proves_who_it_is(
         "authenticated"
     )
 
+    assert "sidecar serves" in cluster("logs", name, "-c", "sidecar")
     # A sidecar that crashes takes its pod's readiness with it, and nothing of the container beside it.
     assert sandbox.kill(name, namespace=NAMESPACE, container="sidecar") == 1
     eventually(lambda: _restarts(cluster, name) == {"sidecar": 1, "main": 0})

@@ -22,7 +22,7 @@ from codezero.sandbox.api import (
     tables,
 )
 from codezero.sandbox.api.authentication import Tokens
-from codezero.sandbox.api.documents import JsonObject, as_list, as_object, at, decode, encode, is_object
+from codezero.sandbox.api.documents import JsonObject, as_list, as_object, as_objects, at, decode, encode, is_object
 from codezero.sandbox.api.errors import ApiError
 from codezero.sandbox.api.exchange import Exchange, Form, Receive, Send
 from codezero.sandbox.api.faults import Faults, Requests
@@ -597,9 +597,11 @@ class Application:
         pod = self._store.get("pods", target.namespace, target.name)
         if self._pod_logs is None:
             raise errors.bad_request(f"no logs are kept of pod {pod.name}")
-        names = [container["name"] for container in pod.content["spec"]["containers"]]
+        spec = pod.content["spec"]
+        first = [container["name"] for container in as_objects(spec.get("initContainers"))]
+        names = [container["name"] for container in spec["containers"]]
         container = exchange.query.get("container") or None
-        if container is not None and container not in names:
+        if container is not None and container not in {*first, *names}:
             raise errors.bad_request(f"container {container} is not valid for pod {pod.name}")
         request = LogRequest(
             target.namespace,

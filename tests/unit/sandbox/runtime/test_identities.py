@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from codezero.kit import certificates
-from codezero.kit.certificates import Credentials
+from codezero.kit.certificates import Authority, Credentials
 from codezero.model import access
 from codezero.model.access import Operation
 from codezero.model.ids import Device, Workload
@@ -57,6 +57,20 @@ def test_laptops_are_believed_below_the_device_issuer_alone(identities: Identiti
     system.verify_directly_issued_by(authority)
     assert issuer.subject != authority.subject
     assert "PRIVATE" not in secret["ca.crt"] + secret["device-issuer.crt"] + secret["jwks.json"]
+
+
+def test_the_system_can_sign_for_routers_and_seal_for_the_sandboxes_life(identities: Identities) -> None:
+    """Routes that were sealed before a renewal of certificates must still be followed after it."""
+    before, after = (identities.secrets(timedelta(hours=1))["codezero-identity"] for _ in range(2))
+    authority = Authority(Credentials.from_pem(before["ca.crt"], before["ca.key"]))
+    router = Workload(identities.teamspace, "router", "shop/orders")
+    leaf = authority.issue("router", uris=[str(router)], client=True)
+
+    leaf.chain[0].verify_directly_issued_by(identities.teamspace_authority.certificate)
+    assert (before["ca.key"], before["seal.key"]) == (after["ca.key"], after["seal.key"])
+    assert len(bytes.fromhex(before["seal.key"])) == 32
+    assert Identities.create().seal_key != identities.seal_key
+    assert before["seal.key"] not in repr(identities)
 
 
 def test_a_token_is_accepted_by_the_system(identities: Identities) -> None:
