@@ -40,6 +40,31 @@ class TakingEnvoy:
         return EnvoyState(run=1, is_live=True, versions=taken, refused=self.refused, is_warming=False)
 
 
+@dataclass
+class SlowEnvoy:
+    """Takes one changed file at each look, routes first: the worst it may do. `gaps` are clusters that routes named and that were not there."""
+
+    folder: Path
+    taken: dict[str, Any] = field(default_factory=dict)
+    gaps: set[str] = field(default_factory=set)
+
+    async def state(self) -> EnvoyState:
+        for name in ("rds-8080.json", "lds.json", "cds.json"):
+            content = msgspec.json.decode((self.folder / name).read_bytes())
+            if content != self.taken.get(name):
+                self.taken[name] = content
+                break
+        if len(self.taken) == 3:
+            self.gaps |= self._named() - {cluster["name"] for cluster in self.taken["cds.json"]["resources"]}
+        names = {"cds.json": "cds", "lds.json": "lds", "rds-8080.json": "rds.http_8080"}
+        versions = {names[name]: content["version_info"] for name, content in self.taken.items()}
+        return EnvoyState(run=1, is_live=True, versions=versions, refused=0, is_warming=False)
+
+    def _named(self) -> set[str]:
+        hosts = self.taken["rds-8080.json"]["resources"][0]["virtual_hosts"]
+        return {route["route"]["cluster"] for host in hosts for route in host["routes"]}
+
+
 @pytest.fixture
 def envoy(tmp_path: Path) -> TakingEnvoy:
     return TakingEnvoy(tmp_path)
@@ -102,6 +127,18 @@ async def test_a_refused_plan_leaves_the_last_good_files(
     assert applier.plan == good
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert await applier.apply(plans.plan(plans.rule(3))) is Outcome.TAKEN
+
+
+async def test_however_slow_envoy_is_no_route_names_a_cluster_that_is_not_there(tmp_path: Path, plans: Any) -> None:
+    """A request that met such a route would be answered 503."""
+    with_secrets(tmp_path)
+    envoy = SlowEnvoy(tmp_path)
+    applier = started(tmp_path, envoy, plans)
+    for rules in ((plans.rule(1),), (plans.rule(2),), (), (plans.rule(2), plans.rule(3)), ()):
+        assert await applier.apply(plans.plan(*rules)) is Outcome.TAKEN
+
+    assert envoy.gaps == set()
+    assert len(envoy.taken) == 3
 
 
 async def test_a_refusal_of_earlier_days_is_none_of_this_plan(
