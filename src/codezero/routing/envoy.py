@@ -61,8 +61,6 @@ _HEADER_KILOBYTES = 1024
 # and the caller, whose own connection is fine, would not know to ask again; so we are the first to close.
 _KEPT_OPEN = "1s"
 _HEADER_LINES = 1000
-# Requests that hold less than 2**20 bytes are none of those that memory is taken back from.
-_TRACKED_FROM = 20
 # Bytes of a request kept for the origin while a variant is tried. Envoy reads on during the attempt, and gives up falling back when more than
 # this came; so it bounds both the memory of a request with a condition and the upload that survives a variant which just died.
 _KEPT_FOR_RETRY = 16 << 20
@@ -71,6 +69,7 @@ _UPGRADES = ("websocket", "tcp", "spdy/3.1")
 _KEPT_PROTO, _KEPT_FORWARDED = "x-codezero-forwarded-proto", "x-codezero-forwarded-for"
 _NOT_SENT_YET = "connect-failure,refused-stream,reset-before-request"
 _LINUX_TCP, _LINUX_TCP_USER_TIMEOUT = 6, 18
+_SILENT = 30_000
 _MIRROR, _MIRROR_ID, _MIRROR_TELLS = "codezero.mirror", "envoy.filters.http.set_filter_state", "envoy.filters.http.lua"
 # A mirror that stalls costs no more than this: so many copies at once, each for so long.
 _COPIES, _COPY_LASTS = 64, "60s"
@@ -137,12 +136,8 @@ def secrets(*, certificate: str, key: str, authorities: str, system_id: str) -> 
     }
 
 
-def bootstrap(*, folder: str, node: str, admin_socket: str, memory: int | None = None) -> Configuration:
-    """What Envoy starts with: where the files are; the admin API on a Unix socket only.
-
-    `memory` is how many bytes Envoy may come to use, if that is limited: near it the requests end that hold most, such as uploads to a variant
-    that does not read, instead of Envoy and everybody's with it.
-    """
+def bootstrap(*, folder: str, node: str, admin_socket: str) -> Configuration:
+    """What Envoy starts with: where the files are; the admin API on a Unix socket only."""
     return {
         "node": {"id": node, "cluster": "router"},
         "admin": {"address": {"pipe": {"path": admin_socket, "mode": 0o600}}},
@@ -151,28 +146,6 @@ def bootstrap(*, folder: str, node: str, admin_socket: str, memory: int | None =
             "cds_config": _watched(folder, CLUSTERS_FILE),
         },
         "layered_runtime": {"layers": [{"name": "codezero", "static_layer": _RUNTIME}]},
-        **({} if memory is None else {"overload_manager": _overload(memory)}),
-    }
-
-
-def _overload(memory: int) -> Configuration:
-    heap = _extension(
-        "envoy.resource_monitors.fixed_heap",
-        "resource_monitors.fixed_heap.v3.FixedHeapConfig",
-        max_heap_size_bytes=memory,
-    )
-    full = {"name": heap["name"], "scaled": {"scaling_threshold": 0.8, "saturation_threshold": 0.95}}
-    return {
-        "refresh_interval": "0.1s",
-        "resource_monitors": [heap],
-        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _TRACKED_FROM},
-        "actions": [
-            {
-                "name": "envoy.overload_actions.shrink_heap",
-                "triggers": [{"name": heap["name"], "threshold": {"value": 0.8}}],
-            },
-            {"name": "envoy.overload_actions.reset_high_memory_stream", "triggers": [full]},
-        ],
     }
 
 
@@ -284,8 +257,9 @@ def _variant(rule: Rule, holder: Address, folder: str) -> Configuration:
             },
         },
     }
-    # A System pod that vanished without a word is noticed by unacknowledged bytes.
-    silent = {"level": _LINUX_TCP, "name": _LINUX_TCP_USER_TIMEOUT, "int_value": 3000, "state": "STATE_PREBIND"}
+    # A System pod that vanished without a word is noticed by unacknowledged bytes. But Linux ends with them also whoever merely does not read
+    # (`tcp_probe_timer`), as a laptop does whose program stands at a breakpoint or whose network is away for a moment.
+    silent = {"level": _LINUX_TCP, "name": _LINUX_TCP_USER_TIMEOUT, "int_value": _SILENT, "state": "STATE_PREBIND"}
     kind = _cluster(name, connect_timeout="0.5s") if rule.mirror is None else _mirror_cluster(name)
     return {
         **kind,

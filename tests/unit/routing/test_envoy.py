@@ -191,12 +191,3 @@ def test_callers_values_and_queries_are_not_logged() -> None:
 
     assert set(re.findall(r"%REQ\(([^)]*)\)", line.partition("early_header")[0])) == {":METHOD"}
     assert "%REQ(:PATH)%" not in line
-
-
-def test_a_router_without_a_limit_of_memory_ends_nothing() -> None:
-    with_limit, without = (
-        envoy.bootstrap(folder="/f", node="n", admin_socket="/run/admin", memory=memory) for memory in (1 << 28, None)
-    )
-
-    assert without == {key: value for key, value in with_limit.items() if key != "overload_manager"}
-    assert str(1 << 28) in str(with_limit["overload_manager"])
