@@ -482,9 +482,28 @@ async def test_a_policy_that_changes_ends_what_it_forbids(stage: Stage) -> None:
     assert isinstance(await stage.refusal(), ssl.SSLError)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+async def test_requests_under_way_when_a_variant_ends_may_finish(stage: Stage, *, begun: bool) -> None:
+    """New connections are refused at once; a team must not see a single error because somebody stops serving."""
+    reader, writer = await stage.connect()
+    if begun:
+        writer.write(b"begun")
+        await asyncio.wait_for(reader.readexactly(5), 10)
+    stage.store.put(ORDERS)
+    assert isinstance(await stage.refusal(), ssl.SSLError)
+    writer.write(b"still here")
+
+    assert await asyncio.wait_for(reader.readexactly(10), 10) == b"still here"
+    stage.store.put(ORDERS, stage.route)
+    writer.close()
+
+
 @pytest.mark.parametrize("how", ["deleted", "port gone", "replaced"])
-async def test_a_variant_that_ends_ends_its_connections(stage: Stage, how: str) -> None:
-    """`czctl serve end`, and `kubectl delete serve`, hold for what runs already."""
+async def test_a_variant_that_ends_ends_its_connections(
+    stage: Stage, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`czctl serve end`, and `kubectl delete serve`, hold for what runs already, after a moment to finish."""
+    monkeypatch.setattr(variant_port, "DRAIN_SECONDS", 0.05)
     stage.accepts[0] = Listening
     caller = Recorder()
     await stage.owned(caller)

@@ -33,6 +33,8 @@ ANSWER_SECONDS: Final = 0.4
 MAX_HELD: Final = 4096
 MAX_HELD_OF_A_VARIANT: Final = 1024
 MAX_HELD_OF_AN_ADDRESS: Final = 512
+# For requests under way when a variant ends. A policy that changes ends them at once.
+DRAIN_SECONDS: Final = 5.0
 
 _NAME: Final = re.compile(r"([1-9][0-9]{0,4})\.([0-7][0-9a-hjkmnp-tv-z]{25})\.variant\.codezero")
 
@@ -162,15 +164,16 @@ class VariantPort:
             raise CodezeroError(problems.BAD_IDENTITY, "a variant is for Routers, which show a certificate")
         if identity.workload_of(certificate) != Workload(self._teamspace(), "router", str(destination.service)):
             raise CodezeroError(problems.BAD_IDENTITY, f"the peer is not the Router of {destination.service}")
-        # While the laptop was asked the route may have ended, or the policy changed, which has not seen this stream yet.
+        # While the laptop was asked the policy may have changed, which has not seen this stream yet.
         self._require(destination)
-        if not self._leads_to(destination):
-            raise CodezeroError(problems.SERVE_UNKNOWN, "the variant has ended")
         device = self._tunnels.device_of(destination.session)
         assert device is not None
         self._grants.note(Grant(device, destination.service, visit.is_over, visit.end, Operation.SERVE))
         self._release_hold(visit, connection.peer.address, destination)
         self._visits.setdefault(destination.service, set()).add(visit)
+        if not self._leads_to(destination):
+            # The Router sent its request already: it finishes as all do that are under way when a variant ends.
+            visit.end_later(self._leads_to)
 
     def leave(
         self, visit: "_Visit", address: str, destination: Destination | None, cause: CodezeroError | None
@@ -205,9 +208,9 @@ class VariantPort:
         )
 
     def _end_gone(self, service: ServiceRef) -> None:
-        for visit in tuple(self._visits.get(service, ())):
+        for visit in self._visits.get(service, ()):
             if visit.destination is not None and not self._leads_to(visit.destination):
-                visit.end(CodezeroError(problems.SERVE_UNKNOWN, "the variant has ended"))
+                visit.end_later(self._leads_to)
 
 
 class _Visit(asyncio.Protocol):
@@ -244,12 +247,24 @@ class _Visit(asyncio.Protocol):
             self._stream.reset(error)
         self._refuse(error)
 
+    def end_later(self, leads_to: Callable[[Destination], bool]) -> None:
+        """End after a moment in which requests under way finish, unless the variant is back by then."""
+
+        def end() -> None:
+            self._deadline = None
+            if self.destination is not None and not leads_to(self.destination):
+                self.end(CodezeroError(problems.SERVE_UNKNOWN, "the variant has ended"))
+
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(DRAIN_SECONDS, end)
+
     # --- The stream's side, before both are joined ----------------------------------------------------------------------------------------
 
     def answered(self) -> None:
         """The laptop has connected to the local process."""
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
         self._connection.let_through()
 
     def stream_lost(self, exc: Exception | None) -> None:
