@@ -115,10 +115,13 @@ class Laptop:
 
         All places share one process namespace. Those of other places are told apart by the network they are in.
         """
-        found = self.run("pgrep", "-f", program, check=False).stdout.split()
         places = [place for place in layout.PLACES if place not in {self.place, layout.CLUSTER}]
-        listing = ["sh", "-c", 'for place in "$@"; do ip netns pids "$place"; done', "sh", *places]
-        others = set(self.sandbox.run(layout.CLUSTER, listing).stdout.split())
+        # By its environment, because the shell's own command line would be found too.
+        script = 'pgrep -f -- "$PROGRAM"; echo others; for place in "$@"; do ip netns pids "$place"; done'
+        listing = ["sh", "-c", script, "sh", *places]
+        printed = self.sandbox.run(layout.CLUSTER, listing, env={"PROGRAM": program}).stdout.split()
+        divider = printed.index("others")
+        found, others = printed[:divider], set(printed[divider:])
         return [int(process) for process in found if process not in others]
 
     def kill(self, program: str, *, signal: str = "KILL") -> None:
