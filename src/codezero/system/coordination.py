@@ -1,4 +1,7 @@
-"""The System's own connection to the Orchestrator: catalog and tunnels up, for as long as both live."""
+"""The System's own connection to the Orchestrator: catalog, tunnels and ends of variants up, orders down, for as long as both live.
+
+Orders are carried out side by side, a bounded number at once; more of them wait in the connection. Each is answered over the connection it came by.
+"""
 
 import asyncio
 from typing import Any, Final, cast
@@ -16,25 +19,28 @@ from codezero.system.forward import Orchestrator
 from codezero.system.inventory import Inventory
 from codezero.system.outbox import Outbox
 from codezero.system.report import report_catalog
+from codezero.system.serving.orders import Orders
 from codezero.transport.messages import MessageStream
 from codezero.transport.tls import TlsConnection
 from codezero.wire.coordination import (
     PROTOCOL_VERSIONS,
-    CatalogReport,
+    EndVariants,
+    FromSystem,
     Goodbye,
+    OrderDone,
     Ping,
-    StreamRefused,
+    PutVariant,
     SystemHello,
     ToSystem,
-    TunnelReport,
+    TraceWanted,
     Welcome,
 )
 
 PING_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 15.0
 HELLO_SECONDS: Final = 5.0
+ORDERS_AT_ONCE: Final = 16
 
-FromSystem = SystemHello | CatalogReport | TunnelReport | StreamRefused | Ping
 Stream = MessageStream[FromSystem, ToSystem]
 
 _DECODER: Final[msgspec.msgpack.Decoder[ToSystem]] = msgspec.msgpack.Decoder(ToSystem)
@@ -43,13 +49,17 @@ _log = get_logger("coordination")
 
 
 class OrchestratorLink:
-    """Keeps the Orchestrator informed, and comes back after every loss. `connected` says how it is."""
+    """Keeps the Orchestrator informed and does what it orders, and comes back after every loss. `connected` says how it is."""
 
-    def __init__(self, orchestrator: Orchestrator, inventory: Inventory, outbox: Outbox) -> None:
+    def __init__(
+        self, orchestrator: Orchestrator, inventory: Inventory, outbox: Outbox, orders: Orders | None = None
+    ) -> None:
+        """Without `orders` every order is refused."""
         self.connected = False
         self._orchestrator = orchestrator
         self._inventory = inventory
         self._outbox = outbox
+        self._orders = orders
         self._incarnation = new_ulid()
 
     async def run(self) -> None:
@@ -100,13 +110,33 @@ class OrchestratorLink:
                 _log.debug("sending ended", reason=str(errors.exceptions[0]))
                 stream.abort()
 
+        slots = asyncio.Semaphore(ORDERS_AT_ONCE)
         async with task_group("orchestrator-link") as tasks:
-            sending = tasks.start("send", send())
+            running = {tasks.start("send", send())}
             try:
                 while True:
-                    _refuse_goodbye(await stream.receive(within=SILENT_SECONDS))
+                    message = await stream.receive(within=SILENT_SECONDS)
+                    _refuse_goodbye(message)
+                    if isinstance(message, TraceWanted):
+                        self._outbox.want_traces(message.on)
+                    elif isinstance(message, PutVariant | EndVariants):
+                        await slots.acquire()
+                        order = tasks.start(f"order-{message.order}", self._carry_out(message, stream, slots))
+                        running.add(order)
+                        order.add_done_callback(running.discard)
             finally:
-                sending.cancel()
+                for task in running:
+                    task.cancel()
+
+    async def _carry_out(self, order: PutVariant | EndVariants, stream: Stream, slots: asyncio.Semaphore) -> None:
+        try:
+            done = _no_orders(order) if self._orders is None else await self._orders.execute(order)
+            await stream.send(done, within=SILENT_SECONDS)
+        except (CodezeroError, EOFError) as error:
+            _log.debug("answer not sent", order=order.order, reason=str(error))
+            stream.abort()
+        finally:
+            slots.release()
 
     async def _send_outbox(self, stream: Stream) -> None:
         while True:
@@ -118,6 +148,10 @@ async def _ping(stream: Stream) -> None:
     while True:
         await asyncio.sleep(PING_SECONDS)
         await stream.send(Ping(), within=PING_SECONDS)
+
+
+def _no_orders(order: PutVariant | EndVariants) -> OrderDone:
+    return OrderDone(order.order, problems.SERVE_FAILED.code, "this System sees no cluster it could change")
 
 
 def _refuse_goodbye(message: ToSystem) -> None:

@@ -22,7 +22,6 @@ from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.ids import TeamspaceId
 from codezero.model.problems import CodezeroError
-from codezero.model.services import ServiceRef
 from codezero.routing.plan import Address
 from codezero.system import connect_door, metrics, settings
 from codezero.system.cluster import ClusterFollower
@@ -34,9 +33,14 @@ from codezero.system.forward import Orchestrator
 from codezero.system.grants import Grants
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes import client
+from codezero.system.kubernetes.client import ApiClient
 from codezero.system.kubernetes.reflector import Reflector
 from codezero.system.outbox import Outbox
 from codezero.system.routers import Routers
+from codezero.system.serving.leadership import Leadership
+from codezero.system.serving.manifests import Trust
+from codezero.system.serving.orders import Orders
+from codezero.system.serving.reconciler import Reconciler
 from codezero.system.serving.serves import Serves, read_key
 from codezero.system.settings import SystemSettings
 from codezero.system.signing import Reviewer
@@ -44,7 +48,6 @@ from codezero.system.tokens import TokenVerifier
 from codezero.system.tunnel_port import TunnelPort
 from codezero.transport import identity, listening, tunnel
 from codezero.transport.identity import Identity
-from codezero.wire.router import AccessRecords
 
 _POLICY: Final = "policy.json"
 _KEYS: Final = "jwks.json"
@@ -70,6 +73,7 @@ async def run(wanted: SystemSettings, *, stop: asyncio.Event) -> None:
                 stop=stop,
                 serves=serves,
                 reviewer=api,
+                api=api,
                 reflectors=follower.reflectors,
             )
     finally:
@@ -83,18 +87,21 @@ async def serve(
     stop: asyncio.Event,
     serves: Serves | None = None,
     reviewer: Reviewer | None = None,
+    api: ApiClient | None = None,
     reflectors: Sequence[Reflector[Any]] = (),
 ) -> None:
     """Serve laptops by an inventory that somebody else keeps, until `stop` is set; laptops are sent away then.
 
-    With `serves` Routers are served too; `reviewer` says whose tokens they show.
+    With `serves` Routers are served too; `reviewer` says whose tokens they show. With `api` orders to serve are carried out, and this System leads
+    where no other does.
     """
     identities: Watched[Identity | None] = Watched(None)
     grants, outbox = Grants(), Outbox()
     tokens = TokenVerifier(issuer=wanted.token_issuer)
     dialler = Dialler(EndpointChooser(inventory, wanted.addresses))
     orchestrator = Orchestrator(wanted.orchestrator, identities)
-    link = OrchestratorLink(orchestrator, inventory, outbox)
+    orders = None if serves is None or api is None else Orders(api, serves, namespace=wanted.namespace)
+    link = OrchestratorLink(orchestrator, inventory, outbox, orders)
 
     def unready() -> str | None:
         if identities.value is None:
@@ -117,7 +124,7 @@ async def serve(
             grants=grants,
             identities=identities,
             reviewer=reviewer,
-            records=_note_records,
+            records=lambda _, told: outbox.traced(told.records, told.dropped),
             address=None if wanted.pod_address is None else Address(wanted.pod_address, wanted.routers_listen[1]),
         )
     probes = await Probes(
@@ -143,6 +150,18 @@ async def serve(
             tasks.start_service("tunnels", port.run())
             tasks.start_service("door", door.run())
             tasks.start_service("orchestrator", link.run())
+            if serves is not None and api is not None:
+                leadership = Leadership(api, namespace=wanted.namespace, identity=wanted.pod)
+                reconciler = Reconciler(
+                    api,
+                    inventory,
+                    serves,
+                    settings=wanted.router,
+                    namespace=wanted.namespace,
+                    trust=lambda: _trust(identities.value),
+                    ended=outbox.variant_ended,
+                )
+                tasks.start_service("leadership", leadership.run(reconciler.run))
             async with (
                 listening.serving(
                     sock,
@@ -167,8 +186,8 @@ def _context(own: Identity) -> ssl.SSLContext:
     return certificates.server_context(own.credentials, client_roots=own.device_issuer, require_client=False)
 
 
-def _note_records(service: ServiceRef, told: AccessRecords) -> None:
-    _log.debug("requests to variants", service=str(service), records=len(told.records), dropped=told.dropped)
+def _trust(own: Identity | None) -> Trust | None:
+    return None if own is None else Trust(own.teamspace, own.authority)
 
 
 async def _follow_identity(wanted: SystemSettings, identities: Watched[Identity | None]) -> None:

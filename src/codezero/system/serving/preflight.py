@@ -145,9 +145,14 @@ def effects(ref: ServiceRef, spec: Json, around: Surroundings, *, is_switched: b
 
 def pods_of(spec: Json, around: Surroundings) -> list[dict[str, str]]:
     """The labels of the pods behind a Service as far as Deployments and StatefulSets tell; at least those it selects by."""
-    selector = selector_of(spec)
-    makers = (*around.deployments, *around.stateful_sets)
-    return [labels for one in makers if selector.items() <= (labels := template_labels(one)).items()] or [selector]
+    makers = makers_of(spec, (*around.deployments, *around.stateful_sets))
+    return [template_labels(one) for one in makers] or [selector_of(spec)]
+
+
+def makers_of(spec: Json, makers: Iterable[Json]) -> list[Json]:
+    """Those of `makers` (Deployments, StatefulSets) whose pods a Service selects."""
+    selector = selector_of(spec).items()
+    return [one for one in makers if selector <= template_labels(one).items()]
 
 
 def selector_of(spec: Json) -> dict[str, str]:

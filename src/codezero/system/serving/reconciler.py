@@ -7,9 +7,7 @@ wrote first is no failure: the next look decides again.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
-
-import msgspec
+from typing import Final
 
 from codezero.kit.backoff import Backoff
 from codezero.kit.logs import get_logger
@@ -18,24 +16,19 @@ from codezero.model.services import ServiceRef
 from codezero.model.variants import VariantView
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, ApiError
-from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at
-from codezero.system.kubernetes.objects import ServeResource
-from codezero.system.serving import naming, preflight, rewiring
+from codezero.system.kubernetes.documents import Json, as_object
+from codezero.system.serving import naming, observing, preflight, rewiring
 from codezero.system.serving.manifests import RouterSettings, Trust
-from codezero.system.serving.preflight import Surroundings
-from codezero.system.serving.rewiring import Circumstances, Endpoints, Gone, Seen, Step, Wait, Write
-from codezero.system.serving.serves import ServeObject, Serves, path_of, read_serve, view_of
+from codezero.system.serving.rewiring import Circumstances, Gone, Seen, Step, Wait, Write
+from codezero.system.serving.serves import ServeObject, Serves, path_of, view_of
 from codezero.wire.serve_resource import API_VERSION, KIND
 
 RESYNC_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.2
 # More writes at once than a whole serve takes mean that the API keeps no promise; then a pause.
 MOST_STEPS: Final = 60
-# Routes that an order ended, as ids: nobody has to be told about them again.
-ENDED: Final = "codezero.io/ended-by-order"
 
 Ended = Callable[[ServiceRef, VariantView, str], None]
-T = TypeVar("T")
 
 _log = get_logger("rewiring")
 
@@ -106,6 +99,10 @@ class Reconciler:
                 except ApiError as error:
                     _log.warning("rewiring waits", service=str(ref), reason=str(error))
                     step = Wait("the API did not answer", self._clock() + backoff.next())
+                except Exception:  # noqa: BLE001 - the edge of a task, logged
+                    # Whatever somebody wrote into one object must not keep the others from being looked after.
+                    _log.exception("rewiring failed", service=str(ref))
+                    step = Wait("a defect", self._clock() + backoff.next())
                 else:
                     backoff.reset()
                 if isinstance(step, Gone) and not wake.is_set():
@@ -182,9 +179,10 @@ class Reconciler:
         origin, router = naming.origin_of(ref).name, naming.router_of(ref).name
         content = await self._find(path_of(ref))
         service = await self._find(f"{core}/services/{ref.name}")
-        serve = None if content is None else self._read(content, service)
-        endpoints = await self._endpoints(ref, (ref.name, origin, router))
-        around, guards = await self._around(ref)
+        serve = None if content is None else observing.serve_of(content, service, key=self._serves.key)
+        endpoints = await observing.endpoints(self._api, ref.namespace, (ref.name, origin, router))
+        around, guards = await observing.surroundings(self._api, ref)
+        spec = observing.own_spec(ref, service, serve)
         return Seen(
             ref=ref,
             serve=serve,
@@ -198,60 +196,12 @@ class Reconciler:
             own_endpoints=endpoints[ref.name],
             origin_endpoints=endpoints[origin],
             router_endpoints=endpoints[router],
-            refusal=self._refusal(ref, serve, service, around),
+            refusal=preflight.refusal(ref, spec, around, own_namespace=self._namespace),
             around=around,
         )
 
-    def _read(self, content: Json, service: Json | None) -> ServeObject:
-        living = service is not None and at(service, "metadata", "deletionTimestamp") is None
-        uid = as_text(at(service, "metadata", "uid")) if living else None
-        return read_serve(msgspec.convert(content, ServeResource), service_uid=uid, key=self._serves.key)
-
-    def _refusal(
-        self, ref: ServiceRef, serve: ServeObject | None, service: Json | None, around: Surroundings
-    ) -> str | None:
-        spec = None if service is None else as_object(service.get("spec"))
-        if spec is not None and serve is not None and naming.is_switched(preflight.selector_of(spec), ref):
-            spec = {**spec, "selector": as_object(serve.status.original).get("selector") or spec.get("selector")}
-        return preflight.refusal(ref, spec, around, own_namespace=self._namespace)
-
     async def _find(self, path: str) -> Json | None:
-        try:
-            return as_object(msgspec.json.decode(await self._api.get(path, {})))
-        except ApiError as error:
-            if error.is_missing:
-                return None
-            raise
-
-    async def _list(self, path: str, parameters: dict[str, str] | None = None) -> list[Json]:
-        content = msgspec.json.decode(await self._api.get(path, parameters or {}))
-        return [as_object(one) for one in as_list(as_object(content).get("items"))]
-
-    async def _endpoints(self, ref: ServiceRef, names: tuple[str, ...]) -> dict[str, Endpoints]:
-        path = f"/apis/discovery.k8s.io/v1/namespaces/{ref.namespace}/endpointslices"
-        selector = {"labelSelector": f"kubernetes.io/service-name in ({','.join(names)})"}
-        found: dict[str, dict[str, frozenset[tuple[str, int]]]] = {name: {} for name in names}
-        for one in await self._list(path, selector):
-            name = as_text(at(one, "metadata", "labels", "kubernetes.io/service-name"))
-            _add_ready(one, found.setdefault(name, {}))
-        return {name: Endpoints(ready) for name, ready in found.items()}
-
-    async def _around(self, ref: ServiceRef) -> tuple[Surroundings, tuple[Json, ...]]:
-        policies = await self._list(f"/apis/networking.k8s.io/v1/namespaces/{ref.namespace}/networkpolicies")
-        ours = tuple(one for one in policies if at(one, "metadata", "labels", naming.SERVICE) == naming.hash_of(ref))
-        others = tuple(one for one in policies if at(one, "metadata", "labels", naming.SERVICE) is None)
-        apps = f"/apis/apps/v1/namespaces/{ref.namespace}"
-        stateful_sets = tuple(await self._list(f"{apps}/statefulsets"))
-        deployments = tuple(
-            one
-            for one in await self._list(f"{apps}/deployments")
-            if at(one, "metadata", "labels", naming.SERVICE) is None
-        )
-        return Surroundings(others, stateful_sets, deployments), ours
-
-    async def surroundings(self, ref: ServiceRef) -> Surroundings:
-        """What stands around a Service, for its preflight. Raises `ApiError`."""
-        return (await self._around(ref))[0]
+        return await observing.find(self._api, path)
 
     # --- doing ----------------------------------------------------------------------------------------------------------------------------
 
@@ -263,6 +213,8 @@ class Reconciler:
                 await self._api.replace(write.path, as_object(write.body))
             case "patch":
                 await self._api.patch(write.path, write.body, kind="json")
+            case "merge":
+                await self._api.patch(write.path, write.body, kind="merge")
             case "delete":
                 await self._api.delete(write.path, uid=write.uid, resource_version=write.resource_version)
 
@@ -277,7 +229,7 @@ class Reconciler:
                 if route.expires > now or route.id not in self._reasons
             }
         before = self._followed.get(seen.ref, {})
-        ordered = () if serve is None else serve.annotations.get(ENDED, "").split()
+        ordered = () if serve is None else serve.annotations.get(rewiring.ENDED, "").split()
         for route_id in before.keys() - followed.keys():
             reason = self._reasons.pop(route_id, None) or _reason(seen)
             if route_id not in ordered:
@@ -309,19 +261,6 @@ def _reason(seen: Seen) -> str:
     if seen.serve is None or seen.serve.deleting:
         return "its Serve object was deleted"
     return "its route was removed"
-
-
-def _add_ready(content: Json, into: dict[str, frozenset[tuple[str, int]]]) -> None:
-    ports = frozenset(
-        (as_text(as_object(port).get("name")), number)
-        for port in as_list(content.get("ports"))
-        if isinstance(number := as_object(port).get("port"), int)
-    )
-    for endpoint in map(as_object, as_list(content.get("endpoints"))):
-        if at(endpoint, "conditions", "ready") is False:
-            continue
-        for address in as_list(endpoint.get("addresses"))[:1]:
-            into[str(address)] = into.get(str(address), frozenset()) | ports
 
 
 def _event(serve: ServeObject, message: str, now: float) -> Json:

@@ -23,6 +23,8 @@ from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
 from codezero.system.kubernetes.objects import SERVES, SERVICES
 from codezero.system.serving import naming
+from codezero.system.serving.observing import listed, service_path
+from codezero.system.serving.serves import path_of
 from codezero.wire.serve_resource import FINALIZER, MANAGED_BY, OURS
 
 _OURS: Final = {"labelSelector": f"{MANAGED_BY}={OURS},{naming.SERVICE}"}
@@ -39,8 +41,8 @@ _TRIES: Final = 10
 async def repair(api: ApiClient, *, dry_run: bool) -> list[str]:
     """Put everything back; what was done, or with `dry_run` what would be, a line each. Raises `ApiError` where the API refuses."""
     done: list[str] = []
-    serves = await _list(api, SERVES.path, {})
-    services = {_ref(one): one for one in await _list(api, SERVICES.path, {})}
+    serves = await listed(api, SERVES.path)
+    services = {_ref(one): one for one in await listed(api, SERVICES.path)}
     originals = _originals(serves, services)
     for ref, service in sorted(services.items()):
         if naming.is_switched(texts(at(service, "spec", "selector")), ref):
@@ -48,7 +50,7 @@ async def repair(api: ApiClient, *, dry_run: bool) -> list[str]:
     for serve in serves:
         done += await _end_serve(api, serve, dry_run=dry_run)
     for kind, group, plural in _MADE:
-        for one in await _list(api, f"{group}/{plural}", _OURS):
+        for one in await listed(api, f"{group}/{plural}", _OURS):
             ref = _ref(one)
             if kind == "Service" and _is_needed(ref, services, originals):
                 continue
@@ -87,7 +89,7 @@ async def _point_back(api: ApiClient, ref: ServiceRef, selector: dict[str, str],
         return [f"cannot put back Service {ref}: nobody knows its selector; apply its manifest"]
     shown = ",".join(f"{name}={value}" for name, value in sorted(selector.items()))
     if not dry_run:
-        path = f"/api/v1/namespaces/{ref.namespace}/services/{ref.name}"
+        path = service_path(ref)
         for attempt in range(_TRIES):
             service = as_object(msgspec.json.decode(await api.get(path, {})))
             if not naming.is_switched(texts(at(service, "spec", "selector")), ref):
@@ -107,7 +109,7 @@ async def _point_back(api: ApiClient, ref: ServiceRef, selector: dict[str, str],
 
 async def _end_serve(api: ApiClient, serve: Json, *, dry_run: bool) -> list[str]:
     ref = _ref(serve)
-    path = f"/apis/codezero.io/v1beta1/namespaces/{ref.namespace}/serves/{ref.name}"
+    path = path_of(ref)
     if not dry_run:
         rest = [one for one in as_list(at(serve, "metadata", "finalizers")) if one != FINALIZER]
         try:
@@ -125,16 +127,6 @@ async def _delete(api: ApiClient, path: str, content: Json) -> None:
     except ApiError as error:
         if not error.is_missing:
             raise
-
-
-async def _list(api: ApiClient, path: str, parameters: dict[str, str]) -> list[Json]:
-    try:
-        content = msgspec.json.decode(await api.get(path, parameters))
-    except ApiError as error:
-        if error.is_missing:
-            return []
-        raise
-    return [as_object(one) for one in as_list(as_object(content).get("items"))]
 
 
 def _ref(content: Json) -> ServiceRef:

@@ -25,7 +25,7 @@ from codezero.system.serving import manifests, naming, policies, preflight
 from codezero.system.serving.manifests import RouterSettings, Served, Trust
 from codezero.system.serving.preflight import Surroundings
 from codezero.system.serving.serves import ServeObject, path_of
-from codezero.wire.serve_resource import FINALIZER, Condition, RouteStatus, ServeStatus
+from codezero.wire.serve_resource import FINALIZER, GROUP, Condition, RouteStatus, ServeStatus
 
 # After the first, second and third time somebody put the selector back.
 REAPPLY_SECONDS: Final = (2.0, 10.0, 60.0)
@@ -33,6 +33,12 @@ CONTESTED_REVERSALS: Final = 3
 CONTESTED_WITHIN: Final = 600.0
 QUIET_SECONDS: Final = 1800.0
 AWAY_SECONDS: Final = 1800.0
+
+# Annotations of Serve objects: routes that an order ended, so that nobody is told twice; and that the pods are to be restarted once their Service
+# leads to its Router, with the moment of the wish as its value.
+ENDED: Final = f"{GROUP}/ended-by-order"
+RESTART: Final = f"{GROUP}/restart"
+RESTARTED: Final = "kubectl.kubernetes.io/restartedAt"
 
 VALID: Final = "Valid"
 SWITCHED: Final = "Switched"
@@ -84,7 +90,7 @@ class Write:
     """One write to the API. `what` names it for people and logs."""
 
     what: str
-    verb: Literal["create", "replace", "patch", "delete"]
+    verb: Literal["create", "replace", "patch", "merge", "delete"]
     path: str
     body: object = None
     uid: str | None = None
@@ -333,7 +339,11 @@ def _switch(seen: Seen, serve: ServeObject, served: Served, about: Circumstances
             return _tell_or_wait(
                 seen, serve, about, ServingState.PREPARING, "waiting until the Router knows the routes", switched=True
             )
-        return _tell_or_wait(seen, serve, about, ServingState.ACTIVE, "", switched=True)
+        return (
+            _told(seen, serve, about, ServingState.ACTIVE, "", switched=True)
+            or _restart(seen, serve, served)
+            or Wait("", next_end(serve))
+        )
     if seen.origin_endpoints.ready != seen.own_endpoints.ready:
         return _wait(seen, serve, about, "waiting until the origin Service leads to the same pods")
     if not _router_fits(seen, served) or not _is_rolled_out(seen.deployment):
@@ -344,6 +354,28 @@ def _switch(seen: Seen, serve: ServeObject, served: Served, about: Circumstances
         if about.now < again_at:
             return Wait(status.message, _earliest(again_at, next_end(serve)))
     return _point(seen, "switch the Service to its Router", served.switched)
+
+
+def _restart(seen: Seen, serve: ServeObject, served: Served) -> Step | None:
+    """Restart the pods whose connections were opened before: only now, or the new ones would stay with the pods as well."""
+    moment = serve.annotations.get(RESTART)
+    if moment is None:
+        return None
+    for deployment in preflight.makers_of(served.original, seen.around.deployments):
+        if texts(at(deployment, "spec", "template", "metadata", "annotations")).get(RESTARTED) != moment:
+            name = as_text(at(deployment, "metadata", "name"))
+            return Write(
+                f"restart Deployment {name}",
+                "merge",
+                f"{_APPS}/{seen.ref.namespace}/deployments/{name}",
+                {"spec": {"template": {"metadata": {"annotations": {RESTARTED: moment}}}}},
+            )
+    return _json_patch(
+        "note the restart",
+        path_of(serve.ref),
+        serve.resource_version,
+        [{"op": "remove", "path": f"/metadata/annotations/{RESTART.replace('/', '~1')}"}],
+    )
 
 
 def _router_fits(seen: Seen, served: Served) -> bool:
