@@ -106,7 +106,7 @@ class Backend:
     """Answers with the bytes it was asked with and keeps them; `greets` makes it a server that speaks first and knows no HTTP.
 
     That one says goodbye when its client has said all. One that stalls takes connections and never reads from them, until they are closed;
-    one that dies does so as soon as it was asked something.
+    one that dies does so for each POST.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Backend:
         head, last = b"", b""
         while head := self._head(reader):
             last = head
-            if self.dies:
+            if self.dies and head.startswith(b"POST "):
                 return
             lines = head.lower().split(b"\r\n")
             body = b""
@@ -542,6 +542,21 @@ def test_random_requests_on_one_connection_go_where_plain_python_says(router: Ro
     assert len(reached) > 8
 
 
+def test_ten_thousand_requests_on_one_connection_each_reach_their_variant(router: Router) -> None:
+    """No request may inherit what was decided for the one before."""
+    asked = (
+        Request("GET", "/", (("X-Team", "blue"),)), Request("GET", "/"), Request("GET", "/", (("x-c6o-userid", ALICE),)),
+        Request("GET", "/api/v1/x"), Request("GET", "/", (("Cookie", "beta=on"),)), Request("DELETE", "/"),
+    )  # fmt: skip
+    choices = [(written(one), router.serve.chosen(one, HTTP)) for one in asked]
+    assert len({chosen and chosen.variant_id for _, chosen in choices}) == len(asked)
+    with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
+        for number in range(10_000):
+            sent, chosen = choices[number * 7 % 31 % len(choices)]
+            stream.sendall(sent)
+            assert read_answer(stream).header("X-Backend") == (chosen.variant_id if chosen else "origin")
+
+
 def test_a_share_by_header_is_the_same_share_everywhere(router: Router) -> None:
     """A client that was told it is among the 30 % must be there for every Router, at every time."""
     reached: dict[str | None, int] = {}
@@ -603,15 +618,15 @@ def test_a_large_upload_falls_back_too(router: Router, team: str) -> None:
 
 
 def test_a_request_whose_variant_dies_under_it_is_not_asked_twice(router: Router) -> None:
-    """It may have been done already; the answer says whose fault it was, and the next connection is as good as any."""
+    """It may have been done already; the answer says whose fault it was. One bad request sends no other one elsewhere."""
     with socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5) as stream:
         stream.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nX-Team: dying\r\nContent-Length: 1\r\n\r\nx")
         answer = read_answer(stream)
-        stream.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        stream.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Team: dying\r\n\r\n")
 
         assert (answer.status, answer.header(data_plane.VARIANT_HEADER)) == (503, DYING)
         assert answer.header(data_plane.FALLBACK_HEADER) is None
-        assert read_answer(stream).header("X-Backend") == "origin"
+        assert read_answer(stream).header("X-Backend") == DYING
 
 
 def test_a_stalled_variant_holds_nobody_else_up(router: Router) -> None:

@@ -207,24 +207,47 @@ def _clusters(plan: RoutePlan, folder: str) -> Iterator[Configuration]:
         yield _origin(f"{UNREACHABLE}:{port.listen}", port.origin, metadata={"fallback": UNREACHABLE})
         yield _origin(f"{AWAY}:{port.listen}", port.origin, metadata={"fallback": AWAY})
         for rule in port.rules:
-            if rule.holder is None:
+            if rule.holder is None or port.kind is PortKind.RAW:
                 continue
-            yield _variant(rule, rule.holder, folder)
+            yield _variant(_name(rule), rule, rule.holder, folder)
             if rule.mirror is None:
                 yield _first_of(_served(rule), _name(rule), f"{UNREACHABLE}:{port.listen}")
         if port.kind is not PortKind.HTTP:
-            yield from _raw_clusters(port)
+            yield from _raw_clusters(port, folder)
 
 
-def _raw_clusters(port: PortPlan) -> Iterator[Configuration]:
+def _raw_clusters(port: PortPlan, folder: str) -> Iterator[Configuration]:
     rule = port.raw
     if rule is None:
         yield _first_of(f"raw:{port.listen}", f"origin:{port.listen}")
         return
     # A connection has no route that could be logged; the host it reached tells the rule.
-    reason, instead = UNREACHABLE if rule.holder else AWAY, f"instead:{rule.variant_id}:{rule.port}"
-    yield _origin(instead, port.origin, metadata={"fallback": reason, "rule": _name(rule)})
-    yield _first_of(f"raw:{port.listen}", *([_name(rule)] if rule.holder else []), instead)
+    reason, name = UNREACHABLE if rule.holder else AWAY, f"{rule.variant_id}:{rule.port}"
+    yield _origin(f"instead:{name}", port.origin, metadata={"fallback": reason, "rule": _name(rule)})
+    if rule.holder is None:
+        yield _first_of(f"raw:{port.listen}", f"instead:{name}")
+        return
+    yield _variant(f"direct:{name}", rule, rule.holder, folder) | {"outlier_detection": _OUT_AT_ONCE}
+    yield _first_of(f"raw:{port.listen}", f"direct:{name}", f"instead:{name}")
+
+
+# Raw connections have no retry by priority: a failed one is taken out so that the next attempt goes to the origin. Requests have, and their
+# variant stays in, since Envoy counts a connection that a program broke off as such a failure too.
+_OUT_AT_ONCE: Configuration = {
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 1,
+    "enforcing_consecutive_local_origin_failure": 100,
+    "enforcing_local_origin_success_rate": 0,
+    "enforcing_consecutive_5xx": 0,
+    "enforcing_consecutive_gateway_failure": 0,
+    "enforcing_success_rate": 0,
+    "base_ejection_time": "1s",
+    "max_ejection_time": "1s",
+    "interval": "0.5s",
+    "max_ejection_percent": 100,
+    # Envoy spares the last host of a cluster from ejection otherwise.
+    "always_eject_one_host": True,
+}
 
 
 def _name(rule: Rule) -> str:
@@ -243,8 +266,7 @@ def _origin(name: str, address: Address, *, metadata: Mapping[str, str] | None =
     }
 
 
-def _variant(rule: Rule, holder: Address, folder: str) -> Configuration:
-    name = _name(rule)
+def _variant(name: str, rule: Rule, holder: Address, folder: str) -> Configuration:
     tls = {
         "sni": rule.server_name,
         "common_tls_context": {
@@ -264,27 +286,11 @@ def _variant(rule: Rule, holder: Address, folder: str) -> Configuration:
     return {
         **kind,
         "type": "STATIC",
-        "load_assignment": _endpoint(name, holder, {"variant": rule.variant_id, "rule": name}),
+        "load_assignment": _endpoint(name, holder, {"variant": rule.variant_id, "rule": _name(rule)}),
         "upstream_bind_config": {"socket_options": [silent]},
         "transport_socket": _extension(
             "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", **tls
         ),
-        # Raw connections have no retry by priority: a failed one is taken out so that the next attempt goes to the origin.
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 1,
-            "enforcing_consecutive_local_origin_failure": 100,
-            "enforcing_local_origin_success_rate": 0,
-            "enforcing_consecutive_5xx": 0,
-            "enforcing_consecutive_gateway_failure": 0,
-            "enforcing_success_rate": 0,
-            "base_ejection_time": "1s",
-            "max_ejection_time": "1s",
-            "interval": "0.5s",
-            "max_ejection_percent": 100,
-            # Envoy spares the last host of a cluster from ejection otherwise.
-            "always_eject_one_host": True,
-        },
     }
 
 
