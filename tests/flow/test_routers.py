@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from codezero.model.services import ServiceRef
 from codezero.routing.plan import Address
 from codezero.system import router_port
 from codezero.system.kubernetes.client import ApiError
-from codezero.system.router_port import RouterPort
+from codezero.system.router_port import Records, RouterPort
 from codezero.system.serving import naming
 from codezero.system.signing import REVIEWS_PATH
 from codezero.testing.serves import RouterEnd, route
@@ -360,30 +360,37 @@ async def test_a_silent_router_is_given_up(teamspace: RealTeamspace, monkeypatch
     assert answer.code == problems.TIMED_OUT.code
 
 
-async def test_a_stream_ends_with_its_certificate(teamspace: RealTeamspace) -> None:
-    """Or a Router would need to prove itself but once."""
+@asynccontextmanager
+async def port_of_its_own(
+    teamspace: RealTeamspace, *, records: Records = lambda _service, _told: None, clock: Callable[[], float] = time.time
+) -> AsyncIterator[RouterEnd]:
+    """The end of a Router of a port for routes alone, beside the System's own."""
     own = identity.from_files(MountedFiles(teamspace.folder / "system", identity.FILES).read(), role="system")
     assert teamspace.store.serves is not None
     port = RouterPort(
-        serves=teamspace.store.serves,
-        identities=Watched(own),
-        reviewer=None,
-        records=lambda _service, _told: None,
-        clock=lambda: time.time() + 3600 - 0.1,
+        serves=teamspace.store.serves, identities=Watched(own), reviewer=None, records=records, clock=clock
     )
     context = certificates.server_context(own.credentials, client_roots=own.authority, require_client=False)
     async with task_group("test") as tasks:
         tasks.start_service("routers", port.run())
         listener = await tls.listen("127.0.0.1", 0, context, handlers={ROUTES_ALPN: port.routes})
-        router = RouterEnd(
-            listener.port, authority=teamspace.authorities.parts, teamspace=teamspace.authorities.teamspace
-        )
-        async with router.conversation(ROUTES_ALPN, router.credentials(str(ORDERS))) as stream:
-            await stream.send(HELLO)
-            answer: Any = None
-            while not isinstance(answer, Refusal):
-                answer = await stream.receive(within=10)
-        listener.close()
+        try:
+            authorities = teamspace.authorities
+            yield RouterEnd(listener.port, authority=authorities.parts, teamspace=authorities.teamspace)
+        finally:
+            listener.close()
+
+
+async def test_a_stream_ends_with_its_certificate(teamspace: RealTeamspace) -> None:
+    """Or a Router would need to prove itself but once."""
+    async with (
+        port_of_its_own(teamspace, clock=lambda: time.time() + 3600 - 0.1) as router,
+        router.conversation(ROUTES_ALPN, router.credentials(str(ORDERS))) as stream,
+    ):
+        await stream.send(HELLO)
+        answer: Any = None
+        while not isinstance(answer, Refusal):
+            answer = await stream.receive(within=10)
 
     assert (answer.code, answer.retry) == (problems.BAD_IDENTITY.code, True)
     assert "expired" in answer.detail
@@ -394,30 +401,32 @@ def record(service: ServiceRef, variant: str, **changes: Any) -> TraceRecord:
     return msgspec.structs.replace(told, **changes)
 
 
-async def test_a_router_tells_of_its_own_variants_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_router_tells_of_its_own_variants_alone(teamspace: RealTeamspace) -> None:
     """T20: no records about others' variants, and none under others' names."""
     told: list[tuple[ServiceRef, AccessRecords]] = []
-    monkeypatch.setattr("codezero.system.main._note_records", lambda service, records: told.append((service, records)))
-    async with RealTeamspace(tmp_path).system_alone() as teamspace:
-        device = teamspace.authorities.device()
-        mine, theirs = route(device, SessionId(new_ulid())), route(device, SessionId(new_ulid()))
-        teamspace.store.put(ORDERS, mine)
-        teamspace.store.put(CART, theirs)
-        async with routes(teamspace) as stream:
-            await stream.send(
-                AccessRecords(
-                    (
-                        record(ORDERS, mine.id),
-                        record(CART, mine.id),
-                        record(CART, theirs.id),
-                        record(ORDERS, theirs.id),
-                        record(ORDERS, ""),
-                        record(ORDERS, mine.id, direction=Direction.CONSUME),
-                    ),
-                    dropped=3,
-                )
+    device = teamspace.authorities.device()
+    mine, theirs = route(device, SessionId(new_ulid())), route(device, SessionId(new_ulid()))
+    teamspace.store.put(ORDERS, mine)
+    teamspace.store.put(CART, theirs)
+    async with (
+        port_of_its_own(teamspace, records=lambda service, records: told.append((service, records))) as router,
+        router.conversation(ROUTES_ALPN, router.credentials(str(ORDERS))) as stream,
+    ):
+        await stream.send(HELLO)
+        await stream.send(
+            AccessRecords(
+                (
+                    record(ORDERS, mine.id),
+                    record(CART, mine.id),
+                    record(CART, theirs.id),
+                    record(ORDERS, theirs.id),
+                    record(ORDERS, ""),
+                    record(ORDERS, mine.id, direction=Direction.CONSUME),
+                ),
+                dropped=3,
             )
-            await until(lambda: told)
+        )
+        await until(lambda: told)
 
     assert told == [(ORDERS, AccessRecords((record(ORDERS, mine.id, user=device.user),), dropped=8))]
 

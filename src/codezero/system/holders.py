@@ -1,7 +1,7 @@
 """Tells Routers, through the Serve objects' status, which replica of the System holds each laptop's tunnel.
 
-A replica writes its own address where it has the tunnel and takes it out where it has it no more, at once; it leaves those of others alone, except
-for a session that has just come to it: the newest tunnel counts.
+A replica writes its own address where it has the tunnel and takes it out where it has it no more, at once. It leaves those of others alone, except
+for a session that has just come to it, as the newest tunnel counts, and those of replicas that are gone without having taken theirs out.
 """
 
 import asyncio
@@ -20,21 +20,36 @@ from codezero.system.status_writer import StatusWriter
 from codezero.system.tunnel_port import TunnelPort
 from codezero.wire.serve_resource import RouteStatus, ServeStatus
 
+# A replica that is not among the System's endpoints for two looks is gone. Until then Routers find nobody there, and ask the origin.
+LOST_LOOK_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.1
 
 _log = get_logger("holders")
 
 
 class Holders:
-    """Keeps `status.routes[].holder` of the sessions here. `address` is this replica's for Routers (`host:port`); `clock` gives UNIX time."""
+    """Keeps `status.routes[].holder` of the sessions here.
+
+    `address` is this replica's for Routers (`host:port`), `replicas` the hosts of all that are there, empty where that is not known; `clock`
+    gives UNIX time.
+    """
 
     def __init__(
-        self, tunnels: TunnelPort, serves: Serves, *, address: str, clock: Callable[[], float] = time.time
+        self,
+        tunnels: TunnelPort,
+        serves: Serves,
+        *,
+        address: str,
+        replicas: Callable[[], frozenset[str]] = frozenset,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._tunnels = tunnels
         self._serves = serves
         self._address = address
+        self._replicas = replicas
         self._clock = clock
+        self._missing: frozenset[str] = frozenset()
+        self._lost: frozenset[str] = frozenset()
         # The sessions here, each with the services where it was written since its tunnel came: another's address is replaced but once.
         self._written: dict[SessionId, set[ServiceRef]] = {}
         self._writer = StatusWriter("holders", self._write)
@@ -44,6 +59,7 @@ class Holders:
         """Keep at it until cancelled."""
         async with task_group("holders") as tasks:
             tasks.start_service("write", self._writer.run())
+            tasks.start_service("look for lost", self._look_for_lost())
             with self._serves.subscribe() as changes:
                 while not self._serves.is_known:  # noqa: ASYNC110 - known means listed once, which an empty cluster never signals
                     await asyncio.sleep(_LOOK_SECONDS)
@@ -73,9 +89,31 @@ class Holders:
         if str(self._tunnels.device_of(session)) == device:
             if before.holder in {"", self._address} or service not in self._written.get(session, ()):
                 return msgspec.structs.replace(before, holder=self._address, away_since=None)
-        elif before.holder == self._address:
+        elif before.holder == self._address or before.holder in self._lost:
             return msgspec.structs.replace(before, holder="", away_since=self._clock())
         return before
+
+    async def _look_for_lost(self) -> None:
+        while True:
+            await asyncio.sleep(LOST_LOOK_SECONDS)
+            self.look_for_lost()
+
+    def look_for_lost(self) -> None:
+        """Take out the holders that name replicas which are gone, if this is the second look in a row that misses them."""
+        hosts = self._replicas()
+        named = {
+            one.holder
+            for service in self._serves.refs()
+            if (found := self._serves.get(service)) is not None
+            for one in found.status.routes
+            if one.holder not in {"", self._address}
+        }
+        missing = frozenset(holder for holder in named if hosts and _host(holder) not in hosts)
+        self._lost, self._missing = missing & self._missing, missing
+        if self._lost:
+            _log.warning("replicas lost", holders=sorted(self._lost))
+            for service in self._serves.refs():
+                self._look(service)
 
     def _told(self, session: SessionId) -> None:
         if self._tunnels.device_of(session) is None:
@@ -104,3 +142,7 @@ class Holders:
             if session in self._written:
                 self._written[session].add(service)
         _log.debug("holders written", service=str(service))
+
+
+def _host(holder: str) -> str:
+    return holder.rpartition(":")[0].removeprefix("[").removesuffix("]")

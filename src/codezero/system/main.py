@@ -36,7 +36,7 @@ from codezero.system.kubernetes import client
 from codezero.system.kubernetes.client import ApiClient
 from codezero.system.kubernetes.reflector import Reflector
 from codezero.system.outbox import Outbox
-from codezero.system.routers import Routers
+from codezero.system.routers import Routers, replicas_behind
 from codezero.system.serving.leadership import Leadership
 from codezero.system.serving.manifests import Trust
 from codezero.system.serving.orders import Orders
@@ -126,6 +126,7 @@ async def serve(
             reviewer=reviewer,
             records=lambda _, told: outbox.traced(told.records, told.dropped),
             address=None if wanted.pod_address is None else Address(wanted.pod_address, wanted.routers_listen[1]),
+            replicas=lambda: replicas_behind(inventory, wanted.router.system),
         )
     probes = await Probes(
         unready=unready,

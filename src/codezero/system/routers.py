@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -13,9 +13,11 @@ from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.ids import TeamspaceId
 from codezero.model.problems import CodezeroError
+from codezero.model.services import Protocol, ServiceRef
 from codezero.routing.plan import Address
 from codezero.system.grants import Grants
 from codezero.system.holders import Holders
+from codezero.system.inventory import Inventory
 from codezero.system.router_port import Records, RouterPort
 from codezero.system.serving.serves import Serves
 from codezero.system.signing import Reviewer
@@ -34,7 +36,10 @@ _log = get_logger("routers")
 
 
 class Routers:
-    """The System's end for Routers. `address` is where they find this replica; None: nobody is told, so the service's own pods answer."""
+    """The System's end for Routers. `address` is where they find this replica; None: nobody is told, so the service's own pods answer.
+
+    `replicas` are the hosts of all replicas, empty where that is not known.
+    """
 
     def __init__(
         self,
@@ -46,11 +51,12 @@ class Routers:
         reviewer: Reviewer | None,
         records: Records,
         address: Address | None,
+        replicas: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._identities = identities
         self.variants = VariantPort(tunnels=tunnels, serves=serves, grants=grants, teamspace=self._teamspace)
         self.port = RouterPort(serves=serves, identities=identities, reviewer=reviewer, records=records)
-        self._holders = None if address is None else Holders(tunnels, serves, address=str(address))
+        self._holders = None if address is None else Holders(tunnels, serves, address=str(address), replicas=replicas)
         if address is None:
             _log.warning("no Router can find this System: CODEZERO_POD_IP is missing")
 
@@ -85,6 +91,14 @@ class Routers:
         if own is None:
             raise CodezeroError(problems.TUNNEL_DOWN, "this System has no identity yet")
         return own.teamspace
+
+
+def replicas_behind(inventory: Inventory, system: str) -> frozenset[str]:
+    """The hosts of the pods behind the address by which Routers find the System (`name.namespace.svc:port`); empty where that is not known."""
+    host, _, port = system.rpartition(":")
+    name, _, namespace = host.partition(".")
+    service = ServiceRef(namespace.partition(".")[0], name)
+    return frozenset(one.address for one in inventory.backends(service, int(port), Protocol.TCP))
 
 
 def _context(own: Identity) -> ssl.SSLContext:

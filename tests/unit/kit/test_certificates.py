@@ -4,8 +4,22 @@ import ssl
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from codezero.kit.certificates import Authority, CertificateError, Credentials, client_context, server_context, uris_of
+from codezero.kit.certificates import (
+    Authority,
+    CertificateError,
+    Credentials,
+    certificate_request,
+    client_context,
+    new_key,
+    requested_key,
+    server_context,
+    uris_of,
+)
 
 ROOT = Authority.create("root")
 SPACE = ROOT.issue_authority("space")
@@ -108,3 +122,39 @@ def test_damaged_or_foreign_credentials_are_refused_without_quoting_them(certifi
 def test_nonsense_roots_are_refused() -> None:
     with pytest.raises(CertificateError):
         client_context(roots="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
+
+def test_a_request_proves_its_key() -> None:
+    """Whoever signs learns the key from it and nothing else."""
+    key = new_key()
+
+    assert requested_key(certificate_request(key)) == key.public_key()
+
+
+def _changed(request: str) -> str:
+    body = bytearray(x509.load_pem_x509_csr(request.encode()).public_bytes(Encoding.DER))
+    body[-1] ^= 1
+    return x509.load_der_x509_csr(bytes(body)).public_bytes(Encoding.PEM).decode()
+
+
+def _of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    "request_pem",
+    [
+        "",
+        "nonsense",
+        SERVER.certificate_pem,
+        "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+        _changed(certificate_request(new_key())),
+        _of(ec.generate_private_key(ec.SECP384R1())),
+        _of(rsa.generate_private_key(65537, 2048)),
+    ],
+    ids=["empty", "nonsense", "certificate", "short", "forged", "P-384", "RSA"],
+)
+def test_other_requests_are_refused(request_pem: str) -> None:
+    with pytest.raises(CertificateError):
+        requested_key(request_pem)

@@ -1,5 +1,7 @@
 """The policy at each stream, and after."""
 
+from dataclasses import replace
+
 import pytest
 
 from codezero.model import problems
@@ -91,3 +93,21 @@ def test_streams_that_are_over_are_forgotten() -> None:
     assert len(grants._running) < 2000
     grants.read(denying("cart"))
     assert len(running.ended) == 1
+
+
+def test_each_operation_is_asked_about_by_its_own_rules() -> None:
+    """Who may consume may not therefore serve, and what runs ends by the operation it is for."""
+    rules = (PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),)
+    grants = Grants()
+    grants.read(ALL)
+    serving, consuming = Stream(ORDERS), Stream(ORDERS)
+    grants.note(consuming.grant)
+    grants.note(replace(serving.grant, operation=Operation.SERVE))
+    grants.require(DEVICE, ORDERS, Operation.SERVE)
+    grants.read(policy_file.encode(Policy(DEVICE.organization, rules)))
+    grants.require(DEVICE, ORDERS)
+    with pytest.raises(CodezeroError) as caught:
+        grants.require(DEVICE, ORDERS, Operation.SERVE)
+
+    assert caught.value.problem is problems.FORBIDDEN
+    assert (len(serving.ended), len(consuming.ended)) == (1, 0)

@@ -41,6 +41,24 @@ def test_the_folder_says_who_we_are() -> None:
     assert identity.from_files(orchestrator, role="orchestrator").device_issuer is None
 
 
+def test_the_authority_s_key_makes_a_signer() -> None:
+    """Only the System has it, and all but signing works without."""
+    signer = identity.from_files(files(ca_key=PARTS.credentials.key_pem.encode()), role="system").signer
+
+    assert signer is not None
+    assert signer.certificate == PARTS.certificate
+    assert identity.from_files(files(), role="system").signer is None
+
+
+@pytest.mark.parametrize("key", [b"", b"nonsense", b"\xff", DEVICES.credentials.key_pem.encode()])
+def test_a_key_that_is_not_the_authority_s_signs_nothing(key: bytes) -> None:
+    """The rest of the identity stays good: the Secret may be between two generations."""
+    found = identity.from_files(files(ca_key=key), role="system")
+
+    assert found.signer is None
+    assert found.teamspace == TEAMSPACE
+
+
 @pytest.mark.parametrize(
     "changes",
     [
