@@ -1,8 +1,10 @@
 """Bringing the picture to many: one encoding, no queues, everybody at their own pace."""
 
 import asyncio
+from types import SimpleNamespace
 
 import msgspec
+import pytest
 
 from codezero.model.access import Effect, Operation, PolicyRule
 from codezero.model.ids import Device, SessionId, new_ulid
@@ -178,3 +180,26 @@ async def test_one_who_takes_no_answers_waits_for_room() -> None:
     laptop.end()
 
     await asyncio.wait_for(leaving, 10)
+
+
+class LostStream:
+    """A connection that is lost with the first message."""
+
+    writer = SimpleNamespace(transport=SimpleNamespace(set_write_buffer_limits=lambda **_: None))
+
+    async def send_frames(self, _frames: object, *, within: float) -> None:
+        raise EOFError("the connection is lost")
+
+
+async def test_one_whose_connection_is_lost_waits_for_nothing() -> None:
+    """Its receiver hears of the loss only when it goes on receiving."""
+    board = Board()
+    fanout, laptop = Fanout(board), subscriber(board)
+    for number in range(MAX_ANSWERS):
+        laptop.answer_serve(ServeAnswer(number))
+    with pytest.raises(EOFError):
+        await fanout.feed(laptop, LostStream())  # type: ignore[arg-type]
+    for number in range(MAX_ANSWERS):
+        laptop.answer_serve(ServeAnswer(number))
+
+    await asyncio.wait_for(laptop.room(), 10)
