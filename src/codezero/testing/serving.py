@@ -144,28 +144,15 @@ class ServingCluster:
 
     def add_service(self, ref: ServiceRef, *, pods: int = 2, **spec: Any) -> None:
         """A Service whose pods exist, as its team applies it."""
-        labels = {"app": ref.name}
-        self.store.create(
-            "deployments.apps",
-            ref.namespace,
-            {
-                "metadata": {"name": ref.name},
-                "spec": {
-                    "replicas": pods,
-                    "selector": {"matchLabels": labels},
-                    "template": {
-                        "metadata": {"labels": labels},
-                        "spec": {
-                            "containers": [
-                                {"name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}]}
-                            ]
-                        },
-                    },
-                },
-            },
-            TEAM,
-        )
+        self.add_deployment(ref.namespace, ref.name, {"app": ref.name}, pods=pods)
         self.store.create("services", ref.namespace, self.manifest(ref, **spec), TEAM)
+
+    def add_deployment(self, namespace: str, name: str, labels: dict[str, str], *, pods: int = 2) -> None:
+        """Pods with these labels."""
+        container = {"name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}]}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+        spec = {"replicas": pods, "selector": {"matchLabels": labels}, "template": template}
+        self.store.create("deployments.apps", namespace, {"metadata": {"name": name}, "spec": spec}, TEAM)
 
     @staticmethod
     def manifest(ref: ServiceRef, **spec: Any) -> Json:
@@ -180,6 +167,10 @@ class ServingCluster:
     def service(self, ref: ServiceRef) -> Json:
         """A Service as it is."""
         return self.store.get("services", ref.namespace, ref.name).content
+
+    def deployment(self, ref: ServiceRef) -> Json:
+        """The Router's Deployment."""
+        return self.store.get("deployments.apps", ref.namespace, naming.router_of(ref).name).content
 
     def selector(self, ref: ServiceRef) -> Json:
         """Its selector."""
@@ -235,6 +226,11 @@ class ServingCluster:
         if self.status(ref).get("routerConfig", {}).get("revision") != revision:
             patch = {"status": {"routerConfig": {"revision": revision}}}
             self.store.patch(SERVES, ref.namespace, ref.name, patch, subresource="status")
+
+    def hold(self, ref: ServiceRef, *routes: Route) -> None:
+        """The laptops of these routes are there."""
+        statuses = [{"id": one.id, "holder": "10.0.0.7:8801"} for one in routes]
+        self.store.patch(SERVES, ref.namespace, ref.name, {"status": {"routes": statuses}}, subresource="status")
 
     def ours(self, namespace: str) -> list[str]:
         """Everything in a namespace that bears our mark, Serve objects aside."""

@@ -344,15 +344,15 @@ def _switch(seen: Seen, serve: ServeObject, served: Served, about: Circumstances
             or _restart(seen, serve, served)
             or Wait("", next_end(serve))
         )
-    if seen.origin_endpoints.ready != seen.own_endpoints.ready:
-        return _wait(seen, serve, about, "waiting until the origin Service leads to the same pods")
-    if not _router_fits(seen, served) or not _is_rolled_out(seen.deployment):
-        return _wait(seen, serve, about, "waiting until a Router is ready")
     recent = [one for one in status.reversals if one > about.now - QUIET_SECONDS]
     if recent:
         again_at = recent[-1] + REAPPLY_SECONDS[min(len(recent), len(REAPPLY_SECONDS)) - 1]
         if about.now < again_at:
             return Wait(status.message, _earliest(again_at, next_end(serve)))
+    if seen.origin_endpoints.ready != seen.own_endpoints.ready:
+        return _wait(seen, serve, about, "waiting until the origin Service leads to the same pods")
+    if not _router_fits(seen, served) or not _is_rolled_out(seen.deployment):
+        return _wait(seen, serve, about, "waiting until a Router is ready")
     return _point(seen, "switch the Service to its Router", served.switched)
 
 
