@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import envoy
+import msgspec
 import pytest
 
 from codezero.kit.tasks import task_group
@@ -23,10 +27,12 @@ from codezero.model.ids import Workload
 from codezero.model.services import ServiceRef
 from codezero.model.variants import ConditionPart, PortPair, VariantView
 from codezero.routing import envoy as data_plane
+from codezero.system.serving import naming
 from codezero.testing.serves import route
 from codezero.testing.teamspace import RealTeamspace, free_port
 from codezero.testing.tunnels import until
 from codezero.transport.tunnel import ClientTunnel
+from codezero.wire.route_plan import to_wire
 from codezero.wire.serve_resource import Route, RouteCondition
 
 ORDERS = ServiceRef("shop", "orders")
@@ -184,8 +190,9 @@ async def running_envoy(folder: Path) -> AsyncIterator[None]:
         await asyncio.to_thread(process.wait, 20)
 
 
-@pytest.fixture
-async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+@asynccontextmanager
+async def laptop_and_system(tmp_path: Path) -> AsyncIterator[Setup]:
+    """All but the Router; the Serve object is there, without routes."""
     folder = tmp_path / "router"
     folder.mkdir()
     async with (
@@ -204,6 +211,17 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
             {"name": "tcp-raw", "port": raw_origin, "targetPort": raw},
         ]
         made = Setup(teamspace, serving, laptop, folder, web, raw, ports, laptop_device=device)
+        teamspace.store.put(ORDERS, ports=ports, origin="127.0.0.1")
+        try:
+            yield made
+        finally:
+            laptop.abandon()
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    async with laptop_and_system(tmp_path) as made:
+        teamspace = made.teamspace
         own = teamspace.router.credentials(str(ORDERS))
         secrets = data_plane.secrets(
             certificate=own.certificate_pem,
@@ -212,12 +230,11 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
             system_id=str(Workload(teamspace.authorities.teamspace, "system")),
         )
         for name, content in secrets.items():
-            (folder / name).write_text(json.dumps(content))
+            (made.folder / name).write_text(json.dumps(content))
         await made.apply()
-        async with running_envoy(folder):
-            await until(lambda: _listens(web) and _listens(raw), within=30)
+        async with running_envoy(made.folder):
+            await until(lambda: _listens(made.web) and _listens(made.raw), within=30)
             yield made
-        laptop.abandon()
 
 
 def _listens(port: int) -> bool:
@@ -321,3 +338,63 @@ async def test_a_raw_server_may_speak_first_and_falls_back(setup: Setup) -> None
     async with asyncio.timeout(20):
         while await asyncio.to_thread(greeting) != b"220 origin ready\r\n":
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running_router(setup: Setup, folder: Path) -> AsyncIterator[None]:
+    """Both processes of a real Router, with the token of its account."""
+    authorities, serves = setup.teamspace.authorities, setup.teamspace.store.serves
+    assert serves is not None
+    first = serves.plan(ORDERS)
+    assert first is not None
+    (folder / "token").write_text("router-token")
+    setup.teamspace.store.tokens["router-token"] = f"system:serviceaccount:shop:{naming.router_of(ORDERS).name}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "CODEZERO_PLAN": msgspec.json.encode(to_wire(first[1])).decode(),
+        "CODEZERO_ROUTER_FOLDER": str(folder),
+        "CODEZERO_BIND": "127.0.0.1",
+        "CODEZERO_SYSTEM": f"127.0.0.1:{setup.teamspace.routers_port}",
+        "CODEZERO_AUTHORITY": authorities.parts.certificate_pem,
+        "CODEZERO_TEAMSPACE": authorities.teamspace,
+        "CODEZERO_TOKEN_FILE": str(folder / "token"),
+        "CODEZERO_POD": "router-1",
+        "CODEZERO_PROBES": f"127.0.0.1:{free_port()}",
+        "CODEZERO_ENVOY_THREADS": "1",
+        "CODEZERO_DRAIN_SECONDS": "0",
+    }
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "codezero.router.main", part],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for part in ("sidecar", "envoy")
+    ]
+    try:
+        await until(lambda: _listens(setup.web), within=60)
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            await asyncio.to_thread(process.wait, 30)
+
+
+async def test_a_whole_router_joins_follows_and_reports(tmp_path: Path) -> None:
+    """From a token to a laptop's answer, with nothing but the System to tell the Router anything."""
+    with tempfile.TemporaryDirectory() as place:  # sockets need a short path
+        async with laptop_and_system(tmp_path) as setup, running_router(setup, Path(place)):
+            assert (await setup.ask())[0]["x-backend"] == "origin"
+            async with listening(http("laptop")) as local:
+                served = setup.serve(local=local)
+                setup.teamspace.store.put(ORDERS, *setup.routes, ports=setup.ports, origin="127.0.0.1")
+                assert (await reaches(setup, "laptop"))[data_plane.VARIANT_HEADER] == served.id
+                await until(lambda: setup.teamspace.store.status(ORDERS).router_config.revision == 2, within=20)
+                assert setup.teamspace.store.status(ORDERS).routes[0].applied
+            setup.teamspace.store.put(ORDERS, ports=setup.ports, origin="127.0.0.1")
+            headers = await reaches(setup, "origin")
+            async with asyncio.timeout(20):
+                while data_plane.FALLBACK_HEADER in headers:
+                    headers, _ = await setup.ask()

@@ -98,6 +98,8 @@ def replicas_behind(inventory: Inventory, system: str) -> frozenset[str]:
     host, _, port = system.rpartition(":")
     name, _, namespace = host.partition(".")
     service = ServiceRef(namespace.partition(".")[0], name)
+    if not port.isdecimal():
+        return frozenset()
     return frozenset(one.address for one in inventory.backends(service, int(port), Protocol.TCP))
 
 
