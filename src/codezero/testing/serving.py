@@ -107,7 +107,9 @@ class ServingCluster:
     """The cluster, and the moment it is in it (`now`, UNIX seconds)."""
 
     store: Store
+    server: ApiServer
     api: ApiClient
+    kubeconfig: Path
     now: float = CLUSTER_START
     settings: RouterSettings = field(default_factory=lambda: RouterSettings(image="router", linger=20.0, drain=5.0))
     trust: Trust = field(default_factory=lambda: Trust(TeamspaceId(new_ulid()), "PEM"))
@@ -362,8 +364,9 @@ async def serving_cluster(folder: Path) -> AsyncGenerator[ServingCluster]:
     tls = certificates.server_context(leaf, client_roots=authority.certificate_pem, require_client=False)
     server = ApiServer(store, tls=tls, tokens={"token": User("system", frozenset({MASTERS}))})
     async with server.listening("127.0.0.1", 0) as port, task_group("controllers") as tasks:
-        api = from_kubeconfig(_kubeconfig(folder, port, authority))
-        cluster = ServingCluster(store, api)
+        kubeconfig = _kubeconfig(folder, port, authority)
+        api = from_kubeconfig(kubeconfig)
+        cluster = ServingCluster(store, server, api, kubeconfig)
         tasks.start_service("endpoints", cluster.run_endpoints())
         tasks.start_service("workloads", keep_workloads(store))
         await settled()
