@@ -431,6 +431,21 @@ async def test_a_router_tells_of_its_own_variants_alone(teamspace: RealTeamspace
     assert told == [(ORDERS, AccessRecords((record(ORDERS, mine.id, user=device.user),), dropped=8))]
 
 
+async def test_numbers_tell_of_routers_and_variants(teamspace: RealTeamspace) -> None:
+    """By count and code, never by name (T38)."""
+    await join(teamspace, Join("wrong", ""))
+    async with routes(teamspace):
+        reader, writer = await asyncio.open_connection("127.0.0.1", teamspace.probes["system"])
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        page = (await asyncio.wait_for(reader.read(), 10)).decode()
+        writer.close()
+
+    assert "codezero_system_routers 1.0" in page
+    assert "codezero_system_variant_connections 0.0" in page
+    assert f'codezero_system_routers_refused_total{{code="{problems.BAD_IDENTITY.code}"}} 1.0' in page
+    assert "orders" not in page
+
+
 async def test_holders_of_an_earlier_life_are_cleared(tmp_path: Path) -> None:
     """A System that was killed comes back at the same address without the tunnels."""
     teamspace = RealTeamspace(tmp_path)

@@ -257,7 +257,9 @@ async def test_names_that_nobody_gave_out_are_refused_in_the_handshake(stage: St
     assert stage.asked == []
 
 
-@pytest.mark.parametrize("name", [b"x" * 300, b"80." + b"\xff\x00" * 9])
+# CPython's ssl reports a name that is not ASCII to sys.unraisablehook, and ends the handshake before it asks anybody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("name", [b"x" * 300, b"80." + b"\xff\x00" * 9, b"80.\xff\xfe.variant.codezero", b"", b"\x00"])
 async def test_names_that_are_no_names_are_refused(stage: Stage, name: bytes) -> None:
     """What no proper client would send."""
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.teamspace.routers_port)

@@ -7,6 +7,7 @@ before. Everything is asked again at each connection: the Serve object and its s
 
 import asyncio
 import re
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -36,6 +37,12 @@ MAX_HELD_OF_AN_ADDRESS: Final = 512
 # For requests under way when a variant ends. A policy that changes ends them at once.
 DRAIN_SECONDS: Final = 5.0
 
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 _NAME: Final = re.compile(r"([1-9][0-9]{0,4})\.([0-7][0-9a-hjkmnp-tv-z]{25})\.variant\.codezero")
 
 _log = get_logger("variants")
@@ -310,6 +317,7 @@ class _Visit(asyncio.Protocol):
             self.end(error)
             return
         self._joined = True
+        _expect_life(self._connection)
         self._connection.allow_half_close()
         stream.set_protocol(_Side(self._connection, self.stream_lost))
         self._connection.set_protocol(_Side(stream, self.connection_lost))
@@ -335,6 +343,14 @@ class _Visit(asyncio.Protocol):
             )
             cause = self._cause or lost
         self._port.leave(self, self._connection.peer.address, self.destination, cause)
+
+
+def _expect_life(connection: TlsConnection) -> None:
+    """Let a Router whose node is gone without a word be noticed within half a minute, or its streams would be kept for nobody."""
+    handle = connection.get_extra_info("socket")
+    if handle is not None:
+        for level, option, value in _KEEPALIVE:
+            handle.setsockopt(level, option, value)
 
 
 class _Answer(asyncio.Protocol):
