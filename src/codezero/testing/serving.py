@@ -224,10 +224,15 @@ class ServingCluster:
         found = self.store.find(SERVES, ref.namespace, ref.name)
         if found is None:
             return
-        revision = found.content["metadata"]["generation"]
-        if self.status(ref).get("routerConfig", {}).get("revision") != revision:
-            patch = {"status": {"routerConfig": {"revision": revision}}}
-            self.store.patch(SERVES, ref.namespace, ref.name, patch, subresource="status")
+        revision, status = found.content["metadata"]["generation"], self.status(ref)
+        if status.get("routerConfig", {}).get("revision") == revision:
+            return
+        routes = {one["id"]: one for one in status.get("routes", ())}
+        for one in found.content["spec"].get("routes", ()):
+            if "id" in one:
+                routes[one["id"]] = {"id": one["id"], **routes.get(one["id"], {}), "applied": True}
+        patch = {"status": {"routerConfig": {"revision": revision}, "routes": list(routes.values())}}
+        self.store.patch(SERVES, ref.namespace, ref.name, patch, subresource="status")
 
     def hold(self, ref: ServiceRef, *routes: Route) -> None:
         """The laptops of these routes are there."""

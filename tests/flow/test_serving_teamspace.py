@@ -1,0 +1,160 @@
+"""From a laptop's wish to the rewired Service and back, through a real Orchestrator, a real System and a real API server."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from codezero.kit.tasks import task_group
+from codezero.model import problems
+from codezero.model.services import ServiceRef
+from codezero.model.variants import ConditionPart, PortPair, ServingState, VariantState
+from codezero.system import main as system_main
+from codezero.system import settings as system_settings
+from codezero.system.serving import naming
+from codezero.testing.kubernetes import until
+from codezero.testing.serving import SERVES, ServingCluster, serving_cluster
+from codezero.testing.teamspace import Coordination, RealTeamspace, free_port
+from codezero.wire.coordination import ServeEnding, ServeWanted
+
+ORDERS = ServiceRef("shop", "orders")
+OWN = {"app": "orders"}
+CONDITION = (ConditionPart("header", "x-who", "ann"),)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[ServingCluster]:
+    async with serving_cluster(tmp_path) as cluster:
+        for name in ("codezero", "shop"):
+            cluster.add_namespace(name)
+        cluster.add_service(ORDERS)
+        await cluster.settle_pods(ORDERS)
+        yield cluster
+
+
+@asynccontextmanager
+async def system(teamspace: RealTeamspace, cluster: ServingCluster, pod: str = "system-0") -> AsyncGenerator[None]:
+    """A System that follows the cluster; what is not ours in it goes on meanwhile."""
+    environment = teamspace.environment("system") | {
+        "CODEZERO_KUBECONFIG": str(cluster.kubeconfig),
+        "CODEZERO_POD": pod,
+        "CODEZERO_ROUTER_LINGER": "0",
+        "CODEZERO_ROUTER_DRAIN": "0",
+    }
+    stop = asyncio.Event()
+    async with task_group("test") as tasks:
+        tasks.start("system", system_main.run(system_settings.from_environment(environment), stop=stop))
+        tasks.start_service("cluster", go_on(cluster))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def go_on(cluster: ServingCluster) -> None:
+    """Controllers, kubelet and Routers."""
+    while True:
+        await cluster.catch_up()
+        cluster.apply_plans(ORDERS)
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def teamspace(tmp_path: Path, cluster: ServingCluster) -> AsyncIterator[RealTeamspace]:
+    teamspace = RealTeamspace(tmp_path / "teamspace")
+    async with teamspace.orchestrator(), system(teamspace, cluster):
+        yield teamspace
+
+
+@asynccontextmanager
+async def laptop(teamspace: RealTeamspace) -> AsyncGenerator[Coordination]:
+    """A laptop that knows the catalog."""
+    device = teamspace.authorities.device()
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                tunnel = await teamspace.connect(device)
+                break
+            except (OSError, problems.CodezeroError):
+                await asyncio.sleep(0.05)
+    try:
+        coordination = await teamspace.coordinate(tunnel)
+        await coordination.until(lambda picture: "shop/orders" in picture.catalog)
+        yield coordination
+    finally:
+        tunnel.abandon()
+
+
+def state(picture: Coordination) -> ServingState | None:
+    serving = picture.catalog["shop/orders"].serving
+    return None if serving is None else serving.state
+
+
+def variants(picture: Coordination) -> list[VariantState]:
+    serving = picture.catalog["shop/orders"].serving
+    return [] if serving is None else [one.state for one in serving.variants]
+
+
+async def test_a_laptop_serves_and_ends(teamspace: RealTeamspace, cluster: ServingCluster) -> None:
+    async with laptop(teamspace) as picture:
+        await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
+        await picture.until(lambda picture: 1 in picture.answers)
+        answer = picture.answers[1]
+        assert (answer.code, answer.detail) == ("", "")
+        assert answer.variant is not None
+        assert answer.effects
+        await picture.until(lambda picture: state(picture) is ServingState.ACTIVE)
+        await picture.until(lambda picture: variants(picture) == [VariantState.ACTIVE])
+        assert naming.is_switched(cluster.selector(ORDERS), ORDERS)
+        assert picture.catalog["shop/orders"].ready == 2, "the service's own pods are counted"
+        assert "cz-" not in str(sorted(picture.catalog)), "what we made is nobody's service"
+
+        await picture.stream.send(ServeEnding(2, ORDERS, (answer.variant.variant_id,)))
+        await picture.until(lambda picture: 2 in picture.answers)
+        assert [one.variant_id for one in picture.answers[2].ended] == [answer.variant.variant_id]
+        await picture.until(lambda picture: picture.catalog["shop/orders"].serving is None)
+        assert cluster.selector(ORDERS) == OWN
+        await until(lambda: cluster.is_gone(ORDERS))
+
+
+async def test_a_service_that_cannot_be_served_says_why(teamspace: RealTeamspace, cluster: ServingCluster) -> None:
+    cluster.store.patch("services", "shop", "orders", {"spec": {"internalTrafficPolicy": "Local"}})
+    async with laptop(teamspace) as picture:
+        await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
+        await picture.until(lambda picture: 1 in picture.answers)
+
+        assert picture.answers[1].code == problems.NOT_SERVABLE.code
+        assert "internalTrafficPolicy" in picture.answers[1].detail
+        assert cluster.store.list(SERVES) == []
+
+
+async def test_deleting_the_object_ends_the_variant_for_all(teamspace: RealTeamspace, cluster: ServingCluster) -> None:
+    """`kubectl delete serves` is how people without Codezero end it."""
+    async with laptop(teamspace) as picture:
+        await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
+        await picture.until(lambda picture: state(picture) is ServingState.ACTIVE)
+        cluster.store.delete(SERVES, "shop", "orders")
+        await picture.until(lambda picture: variants(picture) == [])
+        await picture.until(lambda picture: any("deleted" in one.detail for one in picture.activities))
+        await picture.until(lambda picture: picture.catalog["shop/orders"].serving is None)
+
+    assert cluster.selector(ORDERS) == OWN
+
+
+async def test_the_next_system_goes_on_where_one_stopped(tmp_path: Path, cluster: ServingCluster) -> None:
+    """Nothing is remembered but what stands in the cluster; the catalog of a System that has just begun loses no variant."""
+    teamspace = RealTeamspace(tmp_path / "teamspace")
+    async with teamspace.orchestrator():
+        async with system(teamspace, cluster), laptop(teamspace) as picture:
+            await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
+            await picture.until(lambda picture: state(picture) is ServingState.ACTIVE)
+        teamspace.port, teamspace.routers_port = free_port(), free_port()
+        async with system(teamspace, cluster, "system-1"), laptop(teamspace) as picture:
+            assert picture.catalog["shop/orders"].serving is not None
+            assert len(variants(picture)) == 1
+            cluster.store.delete(SERVES, "shop", "orders")
+            await picture.until(lambda picture: picture.catalog["shop/orders"].serving is None)
+
+    assert cluster.selector(ORDERS) == OWN
