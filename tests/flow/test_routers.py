@@ -235,6 +235,22 @@ async def test_a_router_gets_the_plan_of_its_service_now_and_at_each_change(team
     assert [(rule.variant_id, rule.holder) for rule in rules] == [(served.id, None)]
 
 
+async def test_what_changes_no_plan_is_not_sent(teamspace: RealTeamspace) -> None:
+    """Status is written all the time, and each plan is work for Envoy."""
+    async with routes(teamspace) as stream:
+        first = await plan_in(stream)
+        assert teamspace.store.serves is not None
+        with teamspace.store.serves.subscribe() as changes:
+            for number in range(3):
+                teamspace.store.set_status(
+                    ORDERS, lambda status, number=number: msgspec.structs.replace(status, message=str(number))
+                )
+                await changes.next()
+        teamspace.store.put(ORDERS)
+
+        assert (await plan_in(stream)).revision == first.revision + 1
+
+
 async def test_a_plan_follows_its_laptop(teamspace: RealTeamspace) -> None:
     """The holder comes with the tunnel and goes with it, without a new revision."""
     device = teamspace.authorities.device()

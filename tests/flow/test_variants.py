@@ -49,7 +49,7 @@ class Yes(Echo):
 
 
 class Greeting(Yes):
-    greeting = b"5.7.0 ready\n" * 2000
+    greeting = b"5.7.0 ready\n" * 40_000
 
 
 class Silent(Recorder):
@@ -416,6 +416,26 @@ async def test_a_server_may_end_its_side_first(stage: Stage) -> None:
 
     assert (caller.data, local.data) == (b"that is all", b"thanks")
     assert local.lost.result() is None
+
+
+async def test_a_server_that_ends_before_anybody_hears_it_is_heard(stage: Stage) -> None:
+    """Its end comes while the handshake still goes on."""
+
+    class Over(Listening):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.stream.write_eof()
+
+    stage.accepts[0] = Over
+    caller = Recorder()
+    connection = await stage.owned(caller)
+    connection.allow_half_close()
+    await until(lambda: caller.ended)
+    connection.write(b"and you?")
+    connection.write_eof()
+    await until(lambda: stage.owners[0].lost.done())
+
+    assert stage.owners[0].data == b"and you?"
 
 
 async def test_resets_pass_both_ways(stage: Stage) -> None:

@@ -323,8 +323,6 @@ class _Visit(asyncio.Protocol):
         self._connection.set_protocol(_Side(stream, self.connection_lost))
         if answer.early:
             self._connection.write(answer.early)
-        if answer.ended:
-            self._connection.write_eof()
         stream.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -354,11 +352,10 @@ def _expect_life(connection: TlsConnection) -> None:
 
 
 class _Answer(asyncio.Protocol):
-    """Owner of the stream until both sides are joined: the laptop's yes, and what comes right behind it (`early`, `ended`)."""
+    """Owner of the stream until both sides are joined: the laptop's yes, and what comes with it (`early`)."""
 
     def __init__(self, visit: _Visit) -> None:
         self.early = b""
-        self.ended = False
         self._visit = visit
         self._stream: TunnelStream | None = None
         self._said_yes = False
@@ -368,11 +365,8 @@ class _Answer(asyncio.Protocol):
         self._stream = cast("TunnelStream", transport)
 
     def data_received(self, data: bytes) -> None:
-        """The yes, then what a server says that speaks first: kept until there is somebody to tell."""
-        if self._said_yes:
-            self.early += data
-            return
-        if data[:1] != CONNECTED:
+        """The yes, and what a server says that speaks first; all else waits in the stream until there is somebody to tell."""
+        if self._said_yes or data[:1] != CONNECTED:
             self._visit.end(CodezeroError(problems.PROTOCOL, "the laptop's answer is no answer"))
             return
         self._said_yes = True
@@ -381,9 +375,8 @@ class _Answer(asyncio.Protocol):
         self._visit.answered()
 
     def eof_received(self) -> bool:
-        """The local process has said all it had to say; or the laptop says no by ending."""
-        self.ended = True
-        return self._said_yes
+        """The laptop says no by ending; an end behind its yes waits in the stream, as bytes do."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream is gone."""

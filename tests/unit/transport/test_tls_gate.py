@@ -284,6 +284,35 @@ async def test_the_gate_is_asked_once_where_the_client_has_to_ask_again() -> Non
     assert gate.asked == [SERVER_NAME]
 
 
+async def test_another_name_in_the_second_first_message_is_refused() -> None:
+    """What the gate decided about is what is connected to."""
+    context = identities().server()
+    context.set_ecdh_curve("secp384r1")
+    gate = HeldNames(slow=(SERVER_NAME,))
+    listener = await gated(gate, context=context)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = identities().client().wrap_bio(incoming, outgoing, server_hostname=SERVER_NAME)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    writer.write(outgoing.read())
+    await until(lambda: gate.held)
+    gate.held[0][0].let_through()
+    incoming.write(await reader.read(65536))
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    again = outgoing.read()
+    assert SERVER_NAME.encode() in again
+    writer.write(again.replace(SERVER_NAME.encode(), SERVER_NAME.encode().replace(b"space", b"other")))
+    answer = await asyncio.wait_for(reader.read(65536), 10)
+    writer.close()
+    await until(gate.held[0][1].lost.done)
+    listener.close()
+
+    # An alert (RFC 8446, 6): fatal, illegal_parameter.
+    assert answer[-7:] == b"\x15\x03\x03\x00\x02\x02\x2f"
+
+
 async def test_a_held_name_keeps_its_owner_whatever_protocol_is_agreed_on() -> None:
     """No application protocol leads past the gate's owner to another handler."""
     made: list[Side] = []
