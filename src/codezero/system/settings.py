@@ -52,6 +52,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         )
     except CodezeroError as error:
         mistakes.append(f"CODEZERO_ALLOWED_DOMAINS or CODEZERO_ALLOWED_NETWORKS: {error.detail}")
+    namespace = environment.text("NAMESPACE", "codezero")
     settings = SystemSettings(
         listen=environment.address("LISTEN", "0.0.0.0:8800"),
         routers_listen=environment.address("ROUTERS_LISTEN", "0.0.0.0:8801"),
@@ -62,7 +63,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         kubeconfig=environment.path("KUBECONFIG", "/") if variables.get("CODEZERO_KUBECONFIG") else None,
         addresses=addresses,
         token_issuer=environment.text("TOKEN_ISSUER", "") or None,
-        namespace=environment.text("NAMESPACE", "codezero"),
+        namespace=namespace,
         pod=environment.text("POD", "") or socket.gethostname(),
         pod_address=environment.text("POD_IP", "") or None,
         router=RouterSettings(
@@ -70,7 +71,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
             replicas=int(environment.number("ROUTER_REPLICAS", 2, least=1, most=20)),
             linger=environment.number("ROUTER_LINGER", 1800.0, most=7 * 86400.0),
             drain=environment.number("ROUTER_DRAIN", 30.0, most=600.0),
-            system=environment.text("ROUTER_SYSTEM", f"system.{environment.text('NAMESPACE', 'codezero')}.svc:8801"),
+            system="{}:{}".format(*environment.address("ROUTER_SYSTEM", f"system.{namespace}.svc:8801")),
             log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
             log_format=environment.text("LOG_FORMAT", "json", choices=("json", "text")),
         ),

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codezero.model.services import Protocol, Service, ServiceKind, ServiceRef
-from codezero.system.kubernetes.objects import ENDPOINT_SLICES, NODES, SERVICES
+from codezero.model.variants import Serving, ServingState
+from codezero.system.kubernetes.objects import ENDPOINT_SLICES, NODES, SERVES, SERVICES
 from codezero.system.kubernetes.reflector import ReflectorStatus
+from codezero.system.serving import naming
 from codezero.testing.kubernetes import (
     FilledInventory,
     Json,
@@ -191,3 +193,74 @@ def test_names_that_no_catalog_id_can_say_are_left_out(inventory: FilledInventor
     inventory.put(service_json("Not.A.Label"))
 
     assert inventory.services() == ()
+
+
+class ServingSource:
+    """Says that everything is served."""
+
+    def __init__(self) -> None:
+        self.heard: list[ServiceRef] = []
+        self.answer: Serving | None = Serving(ServingState.ACTIVE)
+
+    def touched(self, ref: ServiceRef) -> None:
+        self.heard.append(ref)
+
+    def serving(self, ref: ServiceRef) -> Serving | None:
+        return self.answer
+
+
+def ours(name: str) -> Json:
+    content = service_json(name)
+    content["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "codezero"}
+    return content
+
+
+def test_a_switched_service_counts_its_own_pods_and_leads_to_its_router(inventory: FilledInventory) -> None:
+    """People see how their pods are; connections go where the cluster sends them."""
+    origin, router = naming.origin_of(ORDERS).name, naming.switched({"app": "orders"}, ORDERS)
+    inventory.put(
+        service_json("orders", selector=router),
+        ours(origin),
+        slice_json("orders", endpoints=[endpoint_json("10.0.0.9")]),
+        slice_json(origin, endpoints=[endpoint_json("10.0.0.1"), endpoint_json("10.0.0.2", ready=False)]),
+    )
+
+    view = inventory.get(ORDERS)
+    assert (view.ready, view.total) == (1, 2)
+    assert [one.address for one in inventory.backends(ORDERS, 80, Protocol.TCP)] == ["10.0.0.9"]
+    inventory.put(slice_json(origin, endpoints=[endpoint_json("10.0.0.2")], version=2))
+    assert inventory.get(ORDERS).ready == 1
+    assert inventory.get(ORDERS).total == 1
+    inventory.put(service_json("orders", version=2))
+    assert inventory.get(ORDERS).total == 1
+    assert [str(one.ref) for one in inventory.services()] == ["shop/orders"]
+
+
+async def test_a_change_of_serving_is_a_change_of_the_service(inventory: FilledInventory) -> None:
+    source = ServingSource()
+    inventory.attach(source)
+    inventory.put(service_json("orders"))
+    inventory.settle()
+    with inventory.subscribe() as subscription:
+        source.answer = Serving(ServingState.CONTESTED)
+        inventory.serving_changed(ORDERS)
+        assert await subscription.next() == {ORDERS}
+
+    assert inventory.get(ORDERS).serving == Serving(ServingState.CONTESTED)
+    assert ORDERS in source.heard
+
+
+def test_serves_that_cannot_be_seen_make_the_catalog_stale_and_not_unready() -> None:
+    """A catalog without variants that says it is current would end them all on the laptops."""
+    fresh = FilledInventory()
+    fresh.attach(ServingSource())
+    fresh.source_changed(SERVICES.name, ReflectorStatus(True))
+    fresh.source_changed(ENDPOINT_SLICES.name, ReflectorStatus(True))
+
+    assert fresh.is_synced
+    assert not fresh.knows_serves
+    fresh.source_changed(SERVES.name, ReflectorStatus(False, 70.0))
+    assert fresh.knows_serves
+    assert fresh.stale_since == 70.0
+    fresh.source_changed(SERVES.name, ReflectorStatus(True))
+    assert fresh.stale_since is None

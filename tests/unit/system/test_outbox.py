@@ -4,8 +4,10 @@ import asyncio
 
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import ServiceRef
-from codezero.system.outbox import KEPT_REFUSALS, REFUSAL_BURST, Outbox
-from codezero.wire.coordination import StreamRefused, TunnelReport
+from codezero.model.variants import VariantView
+from codezero.system.outbox import KEPT_ENDS, KEPT_RECORDS, KEPT_REFUSALS, REFUSAL_BURST, Outbox
+from codezero.wire.coordination import StreamRefused, TraceReport, TunnelReport, VariantEnded
+from codezero.wire.tracing import Direction, TraceRecord
 
 DEVICE = Device("hub", new_ulid(), new_ulid(), new_ulid())
 ALICE, BOB = SessionId("ALICE"), SessionId("BOB")
@@ -80,3 +82,56 @@ async def test_refusals_are_bounded_in_all() -> None:
     assert len(told) == KEPT_REFUSALS
     assert all(isinstance(each, StreamRefused) and len(each.detail) == 1000 for each in told)
     assert not outbox._allowance
+
+
+def record(number: int) -> TraceRecord:
+    return TraceRecord(float(number), Direction.SERVE, ORDERS, 80, "http")
+
+
+async def test_traces_are_kept_only_while_somebody_wants_them() -> None:
+    """A busy service must not fill the memory of a System that nobody asks."""
+    outbox = Outbox()
+    outbox.traced([record(1)], 0)
+    outbox.want_traces(on=True)
+    outbox.traced([record(2)], 3)
+    outbox.traced([], 0)
+
+    assert await outbox.take() == [TraceReport((record(2),), 3)]
+    outbox.traced([record(4)], 0)
+    outbox.want_traces(on=False)
+    outbox.stream_refused(ALICE, None, "CODE", "so that there is something to take")
+    assert [type(one) for one in await outbox.take()] == [StreamRefused]
+
+
+async def test_traces_are_bounded_and_what_is_dropped_is_counted() -> None:
+    outbox = Outbox()
+    outbox.want_traces(on=True)
+    outbox.traced([record(number) for number in range(KEPT_RECORDS + 50)], 7)
+    reports = [one for one in await outbox.take() if isinstance(one, TraceReport)]
+
+    assert sum(len(one.records) for one in reports) == KEPT_RECORDS
+    assert sum(one.dropped for one in reports) == 57
+    assert max(len(one.records) for one in reports) <= 200
+
+
+async def test_a_new_connection_has_not_asked_for_traces() -> None:
+    outbox = Outbox()
+    outbox.want_traces(on=True)
+    outbox.begin()
+    outbox.traced([record(1)], 0)
+    outbox.stream_refused(ALICE, None, "CODE", "so that there is something to take")
+
+    assert [type(one) for one in await outbox.take()] == [StreamRefused]
+
+
+async def test_ends_wait_for_the_orchestrator() -> None:
+    """Ends that happen while it is away are told when it is back; the oldest are forgotten first."""
+    outbox = Outbox()
+    view = VariantView("ID", "USER", "Ann", "device", ALICE, (), (), 0, 0.0)
+    for number in range(KEPT_ENDS + 1):
+        outbox.variant_ended(ORDERS, view, str(number))
+    outbox.begin()
+    ends = await outbox.take()
+
+    assert len(ends) == KEPT_ENDS
+    assert ends[0] == VariantEnded(ORDERS, view, "1")

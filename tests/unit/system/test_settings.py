@@ -39,6 +39,25 @@ def test_everything_can_be_set() -> None:
     assert not found.log_json
 
 
+def test_routers_run_as_set() -> None:
+    """Where Routers find the System follows from its namespace."""
+    found = settings.from_environment(
+        {
+            "CODEZERO_NAMESPACE": "cz",
+            "CODEZERO_POD": "system-1",
+            "CODEZERO_POD_IP": "10.0.0.7",
+            "CODEZERO_ROUTER_IMAGE": "registry.example/codezero:1",
+            "CODEZERO_ROUTER_REPLICAS": "3",
+            "CODEZERO_ROUTER_LINGER": "60",
+        }
+    )
+
+    assert (found.namespace, found.pod, found.pod_address) == ("cz", "system-1", "10.0.0.7")
+    assert found.router.system == "system.cz.svc:8801"
+    assert (found.router.image, found.router.replicas, found.router.linger) == ("registry.example/codezero:1", 3, 60)
+    assert settings.from_environment({}).router.replicas == 2
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     """One restart for each mistake is an evening."""
     with pytest.raises(SettingsError) as caught:
@@ -48,10 +67,20 @@ def test_all_mistakes_are_told_at_once() -> None:
                 "CODEZERO_PROBES": "host:99999",
                 "CODEZERO_POLICY_FOLDER": "policy",
                 "CODEZERO_LOG_LEVEL": "loud",
+                "CODEZERO_ROUTER_REPLICAS": "0",
+                "CODEZERO_ROUTER_SYSTEM": "system",
                 "CODEZERO_ALLOWED_NETWORKS": "everything",
             }
         )
 
     told = "\n".join(caught.value.mistakes)
-    for name in ("LISTEN", "PROBES", "POLICY_FOLDER", "LOG_LEVEL", "ALLOWED_NETWORKS"):
+    for name in (
+        "LISTEN",
+        "PROBES",
+        "POLICY_FOLDER",
+        "LOG_LEVEL",
+        "ALLOWED_NETWORKS",
+        "ROUTER_REPLICAS",
+        "ROUTER_SYSTEM",
+    ):
         assert f"CODEZERO_{name}" in told

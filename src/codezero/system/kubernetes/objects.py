@@ -38,7 +38,6 @@ class ServicePortObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     name: str = ""
     protocol: str = "TCP"
     app_protocol: str | None = None
-    target_port: int | str | None = None
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):

@@ -106,7 +106,6 @@ def router_service(served: Served) -> Json:
 
 def router_deployment(served: Served, *, origin: str, settings: RouterSettings, trust: Trust) -> Json:
     """The Router. `origin` is the origin Service's ClusterIP; routes are not part of it, they travel by stream."""
-    labels = {**_labels(served.ref), **served.switched}
     spec: Json = {
         "replicas": settings.replicas,
         "revisionHistoryLimit": 1,
@@ -114,7 +113,7 @@ def router_deployment(served: Served, *, origin: str, settings: RouterSettings, 
         # A new pod is ready before an old one goes.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {
-            "metadata": {"labels": labels, "annotations": {naming.SERVICE: served.ref.name}},
+            "metadata": {"labels": router_labels(served), "annotations": {naming.SERVICE: served.ref.name}},
             "spec": _pod(served, origin=origin, settings=settings, trust=trust),
         },
     }
@@ -139,7 +138,7 @@ def _object(api_version: str, kind: str, ref: ServiceRef, served: Served, conten
         "metadata": {
             "name": ref.name,
             "namespace": ref.namespace,
-            "labels": _labels(served.ref),
+            "labels": labels_of(served.ref),
             "annotations": {naming.SERVICE: served.ref.name, CONTENT: content_hash(content)},
             "ownerReferences": [owner_of(served.ref, served.uid)],
         },
@@ -152,13 +151,14 @@ def owner_of(service: ServiceRef, uid: str) -> Json:
     return {"apiVersion": "v1", "kind": "Service", "name": service.name, "uid": uid}
 
 
-def _labels(service: ServiceRef) -> dict[str, str]:
+def labels_of(service: ServiceRef) -> dict[str, str]:
+    """The labels of everything we make for a service."""
     return {MANAGED_BY: OURS, naming.SERVICE: naming.hash_of(service)}
 
 
-def labels_of(service: ServiceRef) -> dict[str, str]:
-    """The labels of everything we make for a service."""
-    return _labels(service)
+def router_labels(served: Served) -> dict[str, str]:
+    """The labels of Router pods. Where the team selects by a label that is ours too, theirs counts: the Service has to find the pods."""
+    return {**labels_of(served.ref), **served.switched}
 
 
 def _ports(served: Served) -> list[Json]:

@@ -39,10 +39,8 @@ def guarding(network_policies: Iterable[Json], pods: Sequence[Mapping[str, str]]
     """The policies, not ours, that say who may reach pods with one of these sets of labels."""
     return [
         policy
-        for policy in network_policies
-        if naming.SERVICE not in as_object(at(policy, "metadata", "labels"))
-        and _is_about(policy, "Ingress")
-        and any(selects(at(policy, "spec", "podSelector"), labels) for labels in pods)
+        for policy in _of_others(network_policies)
+        if _is_about(policy, "Ingress") and any(selects(at(policy, "spec", "podSelector"), labels) for labels in pods)
     ]
 
 
@@ -70,27 +68,57 @@ def refusal(ref: ServiceRef, spec: Json, network_policies: Iterable[Json]) -> st
     return None
 
 
-def allowances(served: Served, network_policies: Iterable[Json], pods: Sequence[Mapping[str, str]]) -> list[Json]:
-    """The policies to add: the Router reaches the pods, and whoever reaches the pods reaches the Router. None where nothing guards the pods."""
-    guards = guarding(network_policies, pods)
-    if not guards:
-        return []
+def allowances(
+    served: Served, network_policies: Sequence[Json], pods: Sequence[Mapping[str, str]], *, system: str
+) -> list[Json]:
+    """The policies to add: the Router reaches the pods, whoever reaches the pods reaches the Router, and the Router gets out where it has to.
+
+    Only where policies of others guard the pods or hold the Router in; `system` is where Routers find the System.
+    """
     router = {"matchLabels": {naming.SERVICE: naming.hash_of(served.ref)}}
-    rules = [rule for policy in guards for rule in as_list(at(policy, "spec", "ingress"))]
+    own_pods = {"matchLabels": served.selector}
     name = naming.router_of(served.ref).name
+    found: list[Json] = []
+    guards = guarding(network_policies, pods)
+    if guards:
+        rules = [rule for policy in guards for rule in as_list(at(policy, "spec", "ingress"))]
+        found = [
+            _policy(served, name, own_pods, "Ingress", [{"from": [{"podSelector": router}]}]),
+            _policy(served, f"{name}-callers", router, "Ingress", rules),
+        ]
+    if _holding(network_policies, manifests.router_labels(served)):
+        found.append(_policy(served, f"{name}-ways", router, "Egress", _ways(own_pods, system)))
+    return found
+
+
+def _policy(served: Served, name: str, pods: Json, direction: str, rules: list[Json]) -> Json:
+    spec = {"podSelector": pods, "policyTypes": [direction], direction.lower(): rules}
+    return manifests.network_policy(served, name, spec)
+
+
+def _holding(network_policies: Iterable[Json], labels: Mapping[str, str]) -> bool:
+    """Whether a policy says where pods with these labels may go."""
+    return any(
+        _is_about(policy, "Egress") and selects(at(policy, "spec", "podSelector"), labels)
+        for policy in _of_others(network_policies)
+    )
+
+
+def _of_others(network_policies: Iterable[Json]) -> list[Json]:
+    return [one for one in network_policies if naming.SERVICE not in as_object(at(one, "metadata", "labels"))]
+
+
+def _ways(own_pods: Json, system: str) -> list[Json]:
+    host, _, port = system.rpartition(":")
+    namespace = host.split(".")[1:2]
+    peers: list[Json] = [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": one}}} for one in namespace
+    ]
+    names: list[Json] = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     return [
-        manifests.network_policy(
-            served,
-            name,
-            {
-                "podSelector": {"matchLabels": served.selector},
-                "policyTypes": ["Ingress"],
-                "ingress": [{"from": [{"podSelector": router}]}],
-            },
-        ),
-        manifests.network_policy(
-            served, f"{name}-callers", {"podSelector": router, "policyTypes": ["Ingress"], "ingress": rules}
-        ),
+        {"to": [{"podSelector": own_pods}]},
+        {"to": peers, "ports": [{"protocol": "TCP", "port": int(port)}]},
+        {"ports": names},
     ]
 
 
@@ -100,5 +128,5 @@ def effects(network_policies: Iterable[Json], pods: Sequence[Mapping[str, str]])
     if not names:
         return []
     return [
-        f"NetworkPolicy {', '.join(names)} guards the pods: another one lets the Router in, and in to the Router whom it lets in to the pods"
+        f"NetworkPolicy {', '.join(names)} guards the pods: more are added that let the Router in to them, and their callers in to the Router"
     ]

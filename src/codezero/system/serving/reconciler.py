@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from codezero.kit.backoff import Backoff
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
@@ -25,6 +27,7 @@ from codezero.wire.serve_resource import API_VERSION, KIND
 
 RESYNC_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.2
+CONFLICT_SECONDS: Final = 0.01
 # More writes at once than a whole serve takes mean that the API keeps no promise; then a pause.
 MOST_STEPS: Final = 60
 
@@ -137,16 +140,24 @@ class Reconciler:
         await self._tell_problems(seen)
         step = self._decide(seen, now)
         if isinstance(step, Write):
-            try:
-                await self._do(step)
-            except ApiError as error:
-                if not (error.is_conflict or error.is_missing):
-                    raise
-                _log.debug("somebody wrote first", service=str(ref), step=step.what, reason=str(error))
-                await asyncio.sleep(0.01)
-            else:
-                _log.info("rewiring", service=str(ref), step=step.what)
+            await self._try(ref, step)
         return step
+
+    async def _try(self, ref: ServiceRef, write: Write) -> None:
+        try:
+            await self._do(write)
+        except ApiError as error:
+            if error.status in {404, 409} or (write.verb == "patch" and error.is_conflict):
+                _log.debug("somebody wrote first", service=str(ref), step=write.what, reason=str(error))
+                await asyncio.sleep(CONFLICT_SECONDS)
+                return
+            if error.status is not None and error.status < 500:
+                await self._say(ref, f"the cluster refused to {write.what}: {error}"[:1000])
+            raise
+        _log.info("rewiring", service=str(ref), step=write.what)
+
+    async def _say(self, ref: ServiceRef, message: str) -> None:
+        await self._serves.update_status(ref, lambda status: msgspec.structs.replace(status, message=message))
 
     def _decide(self, seen: Seen, now: float) -> Step:
         if rewiring.is_back(seen):

@@ -33,6 +33,7 @@ CONTESTED_REVERSALS: Final = 3
 CONTESTED_WITHIN: Final = 600.0
 QUIET_SECONDS: Final = 1800.0
 AWAY_SECONDS: Final = 1800.0
+LOOK_AGAIN_SECONDS: Final = 2.0
 
 # Annotations of Serve objects: routes that an order ended, so that nobody is told twice; and that the pods are to be restarted once their Service
 # leads to its Router, with the moment of the wish as its value.
@@ -263,7 +264,7 @@ def _contested(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
         return _tell(seen, serve, about, ServingState.PREPARING, "tried again", status=fresh)
     if is_switched(seen):
         return _point(seen, "leave the Service to its team", texts(as_object(status.original).get("selector")))
-    return Wait(status.message, _earliest(quiet_at, next_end(serve)))
+    return Wait(status.message, quiet_at)
 
 
 def _objects(seen: Seen, serve: ServeObject, served: Served, about: Circumstances, trust: Trust) -> Step | None:
@@ -287,7 +288,8 @@ def _objects(seen: Seen, serve: ServeObject, served: Served, about: Circumstance
 def _put_guards(seen: Seen, served: Served, about: Circumstances) -> Step | None:
     path = f"{_NETWORKING}/{seen.ref.namespace}/networkpolicies"
     existing = {as_text(at(one, "metadata", "name")): one for one in seen.guards}
-    wanted = policies.allowances(served, seen.around.network_policies, preflight.pods_of(served.original, seen.around))
+    pods = preflight.pods_of(served.original, seen.around)
+    wanted = policies.allowances(served, seen.around.network_policies, pods, system=about.settings.system)
     for policy in wanted:
         step = _put(seen, about, path, existing.pop(policy["metadata"]["name"], None), policy)
         if step is not None:
@@ -342,17 +344,17 @@ def _switch(seen: Seen, serve: ServeObject, served: Served, about: Circumstances
         return (
             _told(seen, serve, about, ServingState.ACTIVE, "", switched=True)
             or _restart(seen, serve, served)
-            or Wait("", next_end(serve))
+            or Wait("")
         )
     recent = [one for one in status.reversals if one > about.now - QUIET_SECONDS]
     if recent:
         again_at = recent[-1] + REAPPLY_SECONDS[min(len(recent), len(REAPPLY_SECONDS)) - 1]
         if about.now < again_at:
-            return Wait(status.message, _earliest(again_at, next_end(serve)))
+            return Wait(status.message, again_at)
     if seen.origin_endpoints.ready != seen.own_endpoints.ready:
         return _wait(seen, serve, about, "waiting until the origin Service leads to the same pods")
     if not _router_fits(seen, served) or not _is_rolled_out(seen.deployment):
-        return _wait(seen, serve, about, "waiting until a Router is ready")
+        return _wait(seen, serve, about, _trouble(seen.deployment) or "waiting until a Router is ready")
     return _point(seen, "switch the Service to its Router", served.switched)
 
 
@@ -401,6 +403,14 @@ def _is_rolled_out(deployment: Json | None) -> bool:
     )
 
 
+def _trouble(deployment: Json | None) -> str | None:
+    """Why there are no pods, in the cluster's words: quotas and admission speak here."""
+    for condition in map(as_object, as_list(at(deployment, "status", "conditions"))):
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return f"the cluster makes no Router: {as_text(condition.get('message'))}"[:1000]
+    return None
+
+
 def _shows_routers(seen: Seen) -> bool:
     own = seen.own_endpoints.ready.keys()
     return bool(own) and own <= seen.router_endpoints.ready.keys()
@@ -436,7 +446,7 @@ def _restore(seen: Seen, about: Circumstances) -> Step:
     if seen.deployment is not None or seen.router is not None or seen.origin is not None:
         was_switched = serve is None or _condition(serve.status, SWITCHED) is not None
         if was_switched and not is_back(seen):
-            return Wait("waiting until the Service shows its own pods")
+            return Wait("waiting until the Service shows its own pods", about.now + LOOK_AGAIN_SECONDS)
         if was_switched and seen.deployment is not None:
             # Connections through the Router may end by themselves.
             gone_at = (about.back_since if about.back_since is not None else about.now) + about.settings.drain
@@ -583,7 +593,8 @@ def _tell_or_wait(
     switched: bool | None = None,
 ) -> Step:
     step = _told(seen, serve, about, state, message, switched=switched)
-    return step or Wait(message, next_end(serve))
+    # Not all that is waited for is followed: the state of a Deployment is only read.
+    return step or Wait(message, about.now + LOOK_AGAIN_SECONDS)
 
 
 def _tell(
@@ -597,7 +608,7 @@ def _tell(
     switched: bool | None = None,
 ) -> Step:
     step = _told(seen, serve, about, state, message, status=status, switched=switched)
-    return step or Wait(message)
+    return step or Wait(message, about.now + LOOK_AGAIN_SECONDS)
 
 
 def _told(
@@ -709,7 +720,3 @@ def _last_writer(seen: Seen) -> str:
         and as_text(as_object(entry).get("manager")) != "codezero-system"
     ]
     return max(found, default=("", "somebody"))[1] or "somebody"
-
-
-def _earliest(*moments: float | None) -> float | None:
-    return min((one for one in moments if one is not None), default=None)

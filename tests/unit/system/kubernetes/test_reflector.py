@@ -10,7 +10,7 @@ import pytest
 
 from codezero.kit.tasks import task_group
 from codezero.system.kubernetes.client import ApiError
-from codezero.system.kubernetes.objects import SERVICES, ServiceObject
+from codezero.system.kubernetes.objects import SERVES, SERVICES, ServeResource, ServiceObject
 from codezero.system.kubernetes.reflector import Reflector, Timing
 from codezero.testing.kubernetes import Json, ScriptedApi, service_json, until
 
@@ -315,3 +315,50 @@ async def test_five_thousand_changes_leave_only_the_last_state() -> None:
 
         assert recorder.names == {f"s{n % 20}": 1 + n for n in range(4980, 5000)}
         assert len(recorder.reflector.objects) == 20
+
+
+async def test_a_kind_that_the_cluster_does_not_know_has_no_objects() -> None:
+    """A cluster without Serve objects is not one that cannot be seen; and asking again is no hot loop."""
+    api = ScriptedApi([])
+
+    def refuse(_: Mapping[str, str]) -> None:
+        raise ApiError("the server could not find the requested resource", status=404, reason="NotFound")
+
+    api.on_list = api.on_watch = refuse
+    told: list[object] = []
+    reflector = Reflector(api, SERVES, lambda old, new: told.append((old, new)), timing=QUICK, source=random.Random(7))
+    async with task_group("test") as tasks:
+        tasks.start_service("reflector", reflector.run())
+        await until(lambda: reflector.counters.failures.get("absent", 0) > 3)
+        status = reflector.status.value
+
+    assert (status.synced, status.stale_since) == (True, None)
+    assert told == []
+
+
+async def test_a_kind_that_goes_takes_its_objects_along_and_one_that_comes_is_followed() -> None:
+    api = ScriptedApi([serve_json("a")])
+    names: set[str] = set()
+
+    def changed(old: ServeResource | None, new: ServeResource | None) -> None:
+        names.discard(old.metadata.name if old else "")
+        if new:
+            names.add(new.metadata.name)
+
+    def refuse(_: Mapping[str, str]) -> None:
+        raise ApiError("the server could not find the requested resource", status=404, reason="NotFound")
+
+    reflector = Reflector(api, SERVES, changed, timing=QUICK, source=random.Random(7))
+    accept = api.on_watch
+    async with task_group("test") as tasks:
+        tasks.start_service("reflector", reflector.run())
+        await until(lambda: names == {"a"})
+        api.on_list = api.on_watch = refuse
+        api.end_watches()
+        await until(lambda: not names)
+        api.on_list = api.on_watch = accept
+        await until(lambda: names == {"a"})
+
+
+def serve_json(name: str) -> Json:
+    return {"metadata": {"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1"}, "spec": "garbage"}
