@@ -250,10 +250,11 @@ class Serving:
         held = self._held.get(variant_id)
         if held is None:
             return True
+        # A catalog that does not know of this serve yet says nothing about it, also not that its service is contested.
         serving = _serving_state(catalog.get(held.service))
-        if serving in {ServingState.CONTESTED, ServingState.REFUSED}:
-            return True
-        return held.agreed and held.variant.state is VariantState.ACTIVE
+        return held.agreed and (
+            held.variant.state is VariantState.ACTIVE or serving in {ServingState.CONTESTED, ServingState.REFUSED}
+        )
 
     def warnings(self, catalog: Mapping[ServiceRef, Service] | None, *, at: float) -> tuple[HealthWarning, ...]:
         """What is wrong with what is served, and what has ended lately; `catalog` None is one that may be old."""
@@ -296,7 +297,7 @@ class Serving:
 def served_view(held: Held, catalog: Mapping[ServiceRef, Service]) -> ServedVariant:
     """The variant as the local API shows it."""
     service = catalog.get(held.service)
-    serving = service.serving if service is not None else None
+    serving = service.serving if service is not None and held.agreed else None
     state = held.variant.state if held.agreed else VariantState.PENDING
     return ServedVariant(
         held.service,

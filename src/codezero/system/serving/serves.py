@@ -299,6 +299,9 @@ class Serves:
         state = ServingState.PREPARING
         if status.state in set(ServingState):
             state = ServingState(status.state)
+        if state is ServingState.CONTESTED and found.generation > status.observed_generation:
+            # Somebody serves again, which is tried again; what was said before is about another time.
+            return Serving(ServingState.PREPARING, variants, "being tried again")
         return Serving(ServingState.RESTORING if found.deleting else state, variants, status.message)
 
     @property
