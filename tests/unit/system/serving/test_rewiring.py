@@ -1,0 +1,344 @@
+"""One look decides one step, and every gate before the switch holds by itself."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from codezero.model.ids import TeamspaceId, new_ulid
+from codezero.model.services import ServiceRef
+from codezero.system.kubernetes.objects import ServeResource
+from codezero.system.serving import manifests, naming, rewiring
+from codezero.system.serving.manifests import RouterSettings, Served, Trust
+from codezero.system.serving.rewiring import Circumstances, Endpoints, Gone, Seen, Step, Wait, Write
+from codezero.system.serving.serves import ServeObject, read_serve
+from codezero.wire.serve_resource import Condition, Route, RouteCondition, RoutePort, RouterConfig, ServeStatus, sealed
+
+Json = dict[str, Any]
+
+ORDERS = ServiceRef("shop", "orders")
+OWN = {"app": "orders"}
+ROUTER = naming.switched(OWN, ORDERS)
+KEY, UID, NOW = b"k" * 32, "service-uid", 1_800_000_000.0
+TRUST = Trust(TeamspaceId(new_ulid()), "PEM")
+SETTINGS = RouterSettings(image="router", drain=30.0, linger=100.0)
+SPEC: Json = {"selector": OWN, "ports": [{"name": "web", "port": 80, "targetPort": "http"}], "clusterIP": "10.96.0.9"}
+SERVED = Served(ORDERS, UID, SPEC, {"http": 8080})
+PODS = Endpoints({"10.0.0.1": frozenset({("web", 8080)}), "10.0.0.2": frozenset({("web", 8080)})})
+ROUTERS = Endpoints({"10.0.0.9": frozenset({("web", 8080)})})
+ABOUT = Circumstances(now=NOW, settings=SETTINGS, trust=TRUST)
+RECORDED = ServeStatus(
+    state="preparing",
+    observed_generation=1,
+    original=SPEC,
+    origin_selector=OWN,
+    targets={"http": 8080},
+    router_config=RouterConfig(1),
+)
+SWITCHED = (Condition("Switched", "True", "Router", "", "2027-01-15T08:00:00Z", 1),)
+
+
+def a_route(**changes: Any) -> Route:
+    content: Json = {
+        "user": new_ulid(),
+        "condition": RouteCondition("default"),
+        "ports": (RoutePort(3000, 80),),
+        "id": new_ulid(),
+        "since": int(NOW * 1000),
+        "expires": NOW + 1000,
+        **changes,
+    }
+    return sealed(Route(**content), service_uid=UID, key=KEY)
+
+
+def serve_object(*routes: Route, status: ServeStatus = RECORDED, **metadata: Any) -> ServeObject:
+    content = {
+        "metadata": {
+            "name": "orders",
+            "namespace": "shop",
+            "uid": "serve-uid",
+            "resourceVersion": "7",
+            "generation": 1,
+            "finalizers": ["codezero.io/restore"],
+            "ownerReferences": [{"kind": "Service", "uid": UID}],
+            **metadata,
+        },
+        "spec": {"service": "orders", "routes": routes},
+        "status": status,
+    }
+    resource = msgspec.json.decode(msgspec.json.encode(content), type=ServeResource)
+    return read_serve(resource, service_uid=UID, key=KEY)
+
+
+def stored(content: Json, **metadata: Any) -> Json:
+    return {**content, "metadata": {**content["metadata"], "uid": f"{content['kind']}-uid", **metadata}}
+
+
+def service(selector: Json, **spec: Any) -> Json:
+    metadata = {"name": "orders", "namespace": "shop", "uid": UID, "resourceVersion": "5"}
+    return {"kind": "Service", "metadata": metadata, "spec": {**SPEC, "selector": selector, **spec}}
+
+
+def ready(*, selector: Json = OWN, status: ServeStatus = RECORDED, routes: int = 1, **changes: Any) -> Seen:
+    """Everything is there, and the next step is the switch."""
+    origin = stored(manifests.origin_service(SERVED))
+    origin["spec"] = {**origin["spec"], "clusterIP": "10.96.0.50"}
+    deployment = stored(
+        manifests.router_deployment(SERVED, origin="10.96.0.50", settings=SETTINGS, trust=TRUST), generation=1
+    )
+    deployment["status"] = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1}
+    seen = Seen(
+        ref=ORDERS,
+        serve=serve_object(
+            *(a_route(condition=RouteCondition("header", "x", str(n))) for n in range(routes)), status=status
+        ),
+        content={"metadata": {"name": "orders", "resourceVersion": "7"}},
+        service=service(selector),
+        origin=origin,
+        account=stored(manifests.router_account(SERVED)),
+        router=stored(manifests.router_service(SERVED)),
+        deployment=deployment,
+        own_endpoints=ROUTERS if selector == ROUTER else PODS,
+        origin_endpoints=PODS,
+        router_endpoints=ROUTERS,
+    )
+    return replace(seen, **changes)
+
+
+def step(seen: Seen, **about: Any) -> Step:
+    return rewiring.next_step(seen, replace(ABOUT, **about))
+
+
+def told(found: Step) -> ServeStatus:
+    """The status that a step writes."""
+    assert isinstance(found, Write), found
+    assert found.path.endswith("/status")
+    assert isinstance(found.body, dict)
+    return msgspec.convert(found.body["status"], ServeStatus)
+
+
+def selector_of(found: Step) -> Json:
+    """The selector that a step points the Service by."""
+    assert isinstance(found, Write), found
+    assert found.path == "/api/v1/namespaces/shop/services/orders"
+    assert isinstance(found.body, list)
+    operations = {(one["op"], one["path"]): one["value"] for one in found.body}
+    # Nothing is pointed by a decision on something old.
+    assert operations["test", "/metadata/resourceVersion"] == "5"
+    assert operations["test", "/metadata/uid"] == UID
+    assert ("test", "/spec/selector") in operations
+    return operations["replace", "/spec/selector"]
+
+
+# --- there -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_before_anything_the_teams_spec_is_recorded() -> None:
+    bare = Seen(
+        ref=ORDERS,
+        serve=serve_object(a_route(), status=ServeStatus()),
+        content={},
+        service=service(OWN),
+        own_endpoints=PODS,
+    )
+    status = told(step(bare))
+
+    assert (status.original, status.origin_selector, status.targets) == (SPEC, OWN, {"http": 8080})
+    assert status.state == "preparing"
+
+
+def test_an_object_is_held_before_anything_is_changed() -> None:
+    """Else it could go while the Service leads to a Router, and with it the record."""
+    found = step(ready(serve=serve_object(a_route(), finalizers=[])))
+
+    assert isinstance(found, Write)
+    assert found.what == "hold the Serve object"
+
+
+def test_with_everything_in_place_the_service_is_switched() -> None:
+    assert selector_of(step(ready())) == ROUTER
+
+
+OTHERS = Endpoints({"10.0.0.1": frozenset({("web", 8080)})})
+ELSEWHERE = Endpoints({address: frozenset({("web", 9999)}) for address in PODS.ready})
+
+
+@pytest.mark.parametrize("origin", [Endpoints(), OTHERS, ELSEWHERE])
+def test_not_before_the_origin_leads_to_the_same_pods(origin: Endpoints) -> None:
+    """Same addresses, same ports: what falls back must arrive where it did."""
+    assert "origin" in told(step(ready(origin_endpoints=origin))).message
+
+
+@pytest.mark.parametrize("routers", [Endpoints(), Endpoints({"10.0.0.9": frozenset({("other", 1)})})])
+def test_not_before_a_router_is_ready_on_all_ports(routers: Endpoints) -> None:
+    assert "Router" in told(step(ready(router_endpoints=routers))).message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"observedGeneration": 0, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2},
+        {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 2},
+        {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2},
+    ],
+)
+def test_not_while_routers_of_an_older_template_are_left(status: Json) -> None:
+    """They listen on other ports, and a slice does not show that."""
+    seen = ready()
+    assert seen.deployment is not None
+    found = told(step(replace(seen, deployment={**seen.deployment, "status": status})))
+
+    assert "Router" in found.message
+
+
+def test_why_the_cluster_makes_no_router_is_told() -> None:
+    seen = ready(router_endpoints=Endpoints())
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}
+    assert seen.deployment is not None
+    status = {**seen.deployment["status"], "conditions": [failure]}
+
+    assert "exceeded quota" in told(step(replace(seen, deployment={**seen.deployment, "status": status}))).message
+
+
+def test_not_without_knowing_whom_routers_believe() -> None:
+    assert "identity" in told(step(ready(), trust=None)).message
+
+
+def test_not_while_a_reversal_is_fresh() -> None:
+    status = msgspec.structs.replace(RECORDED, reversals=(NOW - 1,))
+
+    assert step(ready(status=status)) == Wait("", NOW + 1)
+    assert selector_of(step(ready(status=status), now=NOW + 1)) == ROUTER
+
+
+def test_a_switched_service_is_active_when_routers_know_its_routes() -> None:
+    status = told(step(ready(selector=ROUTER)))
+    assert status.state == "active"
+    assert {one.type: one.status for one in status.conditions} == {"Switched": "True", "Valid": "True"}
+
+    unknown = msgspec.structs.replace(RECORDED, router_config=RouterConfig(0))
+    assert told(step(ready(selector=ROUTER, status=unknown))).state == "preparing"
+    # Newcomers do not make it less so for those who are there.
+    active = msgspec.structs.replace(unknown, state="active")
+    assert told(step(ready(selector=ROUTER, status=active))).state == "active"
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [{"router_endpoints": Endpoints()}, {"origin": None}, {"deployment": None}],
+    ids=["routers", "origin", "deployment"],
+)
+def test_a_switched_service_without_what_it_leads_to_is_switched_back(missing: Json) -> None:
+    """First the record that it was us."""
+    status = msgspec.structs.replace(RECORDED, state="active", conditions=SWITCHED)
+    first = told(step(ready(selector=ROUTER, status=status, **missing)))
+
+    assert {one.type: one.status for one in first.conditions}["Switched"] == "False"
+    assert selector_of(step(ready(selector=ROUTER, status=first, **missing))) == OWN
+
+
+def test_a_selector_with_a_key_too_few_is_corrected() -> None:
+    spec = {**SPEC, "selector": {"app": "orders", "tier": "x"}}
+    status = msgspec.structs.replace(RECORDED, original=spec)
+    seen = ready(selector=ROUTER, status=status)
+    served = Served(ORDERS, UID, spec, {"http": 8080})
+    assert seen.origin is not None
+    assert seen.deployment is not None
+    origin = stored(manifests.origin_service(served))
+    origin["spec"]["clusterIP"] = "10.96.0.50"
+    fixed = manifests.router_deployment(served, origin="10.96.0.50", settings=SETTINGS, trust=TRUST)
+    deployment = {**stored(fixed, generation=1), "status": seen.deployment["status"]}
+    seen = replace(seen, origin=origin, router=stored(manifests.router_service(served)), deployment=deployment)
+
+    assert selector_of(step(seen)) == naming.switched(spec["selector"], ORDERS)
+
+
+# --- and back --------------------------------------------------------------------------------------------------------------------------------
+
+GOING = {"deletionTimestamp": "2027-01-01T00:00:00Z"}
+
+
+def going(status: ServeStatus = RECORDED) -> ServeObject:
+    return serve_object(a_route(), status=status, **GOING)
+
+
+def test_first_the_record_then_the_selector() -> None:
+    status = msgspec.structs.replace(RECORDED, state="active", conditions=SWITCHED)
+    first = told(step(ready(selector=ROUTER, serve=going(status))))
+
+    assert first.state == "restoring"
+    assert selector_of(step(ready(selector=ROUTER, serve=going(first)))) == OWN
+
+
+def test_nothing_is_removed_before_slices_show_the_teams_pods() -> None:
+    status = msgspec.structs.replace(RECORDED, state="restoring", conditions=SWITCHED)
+
+    assert isinstance(step(ready(serve=going(status), own_endpoints=ROUTERS)), Wait)
+
+
+def test_the_router_drains_before_it_goes() -> None:
+    status = msgspec.structs.replace(RECORDED, state="restoring", conditions=SWITCHED)
+    seen = ready(serve=going(status))
+
+    assert step(seen, back_since=NOW - 29) == Wait("the Router drains", NOW + 1)
+    found = step(seen, back_since=NOW - 30)
+    assert isinstance(found, Write)
+    assert (found.what, found.uid) == ("delete Deployment", "Deployment-uid")
+
+
+def test_what_was_never_switched_needs_no_draining() -> None:
+    found = step(ready(serve=going()))
+
+    assert isinstance(found, Write)
+    assert found.what == "delete Deployment"
+
+
+def test_the_object_goes_last() -> None:
+    nothing = {"origin": None, "account": None, "router": None, "deployment": None}
+    found = step(ready(serve=going(), **nothing))
+
+    assert isinstance(found, Write)
+    assert found.what == "let go of the Serve object"
+    assert step(ready(serve=None, **nothing)) == Gone()
+
+
+def test_without_any_record_nothing_is_pointed_at_random() -> None:
+    """An empty selector would be worse than a Router that knows its origin."""
+    nothing = {"origin": None, "account": None, "router": None, "deployment": None}
+
+    assert isinstance(step(ready(selector=ROUTER, serve=None, **nothing)), Wait)
+    lost = msgspec.structs.replace(RECORDED, original=None, state="restoring")
+    assert isinstance(step(ready(selector=ROUTER, serve=going(lost), **nothing)), Wait)
+
+
+def test_what_is_not_ours_is_not_deleted() -> None:
+    theirs = {"kind": "Service", "metadata": {"name": naming.origin_of(ORDERS).name, "uid": "x"}, "spec": {}}
+    nothing = {"origin": theirs, "account": None, "router": None, "deployment": None}
+    found = step(ready(serve=going(), **nothing))
+
+    assert isinstance(found, Write)
+    assert found.what == "let go of the Serve object"
+
+
+# --- time ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_routes_end_by_time_with_a_reason() -> None:
+    expired, never_there, here = a_route(expires=NOW), a_route(since=int(NOW * 1000) - 1_800_000), a_route()
+    found = dict(rewiring.ending_routes(serve_object(expired, never_there, here), NOW))
+
+    assert found == {expired.id: "it has expired", never_there.id: "its laptop was away for 30 minutes"}
+    assert rewiring.next_end(serve_object(here)) == NOW + 1000
+    assert rewiring.next_end(serve_object()) is None
+
+
+def test_ending_leaves_other_entries_as_they_are() -> None:
+    """Also those that nobody understands."""
+    content = {"spec": {"routes": [{"id": "a"}, "garbage", {"id": "b"}]}}
+    found = rewiring.without_routes(serve_object(), content, frozenset({"a"}))
+
+    assert isinstance(found.body, list)
+    assert found.body[-1]["value"] == ["garbage", {"id": "b"}]
+    assert found.body[0] == {"op": "test", "path": "/metadata/resourceVersion", "value": "7"}
