@@ -275,7 +275,7 @@ def test_first_the_record_then_the_selector() -> None:
 def test_nothing_is_removed_before_slices_show_the_teams_pods() -> None:
     status = msgspec.structs.replace(RECORDED, state="restoring", conditions=SWITCHED)
 
-    assert isinstance(step(ready(serve=going(status), own_endpoints=ROUTERS)), Wait)
+    assert isinstance(step(ready(serve=going(status), own_endpoints=ROUTERS), back_since=NOW - 1000), Wait)
 
 
 def test_the_router_drains_before_it_goes() -> None:
