@@ -82,7 +82,11 @@ def refuse(ref: ServiceRef, spec: Json | None, around: Surroundings, *, own_name
     if spec is None:
         raise CodezeroError(problems.SERVICE_UNKNOWN, str(reason), fix="`czctl services list` shows what there is")
     if reason is not None:
-        raise CodezeroError(problems.NOT_SERVABLE, f"{reason}, so it cannot be served")
+        raise CodezeroError(
+            problems.NOT_SERVABLE,
+            f"{reason}, so it cannot be served",
+            fix="serve another one, or make a plain Service for the same pods: type ClusterIP, a selector, TCP ports",
+        )
     return spec
 
 

@@ -85,6 +85,7 @@ def test_refusals_carry_their_code() -> None:
         with pytest.raises(CodezeroError) as caught:
             preflight.refuse(ORDERS, content, NOTHING, own_namespace="codezero")
         assert caught.value.problem is problem
+        assert caught.value.fix
     assert preflight.refuse(ORDERS, spec(), NOTHING, own_namespace="codezero") == spec()
 
 
