@@ -239,6 +239,16 @@ def test_the_catalog_shows_variants_by_precedence() -> None:
     ]
 
 
+def test_a_contested_service_with_a_new_route_is_about_to_be_tried_again() -> None:
+    """Whoever serves now must not be told of a fight that is over."""
+    for seen, state in ((3, ServingState.CONTESTED), (2, ServingState.PREPARING)):
+        status = msgspec.structs.replace(RECORDED, state="contested", message="a fight", observed_generation=seen)
+        serving = serves_of(resource(route(), status=status)).serving(ORDERS)
+        assert serving is not None
+        assert serving.state is state
+        assert ("a fight" in serving.detail) == (state is ServingState.CONTESTED)
+
+
 def test_our_own_services_are_not_in_the_catalog() -> None:
     serves = serves_of()
 
