@@ -180,43 +180,37 @@ def _pod(served: Served, *, origin: str, settings: RouterSettings, trust: Trust)
         {"name": "CODEZERO_TOKEN_FILE", "value": f"{TOKEN_FOLDER}/token"},
         {"name": "CODEZERO_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "CODEZERO_PROBES", "value": f"0.0.0.0:{probes}"},
-    ]
-    shared: list[Json] = [
+        {"name": "CODEZERO_DRAIN_SECONDS", "value": str(int(settings.drain))},
         {"name": "CODEZERO_ROUTER_FOLDER", "value": FOLDER},
         {"name": "CODEZERO_LOG_LEVEL", "value": settings.log_level},
         {"name": "CODEZERO_LOG_FORMAT", "value": settings.log_format},
     ]
-    folder: Json = {"name": "router", "mountPath": FOLDER}
-    sidecar: Json = {
-        "name": "czrouter",
+    router: Json = {
+        "name": "router",
         "image": settings.image,
-        "command": ["czrouter", "sidecar"],
-        # A native sidecar: it stands before Envoy begins and after it has ended.
-        "restartPolicy": "Always",
-        "env": [*environment, *shared],
-        "ports": [{"name": "cz-probes", "containerPort": probes, "protocol": "TCP"}],
+        # The only container: one beside it would take the pod's readiness, and with it the team's traffic, along when it dies.
+        "command": ["czrouter", "run"],
+        "env": environment,
+        # Those of the Service alone: by them it is seen where a Router listens.
+        "ports": _container_ports(served),
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": probes},
             "periodSeconds": 1,
             "timeoutSeconds": 2,
-            "failureThreshold": 2,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": probes},
+            "periodSeconds": 10,
+            "timeoutSeconds": 2,
+            "failureThreshold": 6,
         },
         "volumeMounts": [
-            folder,
+            {"name": "router", "mountPath": FOLDER},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - the container's own
         ],
-        "resources": {"requests": {"cpu": "10m", "memory": "48Mi"}, "limits": {"memory": "192Mi"}},
-        "securityContext": _confined(),
-    }
-    envoy: Json = {
-        "name": "envoy",
-        "image": settings.image,
-        "command": ["czrouter", "envoy"],
-        "env": shared,
-        "ports": _container_ports(served),
-        "volumeMounts": [folder, {"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108 - the container's own
-        "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "1Gi"}},
+        "resources": {"requests": {"cpu": "60m", "memory": "144Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": _confined(),
     }
     return {
@@ -241,8 +235,7 @@ def _pod(served: Served, *, origin: str, settings: RouterSettings, trust: Trust)
                 "labelSelector": {"matchLabels": {naming.SERVICE: naming.hash_of(served.ref)}},
             }
         ],
-        "initContainers": [sidecar],
-        "containers": [envoy],
+        "containers": [router],
         "volumes": [
             {"name": "router", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
             {"name": "scratch", "emptyDir": {"sizeLimit": "64Mi"}},

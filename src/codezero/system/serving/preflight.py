@@ -19,7 +19,13 @@ from codezero.system.serving import naming, policies
 from codezero.system.serving.serves import served_ports
 
 API_SERVICE = ServiceRef("default", "kubernetes")
-# Deployments give their pods this label themselves, so a Router cannot have it with a value of ours.
+# By what pods join the meshes that most people have.
+_MESHED = {
+    "sidecar.istio.io/inject": {"true"},
+    "linkerd.io/inject": {"enabled", "ingress"},
+    "consul.hashicorp.com/connect-inject": {"true"},
+}
+# Deployments give their pods the first label themselves, and the second is ours, so a Router cannot have them with the value it needs.
 _UNAVAILABLE_KEYS = frozenset({"pod-template-hash", naming.SERVICE})
 
 
@@ -139,6 +145,10 @@ def effects(ref: ServiceRef, spec: Json, around: Surroundings, *, is_switched: b
         found.append(
             f"port {', '.join(unknown)} does not say what it speaks: connections are looked at, and those that are not HTTP meet `default` only"
         )
+    if any(map(_is_meshed, makers_of(spec, (*around.deployments, *around.stateful_sets)))):
+        found.append(
+            "the pods are part of a service mesh and the Router is not: where only its members are let in, it is not"
+        )
     if not is_switched:
         found.append(
             "connections opened before stay with the pods until they end; --restart ends them by restarting the pods"
@@ -157,6 +167,12 @@ def makers_of(spec: Json, makers: Iterable[Json]) -> list[Json]:
     """Those of `makers` (Deployments, StatefulSets) whose pods a Service selects."""
     selector = selector_of(spec).items()
     return [one for one in makers if selector <= template_labels(one).items()]
+
+
+def _is_meshed(maker: Json) -> bool:
+    metadata = at(maker, "spec", "template", "metadata")
+    said = {**texts(at(metadata, "labels")), **texts(at(metadata, "annotations"))}
+    return any(said.get(name) in values for name, values in _MESHED.items())
 
 
 def selector_of(spec: Json) -> dict[str, str]:

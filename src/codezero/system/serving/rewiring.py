@@ -20,6 +20,7 @@ import msgspec
 
 from codezero.model.services import ServiceRef
 from codezero.model.variants import ServingState
+from codezero.system.kubernetes.client import FIELD_MANAGER
 from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
 from codezero.system.serving import manifests, naming, policies, preflight
 from codezero.system.serving.manifests import RouterSettings, Served, Trust
@@ -207,7 +208,8 @@ def _prepare(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
     if serve.status.state == ServingState.CONTESTED:
         return _contested(seen, serve, about)
     if is_switched(seen) and (seen.origin is None or not _router_fits(seen, served)):
-        return _switch_back(seen, serve, about, "the Router is not ready")
+        # At once, and told afterwards: nobody answers meanwhile.
+        return _point(seen, "switch the Service back", served.selector)
     return _objects(seen, serve, served, about, about.trust) or _switch(seen, serve, served, about)
 
 
@@ -228,8 +230,9 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
                 _UNKNOWN,
             )
     wanted = {**spec, "selector": known} if switched else spec
-    reversed_now = _is(status, SWITCHED) and not switched
-    if status.original == wanted and not reversed_now:
+    left = _is(status, SWITCHED) and not switched
+    reversed_now = left and not _is_ours_to_say(seen)
+    if status.original == wanted and not left:
         return None
     targets = manifests.targets_of(wanted, status.targets or {}, _numbers(seen))
     changed = msgspec.structs.replace(
@@ -251,9 +254,11 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
         state, message = ServingState.CONTESTED, status.message
     elif status.state == ServingState.CONTESTED:
         changed = msgspec.structs.replace(changed, reversals=())
+    elif left:
+        message = "the Router is not ready"
     elif status.state == ServingState.ACTIVE:
         state, message = ServingState.ACTIVE, status.message
-    return _tell(seen, serve, about, state, message, status=changed, switched=switched if reversed_now else None)
+    return _tell(seen, serve, about, state, message, status=changed, switched=False if left else None)
 
 
 def _contested(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
@@ -440,7 +445,7 @@ def _restore(seen: Seen, about: Circumstances) -> Step:
     serve = seen.serve
     if is_switched(seen):
         if serve is not None:
-            return _switch_back(seen, serve, about, "the Service is being put back", state=ServingState.RESTORING)
+            return _switch_back(seen, serve, about)
         original = texts(at(seen.origin, "spec", "selector"))
         return _point(seen, "switch the Service back", original) if original else Wait(_UNKNOWN)
     if seen.deployment is not None or seen.router is not None or seen.origin is not None:
@@ -455,12 +460,9 @@ def _restore(seen: Seen, about: Circumstances) -> Step:
     return _clean_up(seen, about)
 
 
-def _switch_back(
-    seen: Seen, serve: ServeObject, about: Circumstances, message: str, *, state: ServingState = ServingState.PREPARING
-) -> Step:
-    # First the record: else the selector put back by us would look like put back by somebody else.
-    if _is(serve.status, SWITCHED) or serve.status.state != state:
-        return _tell(seen, serve, about, state, message, switched=False)
+def _switch_back(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
+    if serve.status.state != ServingState.RESTORING:
+        return _tell(seen, serve, about, ServingState.RESTORING, "the Service is being put back", switched=False)
     original = texts(as_object(serve.status.original).get("selector")) or texts(at(seen.origin, "spec", "selector"))
     if not original:
         return Wait(_UNKNOWN)
@@ -712,11 +714,19 @@ def _numbers(seen: Seen) -> dict[str, int]:
 
 
 def _last_writer(seen: Seen) -> str:
-    """The field manager that last wrote the selector."""
-    found = [
+    """The field manager that last wrote the selector, if it was not us."""
+    others = [one for one in _writers(seen) if one[1] != FIELD_MANAGER]
+    return max(others, default=("", "somebody"))[1] or "somebody"
+
+
+def _is_ours_to_say(seen: Seen) -> bool:
+    """Whether the selector is as we wrote it last: whoever changes a field takes it over (managedFields)."""
+    return any(manager == FIELD_MANAGER for _, manager in _writers(seen))
+
+
+def _writers(seen: Seen) -> list[tuple[str, str]]:
+    return [
         (as_text(as_object(entry).get("time")), as_text(as_object(entry).get("manager")))
         for entry in as_list(at(seen.service, "metadata", "managedFields"))
         if as_object(at(entry, "fieldsV1", "f:spec")).get("f:selector") is not None
-        and as_text(as_object(entry).get("manager")) != "codezero-system"
     ]
-    return max(found, default=("", "somebody"))[1] or "somebody"

@@ -221,8 +221,14 @@ class Serves:
     def touched(self, ref: ServiceRef) -> None:
         """A Service, or what is behind it, changed: perhaps that of a Serve object, or one of ours."""
         served = self.served_by(ref)
-        if served is not None and served in self._resources:
-            self._judge(served)
+        found = None if served is None else self._objects.get(served)
+        if found is None:
+            return
+        if found.service_uid != self._inventory.uid_of(found.ref):
+            self._judge(found.ref)
+            return
+        for subscription in self._subscriptions:
+            subscription.mark(found.ref)
 
     def served_by(self, ref: ServiceRef) -> ServiceRef | None:
         """The served service that `ref` is, or that the origin or Router Service `ref` belongs to."""

@@ -88,9 +88,9 @@ def test_a_team_that_selects_by_a_label_of_ours_finds_the_router_too() -> None:
 
 def test_the_router_listens_where_the_pods_do() -> None:
     """Also under their names: a Service asks for `http`, not for a number."""
-    envoy = pod(served())["containers"][0]
+    (router,) = pod(served())["containers"]
 
-    assert [(one["containerPort"], one.get("name")) for one in envoy["ports"]] == [
+    assert [(one["containerPort"], one.get("name")) for one in router["ports"]] == [
         (8803, None),
         (9090, None),
         (8080, "http"),
@@ -98,14 +98,14 @@ def test_the_router_listens_where_the_pods_do() -> None:
 
 
 def test_probes_are_out_of_the_way() -> None:
-    sidecar = pod(served())["initContainers"][0]
+    (router,) = pod(served())["containers"]
 
-    assert environment(sidecar)["CODEZERO_PROBES"] == "0.0.0.0:8804"
-    assert sidecar["readinessProbe"]["httpGet"]["port"] == 8804
+    assert environment(router)["CODEZERO_PROBES"] == "0.0.0.0:8804"
+    assert router["readinessProbe"]["httpGet"]["port"] == router["livenessProbe"]["httpGet"]["port"] == 8804
 
 
 def test_the_first_plan_leads_to_the_origin_alone() -> None:
-    plan = from_wire(msgspec.json.decode(environment(pod(served())["initContainers"][0])["CODEZERO_PLAN"], type=Plan))
+    plan = from_wire(msgspec.json.decode(environment(pod(served())["containers"][0])["CODEZERO_PLAN"], type=Plan))
 
     assert [(one.listen, one.origin.host, one.origin.port, one.rules) for one in plan.ports] == [
         (8080, "10.96.0.50", 80, ()),
@@ -121,7 +121,7 @@ def test_router_pods_are_restricted() -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in (*spec["containers"], *spec["initContainers"]):
+    for container in spec["containers"]:
         context = container["securityContext"]
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
@@ -129,7 +129,21 @@ def test_router_pods_are_restricted() -> None:
         assert container["resources"]["limits"]["memory"]
     (source,) = next(one for one in spec["volumes"] if "projected" in one)["projected"]["sources"]
     assert source["serviceAccountToken"]["audience"] == "codezero.io/router"
-    assert spec["initContainers"][0]["restartPolicy"] == "Always"
+
+
+def test_nothing_of_ours_in_a_pod_has_a_readiness_of_its_own_beside_the_router_s() -> None:
+    """A pod is ready only with all its containers, so one that died would take the team's traffic along."""
+    spec = pod(served())
+
+    assert [one["command"] for one in spec["containers"]] == [["czrouter", "run"]]
+    assert "initContainers" not in spec
+
+
+def test_connections_get_their_time_to_end_before_the_pod_is_killed() -> None:
+    spec = deployment(served(), drain=90)["spec"]["template"]["spec"]
+
+    assert environment(spec["containers"][0])["CODEZERO_DRAIN_SECONDS"] == "90"
+    assert spec["terminationGracePeriodSeconds"] > 90
 
 
 def test_no_pod_goes_before_its_successor_is_ready() -> None:

@@ -139,6 +139,14 @@ def test_a_service_that_is_served_already_has_no_connections_from_before() -> No
     assert not any("--restart" in one for one in preflight.effects(ORDERS, spec(), NOTHING, is_switched=True))
 
 
+def test_a_mesh_is_told_of() -> None:
+    meshed = deployment("a", app="orders", **{"sidecar.istio.io/inject": "true"})
+
+    for found, expected in ((meshed, True), (deployment("b", app="orders"), False)):
+        said = preflight.effects(ORDERS, spec(), Surroundings(deployments=(found,)), is_switched=True)
+        assert any("service mesh" in one for one in said) is expected
+
+
 def test_pods_are_known_by_what_makes_them() -> None:
     around = Surroundings(deployments=(deployment("a", app="orders", tier="x"), deployment("b", app="cart")))
 

@@ -230,13 +230,23 @@ def test_a_switched_service_is_active_when_routers_know_its_routes() -> None:
     [{"router_endpoints": Endpoints()}, {"origin": None}, {"deployment": None}],
     ids=["routers", "origin", "deployment"],
 )
-def test_a_switched_service_without_what_it_leads_to_is_switched_back(missing: Json) -> None:
-    """First the record that it was us."""
+def test_a_switched_service_without_what_it_leads_to_is_switched_back_at_once(missing: Json) -> None:
     status = msgspec.structs.replace(RECORDED, state="active", conditions=SWITCHED)
-    first = told(step(ready(selector=ROUTER, status=status, **missing)))
 
+    assert selector_of(step(ready(selector=ROUTER, status=status, **missing))) == OWN
+
+
+@pytest.mark.parametrize(("manager", "reversals"), [("codezero-system", ()), ("helm", (NOW,))])
+def test_who_put_the_selector_back_is_known_by_its_owner(manager: str, reversals: tuple[float, ...]) -> None:
+    """What we did ourselves is no fight."""
+    status = msgspec.structs.replace(RECORDED, state="active", conditions=SWITCHED)
+    own = service(OWN)
+    own["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": {"f:spec": {"f:selector": {"f:app": {}}}}}]
+    first = told(step(ready(status=status, service=own)))
+
+    assert first.reversals == reversals
+    assert ("helm" in first.message) == bool(reversals)
     assert {one.type: one.status for one in first.conditions}["Switched"] == "False"
-    assert selector_of(step(ready(selector=ROUTER, status=first, **missing))) == OWN
 
 
 def test_a_selector_with_a_key_too_few_is_corrected() -> None:
