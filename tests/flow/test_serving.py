@@ -12,6 +12,7 @@ from codezero.model.services import ServiceRef
 from codezero.sandbox.api import Options
 from codezero.system.serving import naming
 from codezero.system.serving.reconciler import Reconciler
+from codezero.system.serving.repair import repair
 from codezero.testing.serving import SERVES, TEAM, Json, ServingCluster, serving_cluster
 from codezero.wire.serve_resource import RouteCondition
 
@@ -137,6 +138,24 @@ async def test_what_the_team_changes_is_what_is_put_back(cluster: ServingCluster
     assert cluster.selector(ORDERS) == {"app": "orders-next"}
 
 
+@pytest.mark.parametrize("then", ["served on", "ended", "repaired"])
+async def test_a_switched_selector_that_somebody_edits_is_mended(cluster: ServingCluster, then: str) -> None:
+    """Half a selector of ours leads to nobody, and must never become what is put back."""
+    reconciler = await active(cluster)
+    cluster.store.patch("services", "shop", "orders", {"spec": {"selector": {"pod": "x"}}}, options=TEAM)
+    assert cluster.selector(ORDERS) == {**ROUTER, "pod": "x"}
+    if then == "repaired":
+        await repair(cluster.api, dry_run=False)
+    elif then == "ended":
+        cluster.store.delete(SERVES, "shop", "orders")
+        await cluster.drive(reconciler, ORDERS, lambda: cluster.is_gone(ORDERS))
+    else:
+        await reconciler.settle(ORDERS)
+        assert cluster.status(ORDERS)["original"]["selector"] == {**OWN, "pod": "x"}
+
+    assert cluster.selector(ORDERS) == {**OWN, "pod": "x"}
+
+
 @pytest.mark.parametrize("applied", [True, False], ids=["whole manifest", "ports alone"])
 async def test_a_port_that_is_added_leads_to_the_pods_until_routers_have_it(
     cluster: ServingCluster, *, applied: bool
@@ -202,7 +221,7 @@ async def test_a_lost_origin_is_not_relied_on(cluster: ServingCluster) -> None:
     assert cluster.selector(ORDERS) == OWN
     await cluster.drive(reconciler, ORDERS, lambda: cluster.is_active(ORDERS))
     address = cluster.service(naming.origin_of(ORDERS))["spec"]["clusterIP"]
-    environment = cluster.deployment(ORDERS)["spec"]["template"]["spec"]["initContainers"][0]["env"]
+    environment = cluster.deployment(ORDERS)["spec"]["template"]["spec"]["containers"][0]["env"]
     assert address in next(one["value"] for one in environment if one["name"] == "CODEZERO_PLAN")
 
 

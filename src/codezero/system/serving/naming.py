@@ -46,3 +46,23 @@ def switched(selector: Mapping[str, str], service: ServiceRef) -> dict[str, str]
 def is_switched(selector: Mapping[str, str] | None, service: ServiceRef) -> bool:
     """Whether a selector leads `service` to its Router."""
     return bool(selector) and set((selector or {}).values()) == {selected(service)}
+
+
+def bears_ours(selector: Mapping[str, str] | None, service: ServiceRef) -> bool:
+    """Whether a selector has a value of ours: switched, or what somebody made of a switched one."""
+    return selected(service) in (selector or {}).values()
+
+
+def own_selector(selector: Mapping[str, str], service: ServiceRef, known: Mapping[str, str]) -> dict[str, str]:
+    """The team's selector behind one that bears our values, the `known` one being that of before.
+
+    Somebody may have edited a switched selector: what they wrote counts, and our values stand for those of before.
+    """
+    if is_switched(selector, service):
+        return dict(known)
+    ours = selected(service)
+    return {
+        name: known.get(name, "") if value == ours else value
+        for name, value in selector.items()
+        if value != ours or name in known
+    }

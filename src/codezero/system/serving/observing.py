@@ -54,9 +54,10 @@ def own_spec(ref: ServiceRef, service: Json | None, serve: ServeObject | None) -
     if service is None:
         return None
     spec = as_object(service.get("spec"))
-    if serve is not None and naming.is_switched(texts(spec.get("selector")), ref):
-        known = as_object(serve.status.original).get("selector")
-        return {**spec, "selector": known or spec.get("selector")}
+    selector = texts(spec.get("selector"))
+    known = {} if serve is None else texts(as_object(serve.status.original).get("selector"))
+    if known and naming.bears_ours(selector, ref):
+        return {**spec, "selector": naming.own_selector(selector, ref, known)}
     return spec
 
 

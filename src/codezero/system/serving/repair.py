@@ -45,7 +45,7 @@ async def repair(api: ApiClient, *, dry_run: bool) -> list[str]:
     services = {_ref(one): one for one in await listed(api, SERVICES.path)}
     originals = _originals(serves, services)
     for ref, service in sorted(services.items()):
-        if naming.is_switched(texts(at(service, "spec", "selector")), ref):
+        if naming.bears_ours(texts(at(service, "spec", "selector")), ref):
             done += await _point_back(api, ref, originals.get(ref, {}), dry_run=dry_run)
     for serve in serves:
         done += await _end_serve(api, serve, dry_run=dry_run)
@@ -78,33 +78,35 @@ def _is_needed(ref: ServiceRef, services: dict[ServiceRef, Json], originals: dic
     """Whether this is the origin Service of one that could not be put back."""
     return any(
         naming.origin_of(one) == ref
-        and naming.is_switched(texts(at(service, "spec", "selector")), one)
+        and naming.bears_ours(texts(at(service, "spec", "selector")), one)
         and one not in originals
         for one, service in services.items()
     )
 
 
-async def _point_back(api: ApiClient, ref: ServiceRef, selector: dict[str, str], *, dry_run: bool) -> list[str]:
-    if not selector:
+async def _point_back(api: ApiClient, ref: ServiceRef, known: dict[str, str], *, dry_run: bool) -> list[str]:
+    if not known:
         return [f"cannot put back Service {ref}: nobody knows its selector; apply its manifest"]
-    shown = ",".join(f"{name}={value}" for name, value in sorted(selector.items()))
-    if not dry_run:
-        path = service_path(ref)
-        for attempt in range(_TRIES):
-            service = as_object(msgspec.json.decode(await api.get(path, {})))
-            if not naming.is_switched(texts(at(service, "spec", "selector")), ref):
-                break
-            version = as_text(at(service, "metadata", "resourceVersion"))
-            operations = [
-                {"op": "test", "path": "/metadata/resourceVersion", "value": version},
-                {"op": "replace", "path": "/spec/selector", "value": selector},
-            ]
-            try:
+    path = service_path(ref)
+    for attempt in range(_TRIES):
+        service = as_object(msgspec.json.decode(await api.get(path, {})))
+        selector = texts(at(service, "spec", "selector"))
+        if not naming.bears_ours(selector, ref):
+            return []
+        own = naming.own_selector(selector, ref, known)
+        operations = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": at(service, "metadata", "resourceVersion")},
+            {"op": "replace", "path": "/spec/selector", "value": own},
+        ]
+        try:
+            if not dry_run:
                 await api.patch(path, operations, kind="json")
-            except ApiError as error:
-                if not error.is_conflict or attempt == _TRIES - 1:
-                    raise
-    return [f"put back Service {ref}: {shown}"]
+        except ApiError as error:
+            if not error.is_conflict or attempt == _TRIES - 1:
+                raise
+        else:
+            return [f"put back Service {ref}: {','.join(f'{name}={value}' for name, value in sorted(own.items()))}"]
+    return []
 
 
 async def _end_serve(api: ApiClient, serve: Json, *, dry_run: bool) -> list[str]:

@@ -151,9 +151,12 @@ def is_lost(seen: Seen) -> bool:
 
 def is_back(seen: Seen) -> bool:
     """Whether the Service leads to the team's own pods, and its slices show it."""
-    if is_switched(seen):
+    own, routers = seen.own_endpoints.ready.keys(), seen.router_endpoints.ready.keys()
+    if _is_marked(seen) or own & routers:
         return False
-    return seen.origin is None or seen.own_endpoints.ready.keys() >= seen.origin_endpoints.ready.keys()
+    # Where the team pointed it elsewhere meanwhile, the origin's pods are not what it should show.
+    same = seen.origin is not None and texts(at(seen.origin, "spec", "selector")) == _selector(seen.service)
+    return not same or own >= seen.origin_endpoints.ready.keys()
 
 
 def is_switched(seen: Seen) -> bool:
@@ -207,6 +210,9 @@ def _prepare(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
         return _wait(seen, serve, about, "waiting for the System's identity")
     if serve.status.state == ServingState.CONTESTED:
         return _contested(seen, serve, about)
+    if _is_marked(seen) and not is_switched(seen):
+        # Half a switched selector leads to nobody.
+        return _point(seen, "mend the selector", served.selector)
     if is_switched(seen) and (seen.origin is None or not _router_fits(seen, served)):
         # At once, and told afterwards: nobody answers meanwhile.
         return _point(seen, "switch the Service back", served.selector)
@@ -217,21 +223,17 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
     """Record what the team wants before anything else, and whether somebody put its selector back."""
     status = serve.status
     spec = as_object(as_object(seen.service).get("spec"))
-    switched = is_switched(seen)
+    selector, switched = _selector(seen.service), is_switched(seen)
+    marked = naming.bears_ours(selector, seen.ref)
     known = texts(as_object(status.original).get("selector"))
-    if switched and not known:
+    if marked and not known:
         # The record was lost, but not the origin Service, which has the selector too.
         known = texts(at(seen.origin, "spec", "selector")) if seen.origin and manifests.is_ours(seen.origin) else {}
         if not known:
-            return _wait(
-                seen,
-                serve,
-                about,
-                _UNKNOWN,
-            )
-    wanted = {**spec, "selector": known} if switched else spec
+            return _wait(seen, serve, about, _UNKNOWN)
+    wanted = {**spec, "selector": naming.own_selector(selector, seen.ref, known)} if marked else spec
     left = _is(status, SWITCHED) and not switched
-    reversed_now = left and not _is_ours_to_say(seen)
+    reversed_now = left and (marked or not _is_ours_to_say(seen))
     if status.original == wanted and not left:
         return None
     targets = manifests.targets_of(wanted, status.targets or {}, _numbers(seen))
@@ -267,7 +269,7 @@ def _contested(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
     if serve.generation > status.observed_generation or about.now >= quiet_at:
         fresh = msgspec.structs.replace(status, reversals=())
         return _tell(seen, serve, about, ServingState.PREPARING, "tried again", status=fresh)
-    if is_switched(seen):
+    if _is_marked(seen):
         return _point(seen, "leave the Service to its team", texts(as_object(status.original).get("selector")))
     return Wait(status.message, quiet_at)
 
@@ -443,11 +445,10 @@ def _unserved(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
 
 def _restore(seen: Seen, about: Circumstances) -> Step:
     serve = seen.serve
-    if is_switched(seen):
-        if serve is not None:
-            return _switch_back(seen, serve, about)
-        original = texts(at(seen.origin, "spec", "selector"))
-        return _point(seen, "switch the Service back", original) if original else Wait(_UNKNOWN)
+    if _is_marked(seen):
+        if serve is not None and serve.status.state != ServingState.RESTORING:
+            return _tell(seen, serve, about, ServingState.RESTORING, "the Service is being put back", switched=False)
+        return _switch_back(seen)
     if seen.deployment is not None or seen.router is not None or seen.origin is not None:
         was_switched = serve is None or _condition(serve.status, SWITCHED) is not None
         if was_switched and not is_back(seen):
@@ -460,13 +461,12 @@ def _restore(seen: Seen, about: Circumstances) -> Step:
     return _clean_up(seen, about)
 
 
-def _switch_back(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
-    if serve.status.state != ServingState.RESTORING:
-        return _tell(seen, serve, about, ServingState.RESTORING, "the Service is being put back", switched=False)
-    original = texts(as_object(serve.status.original).get("selector")) or texts(at(seen.origin, "spec", "selector"))
-    if not original:
+def _switch_back(seen: Seen) -> Step:
+    recorded = {} if seen.serve is None else texts(as_object(seen.serve.status.original).get("selector"))
+    known = recorded or texts(at(seen.origin, "spec", "selector"))
+    if not known:
         return Wait(_UNKNOWN)
-    return _point(seen, "switch the Service back", original)
+    return _point(seen, "switch the Service back", naming.own_selector(_selector(seen.service), seen.ref, known))
 
 
 def _clean_up(seen: Seen, about: Circumstances) -> Step:
@@ -697,6 +697,10 @@ def _has_routes(serve: ServeObject, now: float) -> bool:
 def _served(seen: Seen, serve: ServeObject) -> Served:
     uid = as_text(at(seen.service, "metadata", "uid"))
     return Served(seen.ref, uid, as_object(serve.status.original), serve.status.targets or {})
+
+
+def _is_marked(seen: Seen) -> bool:
+    return naming.bears_ours(_selector(seen.service), seen.ref)
 
 
 def _selector(service: Json | None) -> dict[str, str]:

@@ -25,3 +25,18 @@ def test_a_switched_selector_has_the_keys_of_the_teams_own() -> None:
     assert naming.is_switched({"app": switched["app"]}, ORDERS)
     for other in (selector, {}, None, {**switched, "tier": "backend"}, naming.switched(selector, ServiceRef("a", "b"))):
         assert not naming.is_switched(other, ORDERS)
+
+
+def test_what_somebody_made_of_a_switched_selector_is_understood() -> None:
+    """`kubectl edit` shows ours, and people add to it."""
+    known = {"app": "orders", "tier": "backend"}
+    switched = naming.switched(known, ORDERS)
+    ours = naming.selected(ORDERS)
+
+    assert naming.own_selector(switched, ORDERS, known) == known
+    edited = {"app": ours, "tier": ours, "version": "2"}
+    assert naming.bears_ours(edited, ORDERS)
+    assert not naming.is_switched(edited, ORDERS)
+    assert naming.own_selector(edited, ORDERS, known) == {**known, "version": "2"}
+    assert naming.own_selector({"app": ours, "new": ours, "x": "y"}, ORDERS, known) == {"app": "orders", "x": "y"}
+    assert not naming.bears_ours(known, ORDERS)
