@@ -29,8 +29,8 @@ from codezero.system.kubernetes.client import ApiClient, PatchKind, from_kubecon
 from codezero.system.serving import naming
 from codezero.system.serving.manifests import RouterSettings, Trust, labels_of, owner_of
 from codezero.system.serving.reconciler import Reconciler
-from codezero.system.serving.rewiring import Gone, Wait
 from codezero.system.serving.serves import Serves
+from codezero.system.serving.steps import Gone, Wait
 from codezero.wire.serve_resource import (
     API_VERSION,
     FINALIZER,

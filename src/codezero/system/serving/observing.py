@@ -10,7 +10,7 @@ from codezero.system.kubernetes.documents import Json, as_list, as_object, as_te
 from codezero.system.kubernetes.objects import ServeResource
 from codezero.system.serving import naming
 from codezero.system.serving.preflight import Surroundings
-from codezero.system.serving.rewiring import Endpoints
+from codezero.system.serving.seen import Endpoints
 from codezero.system.serving.serves import ServeObject, read_serve
 
 _SERVICE_LABEL = "kubernetes.io/service-name"

@@ -20,9 +20,11 @@ from codezero.model.services import ServiceRef
 from codezero.model.variants import VariantState, VariantView
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
-from codezero.system.serving import manifests, naming, observing, preflight, rewiring
+from codezero.system.serving import manifests, naming, observing, preflight
 from codezero.system.serving.preflight import Surroundings
 from codezero.system.serving.serves import ServeObject, Serves, path_of, view_of
+from codezero.system.serving.steps import ENDED, RESTART
+from codezero.system.serving.telling import timestamp
 from codezero.wire.coordination import EndVariants, OrderDone, PutVariant
 from codezero.wire.serve_resource import (
     API_VERSION,
@@ -194,8 +196,8 @@ class Orders:
         if not manifests.owned_by(content, uid):
             metadata["ownerReferences"] = [*as_list(metadata.get("ownerReferences")), manifests.owner_of(ref, uid)]
         if order.restart:
-            moment = rewiring.timestamp(self._clock())
-            metadata["annotations"] = {**as_object(metadata.get("annotations")), rewiring.RESTART: moment}
+            moment = timestamp(self._clock())
+            metadata["annotations"] = {**as_object(metadata.get("annotations")), RESTART: moment}
         routes = [*kept, msgspec.to_builtins(route)]
         changed = {**content, "metadata": metadata, "spec": {"service": ref.name, "routes": routes}}
         if now.content is None:
@@ -236,10 +238,10 @@ def _id_of(entry: object) -> str:
 
 def _with_ended(metadata: Json, ids: Iterable[str]) -> Json:
     annotations = texts(metadata.get("annotations"))
-    remembered = [*annotations.get(rewiring.ENDED, "").split(), *sorted(ids)][-_REMEMBERED:]
+    remembered = [*annotations.get(ENDED, "").split(), *sorted(ids)][-_REMEMBERED:]
     if not remembered:
         return dict(metadata)
-    return {**metadata, "annotations": {**annotations, rewiring.ENDED: " ".join(remembered)}}
+    return {**metadata, "annotations": {**annotations, ENDED: " ".join(remembered)}}
 
 
 def _replaces(wanted: Variant, present: Variant) -> bool:

@@ -21,8 +21,10 @@ from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_object
 from codezero.system.serving import naming, observing, preflight, rewiring
 from codezero.system.serving.manifests import RouterSettings, Trust
-from codezero.system.serving.rewiring import Circumstances, Gone, Seen, Step, Wait, Write
+from codezero.system.serving.seen import Seen, is_back, is_lost
 from codezero.system.serving.serves import ServeObject, Serves, path_of, view_of
+from codezero.system.serving.steps import ENDED, Circumstances, Gone, Step, Wait, Write, without_routes
+from codezero.system.serving.telling import timestamp
 from codezero.wire.serve_resource import API_VERSION, KIND
 
 RESYNC_SECONDS: Final = 60.0
@@ -160,16 +162,16 @@ class Reconciler:
         await self._serves.update_status(ref, lambda status: msgspec.structs.replace(status, message=message))
 
     def _decide(self, seen: Seen, now: float) -> Step:
-        if rewiring.is_back(seen):
+        if is_back(seen):
             self._back_since.setdefault(seen.ref, now)
         else:
             self._back_since.pop(seen.ref, None)
         serve = seen.serve
-        if serve is not None and not serve.deleting and not rewiring.is_lost(seen):
+        if serve is not None and not serve.deleting and not is_lost(seen):
             ending = dict(rewiring.ending_routes(serve, now))
             if ending:
                 self._reasons |= ending
-                return rewiring.without_routes(serve, seen.content, frozenset(ending))
+                return without_routes(serve, seen.content, frozenset(ending))
         about = Circumstances(
             now=now, settings=self._settings, trust=self._trust(), back_since=self._back_since.get(seen.ref)
         )
@@ -233,14 +235,14 @@ class Reconciler:
         """Tell about variants that are followed no more, except those that an order ended."""
         serve = seen.serve
         followed: dict[str, VariantView] = {}
-        if serve is not None and not serve.deleting and not rewiring.is_lost(seen):
+        if serve is not None and not serve.deleting and not is_lost(seen):
             followed = {
                 route.id: view_of(route, variant, serve.route_status(route.id))
                 for route, variant in serve.followed
                 if route.expires > now or route.id not in self._reasons
             }
         before = self._followed.get(seen.ref, {})
-        ordered = () if serve is None else serve.annotations.get(rewiring.ENDED, "").split()
+        ordered = () if serve is None else serve.annotations.get(ENDED, "").split()
         for route_id in before.keys() - followed.keys():
             reason = self._reasons.pop(route_id, None) or _reason(seen)
             if route_id not in ordered:
@@ -267,7 +269,7 @@ class Reconciler:
 
 
 def _reason(seen: Seen) -> str:
-    if rewiring.is_lost(seen):
+    if is_lost(seen):
         return "its Service was deleted"
     if seen.serve is None or seen.serve.deleting:
         return "its Serve object was deleted"
@@ -275,7 +277,7 @@ def _reason(seen: Seen) -> str:
 
 
 def _event(serve: ServeObject, message: str, now: float) -> Json:
-    moment = rewiring.timestamp(now)
+    moment = timestamp(now)
     return {
         "apiVersion": "v1",
         "kind": "Event",

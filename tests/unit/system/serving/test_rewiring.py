@@ -11,8 +11,9 @@ from codezero.model.services import ServiceRef
 from codezero.system.kubernetes.objects import ServeResource
 from codezero.system.serving import manifests, naming, rewiring
 from codezero.system.serving.manifests import RouterSettings, Served, Trust
-from codezero.system.serving.rewiring import Circumstances, Endpoints, Gone, Seen, Step, Wait, Write
+from codezero.system.serving.seen import Endpoints, Seen
 from codezero.system.serving.serves import ServeObject, read_serve
+from codezero.system.serving.steps import Circumstances, Gone, Step, Wait, Write, without_routes
 from codezero.wire.serve_resource import Condition, Route, RouteCondition, RoutePort, RouterConfig, ServeStatus, sealed
 
 Json = dict[str, Any]
@@ -347,7 +348,7 @@ def test_routes_end_by_time_with_a_reason() -> None:
 def test_ending_leaves_other_entries_as_they_are() -> None:
     """Also those that nobody understands."""
     content = {"spec": {"routes": [{"id": "a"}, "garbage", {"id": "b"}]}}
-    found = rewiring.without_routes(serve_object(), content, frozenset({"a"}))
+    found = without_routes(serve_object(), content, frozenset({"a"}))
 
     assert isinstance(found.body, list)
     assert found.body[-1]["value"] == ["garbage", {"id": "b"}]
