@@ -5,15 +5,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codezero.model.ids import TeamspaceId, new_ulid
 from codezero.model.services import ServiceRef
 from codezero.system.kubernetes.objects import ServeResource
-from codezero.system.serving import manifests, naming, rewiring
+from codezero.system.serving import manifests, naming, preflight, rewiring
 from codezero.system.serving.manifests import RouterSettings, Served, Trust
 from codezero.system.serving.seen import Endpoints, Seen
-from codezero.system.serving.serves import ServeObject, read_serve
+from codezero.system.serving.serves import ServeObject, Serves, read_serve
 from codezero.system.serving.steps import Circumstances, Gone, Step, Wait, Write, without_routes
+from codezero.testing.kubernetes import FilledInventory, service_json
 from codezero.wire.serve_resource import Condition, Route, RouteCondition, RoutePort, RouterConfig, ServeStatus, sealed
 
 Json = dict[str, Any]
@@ -353,3 +356,72 @@ def test_ending_leaves_other_entries_as_they_are() -> None:
     assert isinstance(found.body, list)
     assert found.body[-1]["value"] == ["garbage", {"id": "b"}]
     assert found.body[0] == {"op": "test", "path": "/metadata/resourceVersion", "value": "7"}
+
+
+# --- anything ---------------------------------------------------------------------------------------------------------------------------------
+
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 70000)
+    | st.sampled_from(["", "a", "TCP", "http", "active", "contested"])
+)
+_KEYS = [
+    "routes",
+    "id",
+    "service",
+    "ports",
+    "port",
+    "targetPort",
+    "name",
+    "protocol",
+    "selector",
+    "app",
+    "original",
+    "state",
+    "conditions",
+    "type",
+    "status",
+    "targets",
+    "reversals",
+    "routerConfig",
+    "revision",
+    "unservedSince",
+    "user",
+]
+_anything = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(spec=_anything, status=_anything, service_spec=_anything, deleting=st.booleans())
+def test_whatever_somebody_writes_is_borne(
+    spec: object, status: object, service_spec: object, *, deleting: bool
+) -> None:
+    """One object that nobody can read must not stop a System."""
+    metadata = {
+        "name": "orders",
+        "namespace": "shop",
+        "uid": "u",
+        "resourceVersion": "7",
+        **(GOING if deleting else {}),
+    }
+    resource = msgspec.json.decode(
+        msgspec.json.encode({"metadata": metadata, "spec": spec, "status": status}), type=ServeResource
+    )
+    spec_of = service_spec if isinstance(service_spec, dict) else {}
+    seen = ready(serve=read_serve(resource, service_uid=UID, key=KEY), service={**service(OWN), "spec": spec_of})
+    good = read_serve(resource, service_uid=UID, key=KEY)
+    good = replace(good, routes=serve_object(a_route()).routes, finalizers=("codezero.io/restore",), owner_uid=UID)
+    bare = {"origin": None, "deployment": None, "router": None}
+    for found in (seen, replace(seen, **bare), replace(seen, serve=good), replace(seen, serve=good, **bare)):
+        assert isinstance(step(found), Write | Wait | Gone)
+    assert preflight.refusal(ORDERS, spec_of, preflight.Surroundings(), own_namespace="codezero") is not False
+    inventory = FilledInventory().synced()
+    serves = Serves(inventory, clock=lambda: NOW)
+    serves.changed(None, resource)
+    inventory.put(service_json(naming.origin_of(ORDERS).name))
+    serves.plan(ORDERS)
+    serves.serving(ORDERS)
