@@ -1,6 +1,8 @@
 """From a laptop's wish to the rewired Service and back, through a real Orchestrator, a real System and a real API server."""
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from codezero.system import settings as system_settings
 from codezero.system.serving import naming
 from codezero.testing.kubernetes import until
 from codezero.testing.serving import SERVES, ServingCluster, serving_cluster
-from codezero.testing.teamspace import Coordination, RealTeamspace, free_port
+from codezero.testing.teamspace import Coordination, RealTeamspace
 from codezero.wire.coordination import ServeEnding, ServeWanted
 
 ORDERS = ServiceRef("shop", "orders")
@@ -35,8 +37,10 @@ async def cluster(tmp_path: Path) -> AsyncIterator[ServingCluster]:
 
 
 @asynccontextmanager
-async def system(teamspace: RealTeamspace, cluster: ServingCluster, pod: str = "system-0") -> AsyncGenerator[None]:
-    """A System that follows the cluster; what is not ours in it goes on meanwhile."""
+async def system(
+    teamspace: RealTeamspace, cluster: ServingCluster, pod: str = "system-0"
+) -> AsyncGenerator[asyncio.Event]:
+    """A System that follows the cluster, until the event; what is not ours in the cluster goes on meanwhile."""
     environment = teamspace.environment("system") | {
         "CODEZERO_KUBECONFIG": str(cluster.kubeconfig),
         "CODEZERO_POD": pod,
@@ -48,7 +52,7 @@ async def system(teamspace: RealTeamspace, cluster: ServingCluster, pod: str = "
         tasks.start("system", system_main.run(system_settings.from_environment(environment), stop=stop))
         tasks.start_service("cluster", go_on(cluster))
         try:
-            yield
+            yield stop
         finally:
             stop.set()
 
@@ -66,6 +70,21 @@ async def teamspace(tmp_path: Path, cluster: ServingCluster) -> AsyncIterator[Re
     teamspace = RealTeamspace(tmp_path / "teamspace")
     async with teamspace.orchestrator(), system(teamspace, cluster):
         yield teamspace
+
+
+def move(teamspace: RealTeamspace) -> None:
+    """The next System gets other ports, out of the range from which the connections under way have theirs."""
+    taken: list[int] = []
+    for number in range(20_000 + os.getpid() % 10_000, 32_000):
+        if len(taken) == 3:
+            break
+        try:
+            socket.create_server(("127.0.0.1", number)).close()
+        except OSError:
+            continue
+        taken.append(number)
+    teamspace.port, teamspace.routers_port, probes = taken
+    teamspace.probes = {**teamspace.probes, "system": probes}
 
 
 @asynccontextmanager
@@ -150,11 +169,51 @@ async def test_the_next_system_goes_on_where_one_stopped(tmp_path: Path, cluster
         async with system(teamspace, cluster), laptop(teamspace) as picture:
             await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
             await picture.until(lambda picture: state(picture) is ServingState.ACTIVE)
-        teamspace.port, teamspace.routers_port = free_port(), free_port()
+        move(teamspace)
         async with system(teamspace, cluster, "system-1"), laptop(teamspace) as picture:
             assert picture.catalog["shop/orders"].serving is not None
             assert len(variants(picture)) == 1
             cluster.store.delete(SERVES, "shop", "orders")
             await picture.until(lambda picture: picture.catalog["shop/orders"].serving is None)
+
+    assert cluster.selector(ORDERS) == OWN
+
+
+async def test_a_system_finds_what_is_left_of_a_lost_object(tmp_path: Path, cluster: ServingCluster) -> None:
+    """Somebody removed the finalizer while no System ran."""
+    teamspace = RealTeamspace(tmp_path / "teamspace")
+    async with teamspace.orchestrator():
+        async with system(teamspace, cluster), laptop(teamspace) as picture:
+            await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
+            await picture.until(lambda picture: state(picture) is ServingState.ACTIVE)
+        cluster.store.patch(SERVES, "shop", "orders", {"metadata": {"finalizers": []}})
+        cluster.store.delete(SERVES, "shop", "orders")
+        assert naming.is_switched(cluster.selector(ORDERS), ORDERS)
+        move(teamspace)
+        async with system(teamspace, cluster, "system-1"):
+            await until(lambda: cluster.is_gone(ORDERS))
+
+    assert cluster.selector(ORDERS) == OWN
+
+
+async def test_of_two_systems_one_leads_and_the_other_takes_over(tmp_path: Path, cluster: ServingCluster) -> None:
+    """A rolling update of the System must not stop what it does for services."""
+    teamspace = RealTeamspace(tmp_path / "teamspace")
+
+    def leader() -> str:
+        lease = cluster.store.find("leases.coordination.k8s.io", "codezero", "codezero-system")
+        return "" if lease is None else lease.content["spec"]["holderIdentity"]
+
+    async with teamspace.orchestrator(), system(teamspace, cluster, "system-0") as first:
+        await until(lambda: leader() == "system-0")
+        move(teamspace)
+        async with system(teamspace, cluster, "system-1"), laptop(teamspace) as picture:
+            await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
+            await picture.until(lambda picture: state(picture) is ServingState.ACTIVE)
+            assert leader() == "system-0"
+            first.set()
+            await until(lambda: leader() == "system-1")
+            cluster.store.delete(SERVES, "shop", "orders")
+            await until(lambda: cluster.is_gone(ORDERS))
 
     assert cluster.selector(ORDERS) == OWN
