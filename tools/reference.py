@@ -60,7 +60,7 @@ MEANINGS = {
     "PROBES": "Where `/healthz`, `/readyz` and `/metrics` are answered, in plain HTTP.",
     "ROUTERS_LISTEN": "Where Routers connect to, for variants and plans.",
     "ROUTER_DRAIN": "How long, in seconds, a Router still answers after its service has its own pods back.",
-    "ROUTER_FOLDER": "The folder that both processes of a Router share, in memory.",
+    "ROUTER_FOLDER": "The folder that the processes of a Router share, in memory.",
     "ROUTER_IMAGE": "The image of Routers.",
     "ROUTER_LINGER": "How long, in seconds, a Router stays after the last serve of its service.",
     "ROUTER_REPLICAS": "How many pods a Router has.",
@@ -74,8 +74,7 @@ MEANINGS = {
 SETTINGS = {
     "czsystem": "codezero.system.settings:from_environment",
     "czorchestrator": "codezero.orchestrator.settings:from_environment",
-    "czrouter sidecar": "codezero.router.settings:sidecar",
-    "czrouter envoy": "codezero.router.settings:envoy",
+    "czrouter": "codezero.router.settings:from_environment",
 }
 PREFIX = "CODEZERO_"
 

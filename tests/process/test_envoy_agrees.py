@@ -336,7 +336,7 @@ class Procedures:
 
 
 def put(folder: File, content: dict[str, Any]) -> None:
-    """As the Router's sidecar does: whole files, by rename, in the order given."""
+    """As the Router's follower does: whole files, by rename, in the order given."""
     for name, text in content.items():
         fresh = folder / f"{name}.new"
         fresh.write_text(json.dumps(text))

@@ -1,4 +1,4 @@
-"""The Router's two processes with a real Envoy between an origin and the System: whatever dies, the team is served."""
+"""A Router with a real Envoy between an origin and the System: whatever dies, the team is served."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +22,7 @@ from codezero.kit.certificates import Authority
 from codezero.model.ids import Workload, new_ulid
 from codezero.model.serve import parse_condition
 from codezero.model.services import ServiceRef
+from codezero.router.envoy_process import program
 from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
 from codezero.testing.router_system import TOKEN, RouterSystem
 from codezero.testing.teamspace import Authorities, free_port
@@ -104,7 +105,7 @@ class Process:
 
 @dataclass
 class Pod:
-    """A Router's pod: its two processes, started one by one, and the origin behind it."""
+    """A Router's pod, and the origin behind it."""
 
     folder: Path
     authorities: Authorities
@@ -141,13 +142,13 @@ class Pod:
             "CODEZERO_LOG_FORMAT": "json",
         }
 
-    async def start(self, part: str, **changes: str) -> Process:
+    async def start(self, **changes: str) -> Process:
+        """The container's first process."""
         self.started += 1
-        log = self.folder / f"{part}-{self.started}.log"
-        command = (sys.executable, "-m", "codezero.router.main", part)
+        log = self.folder / f"router-{self.started}.log"
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *command,
+                *(sys.executable, "-m", "codezero.router.main", "run"),
                 env={**self.environment(), **changes},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
@@ -157,25 +158,74 @@ class Pod:
         self.stack.push_async_callback(started.end, signal.SIGKILL)
         return started
 
-    async def both(self) -> tuple[Process, Process]:
-        """Both processes; the origin is served."""
-        sidecar, envoy = await self.start("sidecar"), await self.start("envoy")
+    async def serving(self) -> Process:
+        """It runs, and the origin is served."""
+        router = await self.start()
         await until(lambda: answers(self.port))
-        return sidecar, envoy
+        return router
 
-    async def with_variant(self) -> tuple[Process, Process]:
-        """Both processes, and requests of the blue team go to a variant."""
-        parts = await self.both()
+    async def with_variant(self) -> Process:
+        """It runs, and requests of the blue team go to a variant."""
+        router = await self.serving()
         await self.system.send(self.plan(self.variant()), revision=1)
         await self.system.until(lambda heard: heard.taken(1))
-        return parts
+        return router
+
+    async def probe(self, path: str = "/readyz") -> int | None:
+        """The status that a kubelet sees, None when nobody answers."""
+        with suppress(OSError, EOFError):
+            return (await ask(self.probes, path)).status
+        return None
+
+    async def is_ready(self) -> bool:
+        return await self.probe() == 200
 
     async def body(self, headers: dict[str, str] | None = None) -> str:
         return (await ask(self.port, headers=headers)).body
 
 
-def envoy_of(wrapper: Process) -> psutil.Process | None:
-    return next(iter(psutil.Process(wrapper.process.pid).children()), None)
+def follower_of(router: Process) -> psutil.Process | None:
+    return next((child for child in _children(router) if "follow" in child.cmdline()), None)
+
+
+def envoy_of(router: Process) -> psutil.Process | None:
+    return next((child for child in _children(router) if "envoy" in child.name()), None)
+
+
+def _children(router: Process) -> list[psutil.Process]:
+    # One that has just died, or just begun, says little about itself.
+    children = psutil.Process(router.process.pid).children()
+    return [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def kill(child: psutil.Process | None) -> psutil.Process:
+    assert child is not None
+    child.kill()
+    return child
+
+
+@asynccontextmanager
+async def asked_all_the_time(work: Callable[[], Awaitable[str | None]]) -> AsyncIterator[None]:
+    """`work` is done again and again meanwhile; it says what was wrong, and nothing may be."""
+    wrong: list[str] = []
+    asked = 0
+    stop = asyncio.Event()
+
+    async def keep_asking() -> None:
+        nonlocal asked
+        while not stop.is_set():
+            if (problem := await work()) is not None:
+                wrong.append(problem)
+            asked += 1
+
+    asking = [asyncio.create_task(keep_asking()) for _ in range(3)]
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(*asking)
+    assert not wrong
+    assert asked > 0
 
 
 class Origin(asyncio.Protocol):
@@ -226,10 +276,9 @@ async def pod() -> AsyncIterator[Pod]:
         shutil.rmtree(folder)
 
 
-async def test_the_team_is_served_with_nothing_else_of_ours_alive(pod: Pod) -> None:
+async def test_the_team_is_served_with_no_system_there(pod: Pod) -> None:
     """The first plan leads to the origin, so a Router that never hears of a System changes nothing for anybody."""
-    sidecar, _ = await pod.both()
-    await sidecar.end(signal.SIGKILL)
+    await pod.serving()
 
     answer = await ask(pod.port, headers=BLUE)
 
@@ -253,7 +302,7 @@ async def test_requests_move_to_a_variant_when_its_plan_comes_and_back_when_it_g
 async def test_a_plan_is_acknowledged_once_requests_follow_it(pod: Pod) -> None:
     """Whoever serves is told that it stands when it does: the very next request has to go there."""
     async with pod.system.running():
-        await pod.both()
+        await pod.serving()
         for revision in range(1, 21):
             rules = (pod.variant(value=f"team-{revision}"),)
             await pod.system.send(pod.plan(*rules), revision=revision)
@@ -266,31 +315,20 @@ async def test_a_plan_is_acknowledged_once_requests_follow_it(pod: Pod) -> None:
 async def test_no_request_fails_while_plans_come_and_go(pod: Pod) -> None:
     """A route must not name a cluster that is not there yet, nor one that has gone."""
     async with pod.system.running():
-        await pod.both()
-        failed: list[Answer | str] = []
-        asked = 0
-        stop = asyncio.Event()
+        await pod.serving()
+        async with asked_all_the_time(lambda: trouble(pod, BLUE)):
+            for revision in range(1, 31):
+                await pod.system.send(pod.plan(*([pod.variant()] if revision % 2 else [])), revision=revision)
+                await pod.system.until(lambda heard, revision=revision: heard.taken(revision))
 
-        async def keep_asking() -> None:
-            nonlocal asked
-            while not stop.is_set():
-                try:
-                    answer = await ask(pod.port, headers=BLUE)
-                    asked += 1
-                    if answer.status != 200:
-                        failed.append(answer)
-                except (OSError, EOFError) as error:
-                    failed.append(repr(error))
 
-        asking = [asyncio.create_task(keep_asking()) for _ in range(3)]
-        for revision in range(1, 31):
-            await pod.system.send(pod.plan(*([pod.variant()] if revision % 2 else [])), revision=revision)
-            await pod.system.until(lambda heard, revision=revision: heard.taken(revision))
-        stop.set()
-        await asyncio.gather(*asking)
-
-        assert not failed
-        assert asked > 0
+async def trouble(pod: Pod, headers: dict[str, str] | None = None, *, body: str | None = None) -> str | None:
+    """What a caller would have to complain about."""
+    try:
+        answer = await ask(pod.port, headers=headers)
+    except (OSError, EOFError) as error:
+        return repr(error)
+    return None if answer.status == 200 and body in (None, answer.body) else repr(answer)
 
 
 async def test_a_plan_that_envoy_refuses_changes_nothing(pod: Pod) -> None:
@@ -327,20 +365,20 @@ async def test_a_port_that_cannot_be_had_is_told_and_the_others_go_on(pod: Pod) 
 async def test_a_plan_of_another_service_is_refused(pod: Pod) -> None:
     other = RoutePlan(ServiceRef("shop", "payments"), pod.plan(pod.variant()).ports)
     async with pod.system.running():
-        sidecar, _ = await pod.both()
+        router = await pod.serving()
 
         await pod.system.send(other, revision=1)
         await pod.system.until(lambda heard: heard.applied)
 
         assert "shop/payments" in pod.system.heard.applied[0].problem
         assert await pod.body(BLUE) == "origin\n"
-        assert sidecar.says("a plan is refused")
+        assert router.says("a plan is refused")
 
 
 async def test_a_new_port_is_served_without_a_new_pod(pod: Pod) -> None:
     more = free_port()
     async with pod.system.running():
-        await pod.both()
+        await pod.serving()
 
         await pod.system.send(pod.plan(extra=(PortPlan(more, PortKind.UNKNOWN, pod.origin),)), revision=1)
         await pod.system.until(lambda heard: heard.taken(1))
@@ -350,62 +388,91 @@ async def test_a_new_port_is_served_without_a_new_pod(pod: Pod) -> None:
 
 async def test_a_killed_envoy_is_started_again_by_the_same_routes(pod: Pod) -> None:
     async with pod.system.running():
-        _, wrapper = await pod.with_variant()
-        killed = envoy_of(wrapper)
-        assert killed is not None
-        assert "python" not in killed.name()
+        router = await pod.with_variant()
 
-        killed.kill()
+        killed = kill(envoy_of(router))
         await until(lambda: answers(pod.port))
 
         assert await pod.body(BLUE) == "variant\n"
-        assert envoy_of(wrapper) != killed
+        assert envoy_of(router) != killed
+        assert router.says("child died")
 
 
-async def test_envoy_does_not_outlive_what_starts_it_again(pod: Pod) -> None:
+async def test_a_pod_whose_envoy_is_killed_stays_ready(pod: Pod) -> None:
+    """Out of the endpoints it would be for seconds, and Envoy is back within a fraction of one."""
+    router = await pod.serving()
+    await until(pod.is_ready)
+
+    async def not_ready() -> str | None:
+        status = await pod.probe()
+        return None if status == 200 else f"readiness answered {status}"
+
+    async with asked_all_the_time(not_ready):
+        for _ in range(3):
+            killed = kill(envoy_of(router))
+            await until(lambda killed=killed: envoy_of(router) not in (None, killed))
+            await until(lambda: answers(pod.port))
+
+
+async def test_nothing_outlives_the_first_process(pod: Pod) -> None:
     """Two Envoys would share the port, and one of them would be out of date for ever."""
-    _, wrapper = await pod.both()
-    envoy = envoy_of(wrapper)
-    assert envoy is not None
+    router = await pod.serving()
+    children = [envoy_of(router), follower_of(router)]
+    assert None not in children
 
-    await wrapper.end(signal.SIGKILL)
+    await router.end(signal.SIGKILL)
 
-    await until(lambda: not envoy.is_running())
+    await until(lambda: not any(child is not None and child.is_running() for child in children))
 
 
-async def test_a_killed_sidecar_leaves_the_routes_and_follows_again(pod: Pod) -> None:
+async def test_a_container_that_is_started_again_goes_on_with_the_last_routes(pod: Pod) -> None:
     async with pod.system.running():
-        sidecar, _ = await pod.with_variant()
+        router = await pod.with_variant()
+    await router.end(signal.SIGKILL)
 
-        await sidecar.end(signal.SIGKILL)
-        assert await pod.body(BLUE) == "variant\n"
+    await pod.serving()
+
+    assert (await ask(pod.port, headers=BLUE)).headers["x-codezero-fallback"] == "unreachable"
+
+
+async def test_a_killed_follower_costs_nobody_a_request_and_follows_again(pod: Pod) -> None:
+    async def not_served() -> str | None:
+        if not await pod.is_ready():
+            return "the pod is not ready"
+        return await trouble(pod) or await trouble(pod, BLUE, body="variant\n")
+
+    async with pod.system.running():
+        router = await pod.with_variant()
+        await until(pod.is_ready)
+        async with asked_all_the_time(not_served):
+            for count in range(1, 4):
+                killed = kill(follower_of(router))
+                await until(lambda killed=killed: follower_of(router) not in (None, killed))
+                await pod.system.until(lambda heard, count=count: len(heard.hellos) > count)
 
         await pod.system.send(pod.plan(pod.variant(value="red")), revision=2)
-        await pod.start("sidecar")
         await pod.system.until(lambda heard: heard.taken(2))
         assert await pod.body({"x-team": "red"}) == "variant\n"
         assert await pod.body(BLUE) == "origin\n"
 
 
-async def test_a_sidecar_that_finds_no_system_goes_on_with_the_last_routes(pod: Pod) -> None:
+async def test_a_follower_that_finds_no_system_goes_on_with_the_last_routes(pod: Pod) -> None:
     """Serves must not end because two parts of ours died in an unlucky order."""
     async with pod.system.running():
-        sidecar, wrapper = await pod.with_variant()
-        await sidecar.end(signal.SIGKILL)
-        sidecar = await pod.start("sidecar", CODEZERO_SYSTEM=f"127.0.0.1:{free_port()}")
-        await until(lambda: sidecar.says("Router runs"))
-        envoy = envoy_of(wrapper)
-        assert envoy is not None
-        envoy.kill()
-        await until(lambda: answers(pod.port))
+        router = await pod.with_variant()
+    follows = len(router.says("following the System"))
+    kill(follower_of(router))
+    await until(lambda: len(router.says("following the System")) > follows)
+    kill(envoy_of(router))
+    await until(lambda: answers(pod.port))
 
-        assert await pod.body(BLUE) == "variant\n"
+    assert (await ask(pod.port, headers=BLUE)).headers["x-codezero-fallback"] == "unreachable"
 
 
 async def test_without_the_system_the_last_routes_stay_and_variants_fall_back(pod: Pod) -> None:
     async with pod.system.running():
-        sidecar, _ = await pod.with_variant()
-    await until(lambda: sidecar.says("no routes from the System"))
+        router = await pod.with_variant()
+    await until(lambda: router.says("no routes from the System"))
 
     answer = await ask(pod.port, headers=BLUE)
 
@@ -455,15 +522,15 @@ async def test_a_certificate_is_renewed_with_a_fresh_key_before_it_ends(pod: Pod
 async def test_a_token_that_is_missing_or_refused_is_told_and_costs_the_team_nothing(pod: Pod) -> None:
     (pod.folder / "token").unlink()
     async with pod.system.running():
-        sidecar, _ = await pod.both()
-        failed = await until(lambda: sidecar.says("no identity from the System"))
+        router = await pod.serving()
+        failed = await until(lambda: router.says("no identity from the System"))
         assert "token" in failed[0]["reason"]
         assert failed[0]["code"] == "CZ-ACCESS-004"
 
         (pod.folder / "token").write_text("another-token")
-        await until(lambda: "the API server does not know the token" in sidecar.text)
+        await until(lambda: "the API server does not know the token" in router.text)
         assert await pod.body(BLUE) == "origin\n"
-        assert "another-token" not in sidecar.text
+        assert "another-token" not in router.text
 
         # Kubernetes replaces the file, and it is read each time.
         (pod.folder / "token").write_text(TOKEN)
@@ -486,9 +553,9 @@ async def test_a_forged_system_gets_neither_token_nor_routes(pod: Pod, forgery: 
             name = f"{new_ulid().lower()}.spaces.codezero.io"
     pod.system.credentials = authority.issue("system", uris=[identity], dns=[name], server=True)
     async with pod.system.running():
-        sidecar, _ = await pod.both()
+        router = await pod.serving()
 
-        await until(lambda: "is not the System of this Teamspace" in sidecar.text)
+        await until(lambda: "is not the System of this Teamspace" in router.text)
 
         assert not pod.system.heard.joins
         assert await pod.body(BLUE) == "origin\n"
@@ -504,42 +571,45 @@ async def test_secrets_are_for_this_user_alone(pod: Pod) -> None:
         assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
 
 
-async def test_it_is_ready_only_while_envoy_listens(pod: Pod) -> None:
-    async def status(path: str) -> int:
-        return (await ask(pod.probes, path)).status
+async def test_it_is_not_ready_before_envoy_listens(pod: Pod) -> None:
+    gate = pod.folder / "gate"
+    gate.write_text(f'#!/bin/sh\nwhile [ ! -e {pod.folder}/open ]; do sleep 0.05; done\nexec {program()} "$@"\n')
+    gate.chmod(0o700)
+    await pod.start(CODEZERO_ENVOY=str(gate))
+    await until(lambda: pod.probe("/healthz"))
+    assert await pod.probe() == 503
+    assert await pod.probe("/healthz") == 200
 
-    async def ready() -> bool:
-        answer = await answers_probe("/readyz")
-        return answer == 200
-
-    async def answers_probe(path: str) -> int | None:
-        with suppress(OSError, EOFError):
-            return await status(path)
-        return None
-
-    await pod.start("sidecar")
-    await until(lambda: answers_probe("/healthz"))
-    assert await status("/readyz") == 503
-
-    wrapper = await pod.start("envoy")
-    await until(ready)
-    assert "codezero_router_ready 1.0" in (await ask(pod.probes, "/metrics")).body
-
-    await wrapper.end()
-    await until(lambda: _is(status, 503))
-    assert await status("/healthz") == 200
+    (pod.folder / "open").touch()
+    await until(pod.is_ready)
+    assert (await pod.body()) == "origin\n"
 
 
-async def _is(status: Callable[[str], Any], wanted: int) -> bool:
-    return await status("/readyz") == wanted
+async def test_numbers_of_both_processes_are_on_one_page(pod: Pod) -> None:
+    async def page() -> str:
+        return (await ask(pod.probes, "/metrics")).body
+
+    async def has(line: str) -> bool:
+        return line in await page()
+
+    async with pod.system.running():
+        router = await pod.with_variant()
+        await until(lambda: has("codezero_router_ready 1.0"))
+        await until(lambda: has("codezero_router_system_connected 1.0"))
+        kill(envoy_of(router))
+        kill(follower_of(router))
+
+        await until(lambda: has('codezero_router_restarts_total{child="envoy"} 1.0'))
+        await until(lambda: has('codezero_router_restarts_total{child="follower"} 1.0'))
 
 
 async def test_a_router_that_is_told_to_end_lets_requests_finish(pod: Pod) -> None:
     """A pod that goes away has callers that do not know yet."""
-    _, wrapper = await pod.both()
+    router = await pod.serving()
+    children = [envoy_of(router), follower_of(router)]
     reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
-    wrapper.process.terminate()
-    await until(lambda: wrapper.says("Envoy drains"))
+    router.process.terminate()
+    await until(lambda: router.says("Envoy drains"))
 
     writer.write(b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n")
     answer = (await reader.read()).decode()
@@ -547,11 +617,12 @@ async def test_a_router_that_is_told_to_end_lets_requests_finish(pod: Pod) -> No
 
     assert answer.endswith("origin\n")
     assert "connection: close" in answer.lower()
-    assert await wrapper.end() == 0
+    assert await router.end() == 0
+    assert not any(child is None or child.is_running() for child in children)
 
 
 async def test_mistakes_in_settings_are_told_at_once(pod: Pod) -> None:
-    sidecar = await pod.start("sidecar", CODEZERO_PLAN="{}", CODEZERO_TEAMSPACE="nobody", CODEZERO_AUTHORITY="x")
+    router = await pod.start(CODEZERO_PLAN="{}", CODEZERO_TEAMSPACE="nobody", CODEZERO_AUTHORITY="x")
 
-    assert await sidecar.process.wait() == 2
-    assert all(name in sidecar.text for name in ("CODEZERO_PLAN", "CODEZERO_TEAMSPACE", "CODEZERO_AUTHORITY"))
+    assert await router.process.wait() == 2
+    assert all(name in router.text for name in ("CODEZERO_PLAN", "CODEZERO_TEAMSPACE", "CODEZERO_AUTHORITY"))

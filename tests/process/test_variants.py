@@ -342,7 +342,7 @@ async def test_a_raw_server_may_speak_first_and_falls_back(setup: Setup) -> None
 
 @asynccontextmanager
 async def running_router(setup: Setup, folder: Path) -> AsyncIterator[None]:
-    """Both processes of a real Router, with the token of its account."""
+    """A real Router, with the token of its account."""
     authorities, serves = setup.teamspace.authorities, setup.teamspace.store.serves
     assert serves is not None
     first = serves.plan(ORDERS)
@@ -363,23 +363,18 @@ async def running_router(setup: Setup, folder: Path) -> AsyncIterator[None]:
         "CODEZERO_ENVOY_THREADS": "1",
         "CODEZERO_DRAIN_SECONDS": "0",
     }
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "codezero.router.main", part],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for part in ("sidecar", "envoy")
-    ]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "codezero.router.main", "run"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         await until(lambda: _listens(setup.web), within=60)
         yield
     finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            await asyncio.to_thread(process.wait, 30)
+        running.terminate()
+        await asyncio.to_thread(running.wait, 30)
 
 
 async def test_a_whole_router_joins_follows_and_reports(tmp_path: Path) -> None:

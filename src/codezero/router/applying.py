@@ -47,7 +47,7 @@ class Applier:
     def begin(self, *, node: str) -> None:
         """Write the first files, so that Envoy serves with everything else dead. Raises OSError.
 
-        A sidecar that was started again goes on with the last plan: Envoy has it and knows no better one.
+        A follower that was started again goes on with the last plan: Envoy has it and knows no better one.
         """
         kept = self._folder.kept()
         if kept is not None and self._can_go_on(kept):
@@ -59,10 +59,6 @@ class Applier:
             folder=str(self._folder.path), node=node, admin_socket=str(self._folder.admin_socket)
         )
         self._folder.put({BOOTSTRAP: bootstrap})
-
-    def listeners(self) -> frozenset[str]:
-        """The names of the listeners that Envoy should have."""
-        return frozenset(listener["name"] for listener in self._files(self.plan)[envoy.LISTENERS_FILE]["resources"])
 
     async def apply(self, plan: RoutePlan) -> Outcome:
         """Bring Envoy to `plan`. Raises `CodezeroError` (BAD_SERVE) for a plan that is not for this Router, and OSError."""

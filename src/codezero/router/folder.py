@@ -1,4 +1,4 @@
-"""The folder that sidecar and Envoy share: files that change by rename, so that nobody ever reads half of one.
+"""The folder that the Router's processes share: files that change by rename, so that nobody ever reads half of one.
 
 Nothing is synced to a disk: the folder is gone with the pod, and a new pod begins with its first plan.
 """
@@ -20,6 +20,7 @@ from codezero.wire.route_plan import Plan
 BOOTSTRAP = "bootstrap.json"
 ADMIN_SOCKET = "admin.sock"
 ACCESS_SOCKET = "access.sock"
+METRICS_SOCKET = "metrics.sock"
 _PLAN = "plan.json"
 
 _log = get_logger("router-files")
@@ -40,6 +41,11 @@ class RouterFolder:
     def access_socket(self) -> Path:
         """Where lines of Envoy's access log come."""
         return self.path / ACCESS_SOCKET
+
+    @property
+    def metrics_socket(self) -> Path:
+        """Where the follower tells its numbers."""
+        return self.path / METRICS_SOCKET
 
     @property
     def has_secrets(self) -> bool:

@@ -21,7 +21,7 @@ BATCH_SECONDS: Final = 0.2
 KEPT: Final = 2000
 # Several whole lines may share a datagram.
 MAX_DATAGRAM: Final = 64 * 1024
-# How `czrouter envoy` tells of lines that nobody took.
+# How the keeper tells of lines that nobody took.
 DROPPED_PREFIX: Final = b"#dropped "
 _AT_ONCE: Final = 64
 

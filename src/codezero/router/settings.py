@@ -1,4 +1,4 @@
-"""Settings of the two processes of a Router, from environment variables."""
+"""Settings of a Router, from environment variables: its processes have the same."""
 
 import ipaddress
 import socket
@@ -24,10 +24,11 @@ _LONGEST_FOLDER = 90
 
 
 @dataclass(frozen=True, slots=True)
-class SidecarSettings:
-    """The first plan, where and how the System is found and believed, the folder shared with Envoy, where to listen, and how to log.
+class RouterSettings:
+    """The first plan, where and how the System is found and believed, how Envoy is run, where to listen, and how to log.
 
-    `bind` is the address that Envoy's listeners bind to, `token_file` the ServiceAccount token that proves this Router.
+    `folder` is what Envoy and our processes share, `bind` the address that Envoy's listeners bind to, `token_file` the ServiceAccount token
+    that proves this Router, `program` the Envoy to run (None: the one that is installed).
     """
 
     plan: RoutePlan
@@ -38,19 +39,10 @@ class SidecarSettings:
     teamspace: TeamspaceId
     token_file: Path
     pod: str
-    probes: tuple[str, int]
-    log_level: str
-    log_json: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EnvoySettings:
-    """Which Envoy to run (None: the one that is installed), how, and how long its connections may take to end."""
-
-    folder: Path
     program: Path | None
     threads: int
     drain_seconds: float
+    probes: tuple[str, int]
     log_level: str
     log_json: bool
 
@@ -67,12 +59,6 @@ class _Reader:
         if len(str(folder).encode()) > _LONGEST_FOLDER:
             self.mistakes.append(f"CODEZERO_ROUTER_FOLDER must have at most {_LONGEST_FOLDER} bytes: it holds sockets")
         return folder
-
-    def log_level(self) -> str:
-        return self.environment.text("LOG_LEVEL", "info", choices=LEVELS)
-
-    def log_json(self) -> bool:
-        return self.environment.text("LOG_FORMAT", "json", choices=("json", "text")) == "json"
 
     def plan(self) -> RoutePlan | None:
         try:
@@ -116,11 +102,12 @@ class _Reader:
             raise SettingsError(self.mistakes)
 
 
-def sidecar(variables: Mapping[str, str]) -> SidecarSettings:
-    """The settings of `czrouter sidecar`; raises `SettingsError` with all mistakes."""
+def from_environment(variables: Mapping[str, str]) -> RouterSettings:
+    """The settings of a Router; raises `SettingsError` with all mistakes."""
     reader = _Reader(variables)
     environment = reader.environment
     plan = reader.plan()
+    program = environment.text("ENVOY", "")
     rest = {
         "folder": reader.folder(),
         "bind": reader.bind(),
@@ -129,27 +116,13 @@ def sidecar(variables: Mapping[str, str]) -> SidecarSettings:
         "teamspace": reader.teamspace(),
         "token_file": environment.path("TOKEN_FILE", "/var/run/secrets/codezero/token"),
         "pod": environment.text("POD", "") or socket.gethostname(),
+        "program": environment.path("ENVOY", program) if program else None,
+        "threads": int(environment.number("ENVOY_THREADS", 2, least=1, most=64)),
+        "drain_seconds": environment.number("DRAIN_SECONDS", 30, most=3600),
         "probes": environment.address("PROBES", "0.0.0.0:8803"),
-        "log_level": reader.log_level(),
-        "log_json": reader.log_json(),
+        "log_level": environment.text("LOG_LEVEL", "info", choices=LEVELS),
+        "log_json": environment.text("LOG_FORMAT", "json", choices=("json", "text")) == "json",
     }
     reader.check()
     assert plan is not None
-    return SidecarSettings(plan=plan, **rest)  # pyright: ignore[reportArgumentType] - each value has its field's type
-
-
-def envoy(variables: Mapping[str, str]) -> EnvoySettings:
-    """The settings of `czrouter envoy`; raises `SettingsError` with all mistakes."""
-    reader = _Reader(variables)
-    environment = reader.environment
-    program = environment.text("ENVOY", "")
-    settings = EnvoySettings(
-        folder=reader.folder(),
-        program=environment.path("ENVOY", program) if program else None,
-        threads=int(environment.number("ENVOY_THREADS", 2, least=1, most=64)),
-        drain_seconds=environment.number("DRAIN_SECONDS", 30, most=3600),
-        log_level=reader.log_level(),
-        log_json=reader.log_json(),
-    )
-    reader.check()
-    return settings
+    return RouterSettings(plan=plan, **rest)  # pyright: ignore[reportArgumentType] - each value has its field's type

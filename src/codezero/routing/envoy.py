@@ -118,6 +118,11 @@ def files(plan: RoutePlan, *, folder: str, bind: str = "0.0.0.0") -> dict[str, C
     return clusters | routes | {LISTENERS_FILE: listeners}
 
 
+def listeners(plan: RoutePlan) -> frozenset[str]:
+    """The names of the listeners that Envoy has by the files for `plan`."""
+    return frozenset(map(_name_of, plan.ports))
+
+
 def secrets(*, certificate: str, key: str, authorities: str, system_id: str) -> dict[str, Configuration]:
     """The secrets' files by name: the Router's own `certificate` and `key`, and that it speaks to none but the System.
 
@@ -492,8 +497,12 @@ end
 # Listeners -----------------------------------------------------------------------------------------------------------------------------
 
 
+def _name_of(port: PortPlan) -> str:
+    return f"port:{port.listen}"
+
+
 def _listener(port: PortPlan, folder: str, bind: str) -> Configuration:
-    listener: Configuration = {"name": f"port:{port.listen}", "address": _socket(Address(bind, port.listen))}
+    listener: Configuration = {"name": _name_of(port), "address": _socket(Address(bind, port.listen))}
     match port.kind:
         case PortKind.HTTP:
             return listener | {"filter_chains": [{"filters": [_http(port, folder)]}]}

@@ -1,10 +1,13 @@
 """Plans of one service for all tests of the Router."""
 
+import msgspec
 import pytest
 
+from codezero.kit.certificates import Authority
 from codezero.model.serve import parse_condition
 from codezero.model.services import ServiceRef
 from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
+from codezero.wire.route_plan import to_wire
 
 ORIGIN = Address("10.0.0.1", 80)
 HOLDER = Address("10.0.0.2", 8801)
@@ -29,3 +32,12 @@ class Plans:
 @pytest.fixture
 def plans() -> Plans:
     return Plans()
+
+
+@pytest.fixture
+def variables(plans: Plans) -> dict[str, str]:
+    return {
+        "CODEZERO_PLAN": msgspec.json.encode(to_wire(plans.plan())).decode(),
+        "CODEZERO_AUTHORITY": Authority.create("parts").certificate_pem,
+        "CODEZERO_TEAMSPACE": "01J00000000000000000000000",
+    }

@@ -1,4 +1,4 @@
-"""Files that Envoy and a sidecar started again can rely on."""
+"""Files that Envoy and a follower started again can rely on."""
 
 from pathlib import Path
 from typing import Any

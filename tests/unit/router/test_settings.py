@@ -1,4 +1,4 @@
-"""Settings of the Router's two processes."""
+"""Settings of a Router."""
 
 from pathlib import Path
 from typing import Any
@@ -6,25 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from codezero.kit.certificates import Authority
 from codezero.kit.settings import SettingsError
 from codezero.router import settings
 from codezero.wire.route_plan import to_wire
 
 
-@pytest.fixture
-def variables(plans: Any) -> dict[str, str]:
-    return {
-        "CODEZERO_PLAN": msgspec.json.encode(to_wire(plans.plan())).decode(),
-        "CODEZERO_AUTHORITY": Authority.create("parts").certificate_pem,
-        "CODEZERO_TEAMSPACE": "01J00000000000000000000000",
-    }
-
-
 def test_a_pod_sets_plan_authority_and_teamspace_and_the_rest_has_defaults(
     variables: dict[str, str], plans: Any
 ) -> None:
-    found = settings.sidecar(variables)
+    found = settings.from_environment(variables)
 
     assert found.plan == plans.plan()
     assert found.folder == Path("/run/codezero-router")
@@ -32,11 +22,12 @@ def test_a_pod_sets_plan_authority_and_teamspace_and_the_rest_has_defaults(
     assert found.probes == ("0.0.0.0", 8803)
     assert found.token_file == Path("/var/run/secrets/codezero/token")
     assert found.bind == "0.0.0.0"
+    assert (found.program, found.threads, found.drain_seconds) == (None, 2, 30)
 
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        settings.sidecar(
+        settings.from_environment(
             {"CODEZERO_BIND": "localhost", "CODEZERO_SYSTEM": "nowhere", "CODEZERO_ROUTER_FOLDER": "/" + "x" * 100}
         )
 
@@ -50,17 +41,11 @@ def test_the_first_plan_leads_to_the_origin_alone(variables: dict[str, str], pla
     plan = msgspec.json.encode(to_wire(plans.plan(plans.rule()))).decode()
 
     with pytest.raises(SettingsError, match="nothing but the origin"):
-        settings.sidecar({**variables, "CODEZERO_PLAN": plan})
+        settings.from_environment({**variables, "CODEZERO_PLAN": plan})
     with pytest.raises(SettingsError, match="must have ports"):
-        settings.sidecar({**variables, "CODEZERO_PLAN": '{"namespace":"shop","service":"orders","ports":[]}'})
+        settings.from_environment({**variables, "CODEZERO_PLAN": '{"namespace":"shop","service":"orders","ports":[]}'})
 
 
-def test_envoy_needs_no_settings() -> None:
-    found = settings.envoy({})
-
-    assert (found.program, found.threads, found.drain_seconds) == (None, 2, 30)
-
-
-def test_mistakes_about_envoy_are_told() -> None:
+def test_mistakes_about_envoy_are_told(variables: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=r"CODEZERO_ENVOY must be an absolute path.*CODEZERO_ENVOY_THREADS"):
-        settings.envoy({"CODEZERO_ENVOY": "envoy", "CODEZERO_ENVOY_THREADS": "0"})
+        settings.from_environment({**variables, "CODEZERO_ENVOY": "envoy", "CODEZERO_ENVOY_THREADS": "0"})

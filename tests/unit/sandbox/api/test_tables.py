@@ -86,7 +86,7 @@ def test_pods_show_how_they_are(store: Store, pod: Callable[..., Json]) -> None:
 
 
 def test_sidecars_count_among_a_pods_containers_and_first_steps_do_not() -> None:
-    """A Router's readiness is its sidecar's."""
+    """A pod is ready only with its sidecars."""
     kind = next(one for one in BUILT_IN if one.key == "pods")
     pod: Json = {
         "metadata": {"name": "router"},

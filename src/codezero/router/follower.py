@@ -1,10 +1,9 @@
-"""`czrouter sidecar`: writes the files Envoy watches, first from its own settings, then as the System tells it."""
+"""`czrouter follow`: writes the files Envoy watches, first from its own settings, then as the System tells it."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
-from codezero import __version__
 from codezero.kit import logs
-from codezero.kit.probes import Probes
 from codezero.kit.tasks import task_group
 from codezero.model.ids import Workload
 from codezero.router import metrics
@@ -14,17 +13,16 @@ from codezero.router.connecting import SystemAddress
 from codezero.router.folder import RouterFolder
 from codezero.router.following import RouteStream
 from codezero.router.identity import Proven, RouterIdentity
-from codezero.router.readiness import Readiness
 from codezero.router.records import AccessLog
-from codezero.router.settings import SidecarSettings
+from codezero.router.settings import RouterSettings
 from codezero.routing import envoy
 from codezero.wire.access_log import trace_record
 
 _log = logs.get_logger("router")
 
 
-async def run(wanted: SidecarSettings, *, stop: asyncio.Event) -> None:
-    """Run the sidecar until `stop` is set. Raises OSError when the folder cannot be written or the probes' port cannot be had."""
+async def run(wanted: RouterSettings, *, stop: asyncio.Event) -> None:
+    """Follow the System until `stop` is set. Raises OSError when the folder cannot be written."""
     folder = RouterFolder(wanted.folder)
     admin = Admin(folder.admin_socket)
     applier = Applier(folder, admin, first=wanted.plan, bind=wanted.bind)
@@ -50,24 +48,15 @@ async def run(wanted: SidecarSettings, *, stop: asyncio.Event) -> None:
     )
     access_log = AccessLog(plan=lambda: applier.plan, read=trace_record)
     routes = RouteStream(system, identity, applier, access_log, pod=wanted.pod)
-    readiness = Readiness(admin, listeners=applier.listeners)
-    probes = await Probes(
-        unready=lambda: readiness.reason,
-        metrics=lambda: metrics.page(
-            identity=identity, applier=applier, routes=routes, access_log=access_log, readiness=readiness
-        ),
-    ).listen(*wanted.probes)
-    try:
-        receiving = access_log.listen(folder.access_socket)
-        try:
-            async with task_group("router") as tasks:
-                tasks.start_service("readiness", readiness.run())
-                tasks.start_service("identity", identity.run())
-                tasks.start_service("routes", routes.run())
-                _log.info("Router runs", release=__version__, service=str(wanted.plan.service), system=str(system))
-                await stop.wait()
-        finally:
-            receiving.close()
-    finally:
-        probes.close()
-    _log.info("Router ends")
+    async with AsyncExitStack() as stack:
+        page = await metrics.tell(
+            folder.metrics_socket,
+            lambda: metrics.of_follower(identity=identity, applier=applier, routes=routes, access_log=access_log),
+        )
+        stack.callback(page.close)
+        stack.callback(access_log.listen(folder.access_socket).close)
+        async with task_group("follower") as tasks:
+            tasks.start_service("identity", identity.run())
+            tasks.start_service("routes", routes.run())
+            _log.info("following the System", service=str(wanted.plan.service), system=str(system))
+            await stop.wait()
