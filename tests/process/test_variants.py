@@ -322,6 +322,41 @@ async def test_a_raw_protocol_may_end_its_question_by_closing_its_side(setup: Se
     await until(lambda: setup.laptop.streams == 0)
 
 
+async def test_a_raw_server_may_end_its_side_first_and_still_listen(setup: Setup) -> None:
+    """As `shutdown` does on a socket: each direction is its own."""
+    heard: list[bytes] = []
+
+    async def farewell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"that is all" * 100_000)
+        writer.write_eof()
+        heard.append(await reader.read())
+
+    def talk() -> bytes:
+        with socket.create_connection(("127.0.0.1", setup.raw), 20) as stream:
+            said = b""
+            with contextlib.suppress(ConnectionError):
+                while data := stream.recv(65536):
+                    said += data
+                    if said.startswith(b"220"):
+                        return said
+                stream.sendall(b"thanks" * 100_000)
+                stream.shutdown(socket.SHUT_WR)
+                stream.recv(1)
+            return said
+
+    async with listening(farewell) as local:
+        setup.serve(local=local, default=True)
+        await setup.apply()
+        async with asyncio.timeout(30):
+            while (said := await asyncio.to_thread(talk)).startswith(b"220"):
+                await asyncio.sleep(0.02)
+        await until(lambda: heard)
+
+    assert said == b"that is all" * 100_000
+    assert heard[0] == b"thanks" * 100_000
+    await until(lambda: setup.laptop.streams == 0)
+
+
 async def test_a_raw_server_may_speak_first_and_falls_back(setup: Setup) -> None:
     """A database's greeting comes from the laptop, and from the team once the laptop's process is gone."""
 

@@ -326,12 +326,15 @@ class _Visit(asyncio.Protocol):
         stream.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The Router is gone; where the stream is not, it was reset."""
+        """The Router is gone: after both sides ended in order what it said still reaches the laptop, else the stream is reset."""
         self._over = True
         if self._deadline is not None:
             self._deadline.cancel()
         if self._stream is not None:
-            self._stream.abort()
+            if exc is None and self._joined:
+                self._stream.close()
+            else:
+                self._stream.abort()
         cause = None
         if not self._joined:
             lost = (
