@@ -68,8 +68,6 @@ _KEPT_FOR_RETRY = 16 << 20
 _UPGRADES = ("websocket", "tcp", "spdy/3.1")
 _KEPT_PROTO, _KEPT_FORWARDED = "x-codezero-forwarded-proto", "x-codezero-forwarded-for"
 _NOT_SENT_YET = "connect-failure,refused-stream,reset-before-request"
-_LINUX_TCP, _LINUX_TCP_USER_TIMEOUT = 6, 18
-_SILENT = 30_000
 _MIRROR, _MIRROR_ID, _MIRROR_TELLS = "codezero.mirror", "envoy.filters.http.set_filter_state", "envoy.filters.http.lua"
 # A mirror that stalls costs no more than this: so many copies at once, each for so long.
 _COPIES, _COPY_LASTS = 64, "60s"
@@ -284,15 +282,15 @@ def _variant(name: str, rule: Rule, holder: Address, folder: str) -> Configurati
             },
         },
     }
-    # A System pod that vanished without a word is noticed by unacknowledged bytes. But Linux ends with them also whoever merely does not read
-    # (`tcp_probe_timer`), as a laptop does whose program stands at a breakpoint or whose network is away for a moment.
-    silent = {"level": _LINUX_TCP, "name": _LINUX_TCP_USER_TIMEOUT, "int_value": _SILENT, "state": "STATE_PREBIND"}
+    # A System pod that vanished without a word is noticed by probes of idle connections. Not by TCP_USER_TIMEOUT: Linux ends with it also whoever
+    # merely does not read (`tcp_probe_timer`), as a laptop does whose program stands at a breakpoint.
+    alive = {"keepalive_time": 5, "keepalive_interval": 2, "keepalive_probes": 3}
     kind = _cluster(name, connect_timeout="0.5s") if rule.mirror is None else _mirror_cluster(name)
     return {
         **kind,
         "type": "STATIC",
         "load_assignment": _endpoint(name, holder, {"variant": rule.variant_id, "rule": _name(rule)}),
-        "upstream_bind_config": {"socket_options": [silent]},
+        "upstream_connection_options": {"tcp_keepalive": alive},
         "transport_socket": _extension(
             "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", **tls
         ),

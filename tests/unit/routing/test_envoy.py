@@ -74,7 +74,7 @@ def test_a_plan_becomes_the_reviewed_files(case: str) -> None:
 
 # The same in every cluster, route and listener; the case marked `whole` shows them.
 CONSTANT = {
-    "circuit_breakers", "typed_extension_protocol_options", "common_lb_config", "outlier_detection", "upstream_bind_config", "connect_timeout",
+    "circuit_breakers", "typed_extension_protocol_options", "common_lb_config", "outlier_detection", "upstream_connection_options", "connect_timeout",
     "retry_policy", "timeout", "idle_timeout", "transport_socket", "typed_config", "version_info", "@type", "domains", "append_action",
     "listener_filters", "resource_api_version", "cluster_name", "access_log", "per_connection_buffer_limit_bytes",
 }  # fmt: skip
