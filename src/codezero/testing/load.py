@@ -10,6 +10,7 @@ them in turn, and `--expect` says for each of them, in the same order, who has t
 import argparse
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -82,25 +83,30 @@ class Wanted:
     seconds: float
     rate: float
     connections: int
+    until_told: bool
 
 
 async def ask(wanted: Wanted) -> Tally:
-    """Ask until it is enough."""
+    """Ask until it is enough: so many requests of each connection, so many seconds, or a line (or the end) of stdin."""
     tally = Tally()
-    end = time.monotonic() + wanted.seconds
+    enough = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.call_later(wanted.seconds, enough.set)
+    if wanted.until_told:
+        loop.add_reader(sys.stdin, enough.set)
     async with task_group("load") as tasks:
         for number in range(wanted.connections):
-            tasks.start(f"connection-{number}", _worker(wanted, tally, number, end))
+            tasks.start(f"connection-{number}", _worker(wanted, tally, number, enough))
     tally.longest_silence = max(tally.longest_silence, time.monotonic() - tally.last_good)
     return tally
 
 
-async def _worker(wanted: Wanted, tally: Tally, number: int, end: float) -> None:
+async def _worker(wanted: Wanted, tally: Tally, number: int, enough: asyncio.Event) -> None:
     pause = wanted.connections / wanted.rate if wanted.rate else 0.0
     due = time.monotonic() + pause * number / wanted.connections
     connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     count = 0
-    while (wanted.requests is None or count < wanted.requests) and time.monotonic() < end:
+    while (wanted.requests is None or count < wanted.requests) and not enough.is_set():
         if pause:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due = max(due + pause, time.monotonic() - pause)
@@ -163,6 +169,7 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=0.0, help="requests a second of all connections; 0: as fast as they are answered"
     )
+    parser.add_argument("--until-told", action="store_true", help="end at a line or the end of stdin")
     parser.add_argument("--connections", type=int, default=8)
     options = parser.parse_args()
     parts = urlsplit(str(options.url))
@@ -177,6 +184,7 @@ def main() -> None:
         options.seconds,
         options.rate,
         options.connections,
+        options.until_told,
     )
     print(json.dumps(asyncio.run(ask(wanted)).report()), flush=True)
 
