@@ -138,6 +138,11 @@ class ScriptedTeamspace:
             for message in (CatalogDelta(self._revision, (self.service(),)), *messages):
                 await self._stream.send(message)
 
+    async def reply(self, message: ToDaemon) -> None:
+        """Say just that."""
+        assert self._stream is not None
+        await self._stream.send(message)
+
     def service(self) -> Service:
         serving = Serving(self.state, tuple(self.variants)) if self.variants else None
         return Service(ORDERS, ServiceKind.CLUSTER_IP, self.ports, 1, 1, serving=serving)
@@ -254,6 +259,12 @@ async def agent(tmp_path: Path, teamspace: ScriptedTeamspace) -> AsyncGenerator[
 async def failure_of(call: Callable[[], object]) -> CodezeroError:
     with pytest.raises(CodezeroError) as caught:
         await asyncio.to_thread(call)
+    return caught.value
+
+
+async def failure_of_serve(agent: Daemon) -> CodezeroError:
+    with pytest.raises(CodezeroError) as caught:
+        await agent.serve(change())
     return caught.value
 
 
@@ -458,6 +469,52 @@ async def test_reset_ends_serves_too(agent: Daemon, teamspace: ScriptedTeamspace
     assert teamspace.variants == []
     assert agent.serves().serves == ()
     assert codes(agent) == []
+
+
+async def test_reset_also_ends_what_is_still_being_asked_for(agent: Daemon, teamspace: ScriptedTeamspace) -> None:
+    teamspace.answers_orders = teamspace.shows_variants = False
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(failure_of_serve(agent))
+        await until(lambda: teamspace.variants)
+        await agent.reset()
+        view = teamspace.variants[0]
+        await teamspace.tell()
+        await until(lambda: teamspace.heard_of(ServeEnding))
+        await teamspace.reply(ServeAnswer(1, variant=view))
+
+    assert serving.result().problem is problems.SERVE_UNKNOWN
+    assert teamspace.variants == []
+    assert agent.serves().serves == ()
+
+
+async def test_reset_without_a_connection_ends_serves_as_soon_as_there_is_one(
+    agent: Daemon, teamspace: ScriptedTeamspace
+) -> None:
+    await served(agent)
+    teamspace.lose()
+    await until(lambda: not agent.status().orchestrator.connected)
+    await agent.reset()
+    assert agent.serves().serves == ()
+    assert len(teamspace.variants) == 1
+
+    await until(lambda: not teamspace.variants)
+    assert codes(agent) == []
+
+
+async def test_ending_a_serve_that_was_never_answered_lets_nothing_come_of_it(
+    agent: Daemon, teamspace: ScriptedTeamspace
+) -> None:
+    teamspace.answers_orders = teamspace.shows_variants = False
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(failure_of_serve(agent))
+        await until(lambda: teamspace.variants)
+        teamspace.lose()
+    assert serving.result().problem is problems.TUNNEL_DOWN
+
+    teamspace.answers_orders = True
+    assert await agent.end_serve(ServeEnd("shop/orders")) == ServeResult()
+    await until(lambda: not teamspace.variants)
+    assert agent.serves().serves == ()
 
 
 async def test_local_process_that_does_not_answer_is_shown(agent: Daemon, teamspace: ScriptedTeamspace) -> None:

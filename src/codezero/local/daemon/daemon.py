@@ -248,7 +248,12 @@ class Daemon:
                 joined.serving.withdraw(wish)
                 self._serves_changed(joined)
             raise
-        joined.serving.withdraw(wish)
+        is_wanted = joined.serving.withdraw(wish)
+        if answer.variant is not None and not is_wanted and answer.variant.variant_id not in joined.serving.held:
+            await self._tell_ended(joined, wanted.service, (answer.variant.variant_id,))
+            raise CodezeroError(
+                problems.SERVE_UNKNOWN, f"the serve of {wanted.service} was ended before it began", fix="serve it again"
+            )
         if answer.variant is not None:
             joined.serving.hold(wanted.service, answer.variant, at=time.time())
             self._reconcile(joined)
@@ -265,6 +270,11 @@ class Daemon:
         joined = self._teamspace()
         service = ServiceRef.parse(change.service)
         ids = tuple(dict.fromkeys(change.variants)) or joined.serving.of(service)
+        if not change.variants and joined.serving.withdraw_all(service):
+            # Its answer never came; if it was made nevertheless, it is ended as soon as the catalog shows it.
+            self._serves_changed(joined)
+            if not ids:
+                return ServeResult()
         if not ids and joined.serving.dismiss(service):
             # Ended by somebody else, as status says until the user agrees.
             self._serves_told()
@@ -499,6 +509,8 @@ class Daemon:
     async def _end_all(self, joined: _Joined) -> None:
         """End all serves here and now; the Teamspace is told at once, or when it shows one that is not ours any more."""
         joined.serving.dismiss()
+        if joined.serving.withdraw_all():
+            self._serves_changed(joined)
         services = {held.service for held in joined.serving.held.values()}
         ids = {service: joined.serving.of(service) for service in services}
         for released in ids.values():
@@ -510,6 +522,8 @@ class Daemon:
             await joined.picture.order(ServeEnding(0, service, ids))
         except CodezeroError as error:
             _log.warning("variants could not be ended", service=str(service), reason=error.detail)
+            if error.problem is problems.TUNNEL_DOWN:
+                joined.serving.forget_end(ids)
 
     def _release(self, joined: _Joined, ids: tuple[str, ...]) -> None:
         for held in joined.serving.release(ids, at=time.time()):

@@ -96,6 +96,8 @@ class Serving:
         # Services whose variants in the catalog include some of our device: the only ones to look at besides those we hold variants of.
         self._showing: set[ServiceRef] = set()
         self._ending: dict[str, float] = {}
+        # Ended without our doing a moment ago, and when.
+        self._lost: dict[str, tuple[Held, float]] = {}
         self._notices: dict[str, Notice] = {}
         self._ends: dict[str, str] = {}
 
@@ -134,10 +136,21 @@ class Serving:
         self._wishes.append(wish)
         self.dismiss(wish.service)
 
-    def withdraw(self, wish: ServeWish) -> None:
-        """Nothing will come of it."""
-        if wish in self._wishes:
-            self._wishes.remove(wish)
+    def withdraw(self, wish: ServeWish) -> bool:
+        """Nothing will come of it; tells whether anything could."""
+        if wish not in self._wishes:
+            return False
+        self._wishes.remove(wish)
+        return True
+
+    def withdraw_all(self, service: ServiceRef | None = None) -> bool:
+        """The user wants nothing of that service, or of any, any longer: what still comes of it is a stranger. Tells whether there were wishes."""
+        before = len(self._wishes)
+        self._wishes = [] if service is None else [one for one in self._wishes if one.service != service]
+        self._lost = (
+            {} if service is None else {key: one for key, one in self._lost.items() if one[0].service != service}
+        )
+        return len(self._wishes) < before
 
     def hold(self, service: ServiceRef, variant: VariantView, *, at: float) -> None:
         """The Teamspace has answered: this variant is ours, as it stands there."""
@@ -151,6 +164,11 @@ class Serving:
     def expect_end(self, ids: Iterable[str], *, at: float) -> None:
         """We are about to end these, so nobody is to be told that they have ended."""
         self._ending.update((key, at) for key in ids)
+
+    def forget_end(self, ids: Iterable[str]) -> None:
+        """The Teamspace may not have heard that these are to end: what it shows of them is a stranger at once."""
+        for key in ids:
+            self._ending.pop(key, None)
 
     def release(self, ids: Iterable[str], *, at: float) -> tuple[Held, ...]:
         """These are over, because we say so; gives those that were ours."""
@@ -189,6 +207,7 @@ class Serving:
         ended: list[Held] = []
         self._wishes = [one for one in self._wishes if at - one.at < WISH_SECONDS]
         self._ending = {key: when for key, when in self._ending.items() if at - when < GRACE_SECONDS}
+        self._lost = {key: (one, when) for key, (one, when) in self._lost.items() if at - when < GRACE_SECONDS}
         for key, held in tuple(self._held.items()):
             shown = _variant_in(catalog.get(held.service), key)
             if shown is not None and shown.device == self._device and shown.session == session:
@@ -198,6 +217,7 @@ class Serving:
                 changed = True
                 if key not in self._ending:
                     ended.append(held)
+                    self._lost[key] = held, at
                     self._notice(held, shown, at=at)
         strangers: list[tuple[ServiceRef, str]] = []
         for ref in self._showing:
@@ -207,7 +227,14 @@ class Serving:
                 if self._was_wished(ref, shown):
                     self._held[shown.variant_id] = Held(ref, shown, at, seen=True, agreed=True)
                     changed = True
-                elif shown.variant_id not in self._ending:
+                elif (lost := self._lost.pop(shown.variant_id, None)) is not None:
+                    # Another System tells the catalog now, and knew less for a moment.
+                    self._held[shown.variant_id] = lost[0]
+                    self._notices.pop(shown.variant_id, None)
+                    _take(lost[0], shown, at=at)
+                    changed = True
+                # What is asked for at this moment may become of that very variant, which keeps its id: it must not be ended meanwhile.
+                elif shown.variant_id not in self._ending and not self._may_be_wished(ref, shown):
                     self._ending[shown.variant_id] = at
                     strangers.append((ref, shown.variant_id))
         return Reconciled(tuple(ended), tuple(strangers), changed)
@@ -285,6 +312,15 @@ class Serving:
             same_device = shown.device == self._device
             reason = "this laptop's session is a new one" if same_device else "another laptop serves it now"
         self._notices[held.variant.variant_id] = Notice(held.service, held.condition, at, reason)
+
+    def _may_be_wished(self, ref: ServiceRef, shown: VariantView) -> bool:
+        condition = frozenset(shown.condition)
+        return any(
+            wish.service == ref
+            and frozenset(wish.condition) == condition
+            and (wish.mirror is None) == (shown.mirror is None)
+            for wish in self._wishes
+        )
 
     def _was_wished(self, ref: ServiceRef, shown: VariantView) -> bool:
         for wish in self._wishes:

@@ -160,7 +160,6 @@ def test_what_was_asked_for_before_the_daemon_died_is_ours() -> None:
 @pytest.mark.parametrize(
     ("other", "at"),
     [
-        (variant(port=3001), 105.0),
         (variant(condition=(ConditionPart("default"),)), 105.0),
         (variant(mirror=Mirror.SAFE), 105.0),
         (variant(), 500.0),
@@ -306,3 +305,56 @@ def test_views_are_in_order_of_precedence() -> None:
     assert [one.variant.variant_id for one in shown] == [by_header.variant_id, by_user.variant_id]
     assert shown[1].curl == f"curl -H 'x-c6o-userid: {DEVICE.user}' http://orders.shop:80/"
     assert laptop.serving.local_ports == {3000}
+
+
+def test_a_variant_that_is_asked_for_again_is_no_stranger() -> None:
+    """It keeps its id, and the order to end the old one could end the new one: when it was reset while the Teamspace was away, for one."""
+    laptop, old = Laptop(), variant()
+    laptop.serving.hold(ORDERS, old, at=100.0)
+    laptop.sees(catalog(old))
+    laptop.serving.release([old.variant_id], at=110.0)
+    again = ServeWish(ORDERS, USER, (PortPair(80, 4000),), None, 200.0)
+    laptop.serving.wish(again)
+
+    assert laptop.sees(catalog(old), at=201.0).strangers == ()
+    assert not laptop.ids, "whoever asked for port 4000 did not ask for this"
+    other = variant(condition=(ConditionPart("header", "x", "1"),))
+    assert laptop.sees(catalog(old, other), at=202.0).strangers == ((ORDERS, other.variant_id),)
+    laptop.serving.withdraw(again)
+    assert laptop.sees(catalog(old), at=203.0).strangers == ((ORDERS, old.variant_id),)
+
+
+def test_what_comes_of_a_wish_that_is_given_up_is_a_stranger() -> None:
+    laptop, late = Laptop(), variant()
+    laptop.serving.wish(ServeWish(ORDERS, USER, late.ports, None, 100.0))
+
+    assert not laptop.serving.withdraw_all(ServiceRef("shop", "cart"))
+    assert laptop.serving.withdraw_all(ORDERS)
+    assert laptop.sees(catalog(late)).strangers == ((ORDERS, late.variant_id),)
+
+
+def test_an_end_that_nobody_heard_is_told_as_soon_as_it_shows() -> None:
+    laptop, view = Laptop(), variant()
+    laptop.serving.hold(ORDERS, view, at=100.0)
+    laptop.sees(catalog(view))
+    laptop.serving.release([view.variant_id], at=110.0)
+    laptop.serving.forget_end([view.variant_id])
+
+    assert laptop.sees(catalog(view), at=111.0).strangers == ((ORDERS, view.variant_id),)
+
+
+def test_a_catalog_that_knows_less_for_a_moment_costs_no_variant() -> None:
+    """As when one System goes and the next one's watch lags: what comes back is the same variant, and not a stranger to be ended."""
+    laptop, view = Laptop(), variant()
+    laptop.serving.hold(ORDERS, view, at=100.0)
+    laptop.sees(catalog(view), at=101.0)
+    assert laptop.sees(catalog(), at=102.0).ended
+    assert [code for code, _ in laptop.warnings()] == ["SERVE_ENDED"]
+
+    assert laptop.sees(catalog(view), at=103.0).strangers == ()
+    assert laptop.ids == {view.variant_id}
+    assert laptop.warnings() == []
+    # Unless the user wants nothing of it any longer.
+    laptop.sees(catalog(), at=104.0)
+    laptop.serving.withdraw_all()
+    assert laptop.sees(catalog(view), at=105.0).strangers == ((ORDERS, view.variant_id),)
