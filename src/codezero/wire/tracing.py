@@ -43,7 +43,10 @@ class TraceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MirrorDifference(msgspec.Struct, frozen=True):
-    """One thing in which the variant's answer differs from the origin's: `what` is `status`, `header NAME` or `body`; values are shortened."""
+    """One thing in which the variant's answer differs from the origin's; values are shortened, and empty where one has nothing there.
+
+    `what` is `status`, `header NAME`, `body`, or `body PATH` for a place in two JSON documents.
+    """
 
     what: _Text
     origin: _Text

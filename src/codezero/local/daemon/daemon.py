@@ -392,7 +392,7 @@ class Daemon:
             serving = before.serving
         else:
             serving = Serving(self._state.serves(access.teamspace, device))
-        streams = ServedStreams(serving, self._tasks, changed=self._serves_told)
+        streams = ServedStreams(serving, self._tasks, changed=self._serves_told, traces=self.traces)
         consumption = Consumption(
             self._state.plan(access.teamspace), self._rules, primary_namespace=self._primary_namespace
         )

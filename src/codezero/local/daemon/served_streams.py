@@ -2,11 +2,12 @@
 
 A stream names a variant and a port of its service; host and port on this side are the Daemon's own, so whoever holds the System cannot reach
 around on this machine or its network. One byte tells the System that the local process has taken the connection; where it has not, the stream is
-reset at once, and the team's pods answer the request instead.
+reset at once, and the team's pods answer the request instead. Streams of a mirror, which answers nothing, are handled by `mirroring`.
 """
 
 import asyncio
 import errno
+import functools
 import ipaddress
 import os
 import re
@@ -15,7 +16,9 @@ from collections.abc import Callable
 
 from codezero.kit import logs
 from codezero.kit.tasks import Tasks
+from codezero.local.daemon.mirroring import Inbox, Local, Mirroring
 from codezero.local.daemon.serving import Held, Serving
+from codezero.local.daemon.traces import Traces
 from codezero.model import problems
 from codezero.model.addresses import NETWORK
 from codezero.model.problems import CodezeroError
@@ -27,6 +30,9 @@ from codezero.wire.router import CONNECTED
 
 # Half of what a tunnel carries by default: a storm of served requests leaves room for consumed ones.
 MAX_STREAMS = 500
+# Mirrors leave room for those who answer, and one port of one mirror for others. A Router has 64 copies under way at once.
+MAX_MIRRORED = 250
+MAX_MIRRORED_TO_PORT = 100
 DIAL_SECONDS = 2.0
 PATIENCE_SECONDS = 0.3
 # For requests under way when a variant ends.
@@ -65,9 +71,20 @@ def check_ports(ports: tuple[PortPair, ...]) -> None:
 
 
 class ServedStreams:
-    """Takes the System's streams for the variants of `serving`; `changed` is told when the local process of one comes or goes."""
+    """Takes the System's streams for the variants of `serving`; `changed` is told when the local process of one comes or goes.
 
-    def __init__(self, serving: Serving, tasks: Tasks, *, changed: Callable[[], None] = lambda: None) -> None:
+    Readers of `traces` are told how answers to mirrored requests differ.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        tasks: Tasks,
+        *,
+        changed: Callable[[], None] = lambda: None,
+        traces: Traces | None = None,
+    ) -> None:
+        self.mirroring = Mirroring(traces or Traces())
         self._serving = serving
         self._tasks = tasks
         self._changed = changed
@@ -86,8 +103,11 @@ class ServedStreams:
         held, pair = self._serving.destination(header.target)
         if self._count >= MAX_STREAMS:
             raise CodezeroError(problems.TOO_MANY_STREAMS, f"this laptop takes {MAX_STREAMS} served streams at a time")
+        if held.variant.mirror is not None:
+            self._make_sure_of_room(held, pair)
         held.requests += 1
-        return _Served(self, held, pair, self._tasks)
+        kind = _Served if held.variant.mirror is None else _Mirrored
+        return kind(self, held, pair, self._tasks)
 
     def end(self, variant_id: str) -> None:
         """The variant has ended: what it is answering gets a moment, then its streams are reset."""
@@ -110,6 +130,36 @@ class ServedStreams:
             if not streams:
                 del self._open[variant_id]
 
+    async def reach(self, held: Held, pair: PortPair) -> socket.socket:
+        """A connection to the local process; raises `CodezeroError` when there is none. How it went is told."""
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                connection = await _dial(pair)
+        except asyncio.CancelledError:
+            # The System does not wait as long as we do; a tunnel that is lost says nothing about the local process.
+            if asyncio.get_running_loop().time() - began > PATIENCE_SECONDS:
+                self.tell(held, pair, f"{_place(pair)} does not answer")
+            raise
+        except TimeoutError:
+            trouble = f"no answer from {_place(pair)} within {DIAL_SECONDS:g} s"
+        except OSError as error:
+            trouble = f"{_place(pair)} cannot be reached: {_said(error)}"
+        except CodezeroError as error:
+            trouble = error.detail
+        else:
+            self.tell(held, pair, None)
+            return connection
+        self.tell(held, pair, trouble)
+        raise CodezeroError(problems.DIAL_FAILED, trouble)
+
+    def not_compared(self, held: Held, pair: PortPair) -> None:
+        """A mirror gets copies of another protocol than HTTP/1.1."""
+        if pair.remote not in held.not_compared:
+            held.not_compared.add(pair.remote)
+            _log.warning("answers to requests by HTTP/2 are not compared", service=str(held.service), port=pair.remote)
+            self._changed()
+
     def tell(self, held: Held, pair: PortPair, trouble: str | None) -> None:
         """The local process was reached, or why it was not."""
         if trouble is not None:
@@ -123,6 +173,11 @@ class ServedStreams:
             held.troubles[pair.remote] = trouble
             _log.info("the local process does not answer", service=str(held.service), port=pair.remote, reason=trouble)
         self._changed()
+
+    def _make_sure_of_room(self, held: Held, pair: PortPair) -> None:
+        mirrored = [one for several in self._open.values() for one in several if isinstance(one, _Mirrored)]
+        if len(mirrored) >= MAX_MIRRORED or sum(one.is_for(held, pair) for one in mirrored) >= MAX_MIRRORED_TO_PORT:
+            raise CodezeroError(problems.TOO_MANY_STREAMS, "this laptop takes no more copies at a time")
 
     def _reset(self, variant_id: str) -> None:
         if variant_id not in self._serving.held:
@@ -165,34 +220,25 @@ class _Served(StreamSide):
             self._stream.reset(cause)
 
     async def _connect(self, stream: TunnelStream) -> None:
-        began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(DIAL_SECONDS):
-                connection = await _dial(self._pair)
-        except asyncio.CancelledError:
-            # The System does not wait as long as we do; a tunnel that is lost says nothing about the local process.
-            if asyncio.get_running_loop().time() - began > PATIENCE_SECONDS:
-                self._streams.tell(self._held, self._pair, f"{_place(self._pair)} does not answer")
-            raise
-        except TimeoutError:
-            self._failed(stream, f"no answer from {_place(self._pair)} within {DIAL_SECONDS:g} s")
-        except OSError as error:
-            self._failed(stream, f"{_place(self._pair)} cannot be reached: {_said(error)}")
+            connection = await self._streams.reach(self._held, self._pair)
+            await self._use(stream, connection)
         except CodezeroError as error:
-            self._failed(stream, error.detail)
-        else:
-            self._streams.tell(self._held, self._pair, None)
-            loop = asyncio.get_running_loop()
-            try:
-                await loop.create_connection(lambda: SocketSide(self._attach), sock=connection)
-            except OSError as error:
-                self._failed(stream, f"the connection to {_place(self._pair)} was lost: {_said(error)}")
+            stream.reset(error)
         finally:
             self._task = None
 
-    def _failed(self, stream: TunnelStream, trouble: str) -> None:
-        self._streams.tell(self._held, self._pair, trouble)
-        stream.reset(CodezeroError(problems.DIAL_FAILED, trouble))
+    async def _use(self, stream: TunnelStream, connection: socket.socket) -> None:
+        """Let the stream have the connection; raises `CodezeroError` to end the stream."""
+        await self._splice(connection)
+
+    async def _splice(self, connection: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: SocketSide(self._attach), sock=connection)
+        except OSError as error:
+            trouble = f"the connection to {_place(self._pair)} was lost: {_said(error)}"
+            self._streams.tell(self._held, self._pair, trouble)
+            raise CodezeroError(problems.DIAL_FAILED, trouble) from None
 
     def _attach(self, _transport: asyncio.Transport, side: SocketSide) -> TunnelStream | None:
         stream = self._stream
@@ -202,6 +248,69 @@ class _Served(StreamSide):
         # Ahead of all that the local process says.
         stream.write(CONNECTED)
         stream.resume_reading()
+        return stream
+
+
+class _Mirrored(_Served):
+    """A stream by which copies come: they are read here, unless it is HTTP/2."""
+
+    def __init__(self, streams: ServedStreams, held: Held, pair: PortPair, tasks: Tasks) -> None:
+        super().__init__(streams, held, pair, tasks)
+        self._inbox: Inbox | None = Inbox()
+        self._first = b""
+
+    def is_for(self, held: Held, pair: PortPair) -> bool:
+        """Whether it brings copies of requests to that port of that variant."""
+        return (self._held, self._pair.remote) == (held, pair.remote)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the tunnel."""
+        if self._inbox is None:
+            super().data_received(data)
+        elif self._stream is not None:
+            self._inbox.put(data, self._stream)
+
+    def eof_received(self) -> bool:
+        """The tunnel's side sends no more."""
+        if self._inbox is None:
+            return super().eof_received()
+        self._inbox.end()
+        return True
+
+    async def _use(self, stream: TunnelStream, connection: socket.socket) -> None:
+        inbox = self._inbox
+        assert inbox is not None
+        reach = functools.partial(self._streams.reach, self._held, self._pair)
+        local = Local(connection, reach)
+        try:
+            stream.write(CONNECTED)
+            stream.resume_reading()
+            is_http2, self._first = await inbox.protocol()
+            if is_http2:
+                self._streams.not_compared(self._held, self._pair)
+                await self._splice(local.release())
+                return
+            await self._streams.mirroring.talk(
+                self._held, self._pair, inbox, self._first, send=stream.write, local=local
+            )
+            stream.close()
+        except CodezeroError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of a stream: a copy is never worth the Daemon
+            _log.error("a copy could not be handled", service=str(self._held.service), exc_info=error)
+            raise CodezeroError(problems.INTERNAL, "a copy could not be handled") from None
+        finally:
+            local.close()
+
+    def _attach(self, _transport: asyncio.Transport, side: SocketSide) -> TunnelStream | None:
+        stream, inbox = self._stream, self._inbox
+        if stream is None or stream.is_closing() or inbox is None:
+            return None
+        self.join(side)
+        self._inbox = None
+        side.write(self._first + inbox.take())
+        if inbox.is_ended:
+            side.write_eof()
         return stream
 
 

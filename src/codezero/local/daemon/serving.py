@@ -32,6 +32,7 @@ SERVE_CONTESTED = "SERVE_CONTESTED"
 SERVE_REFUSED = "SERVE_REFUSED"
 SERVE_AWAY = "SERVE_AWAY"
 SERVE_NOT_ANSWERING = "SERVE_NOT_ANSWERING"
+MIRROR_NOT_COMPARED = "MIRROR_NOT_COMPARED"
 
 _TARGET = re.compile(r"([0-9A-Z]{26}):([1-9][0-9]{0,4})")
 _ENDS = {
@@ -48,7 +49,8 @@ class Held:
     """A variant of this laptop.
 
     `known_at` is when we were told of it last, UNIX seconds; `seen` whether the catalog has shown it, `agreed` whether it shows it as we were told.
-    `troubles` says for each port of the service why the local process could not be reached last.
+    `troubles` says for each port of the service why the local process could not be reached last; `not_compared` are ports of a mirror that got
+    copies by HTTP/2.
     """
 
     service: ServiceRef
@@ -59,6 +61,7 @@ class Held:
     requests: int = 0
     failed: int = 0
     troubles: dict[int, str] = field(default_factory=dict[int, str])
+    not_compared: set[int] = field(default_factory=set[int])
 
     @property
     def condition(self) -> str:
@@ -291,6 +294,7 @@ class Serving:
                 found += _service_warnings(ref, catalog.get(ref))
         for held in sorted(self._held.values(), key=lambda one: (one.service, one.variant.variant_id)):
             found += _trouble_warnings(held)
+            found += _not_compared_warnings(held)
             if catalog is not None and held.agreed and held.variant.state is VariantState.AWAY:
                 found.append(_away_warning(held))
         self._notices = {key: one for key, one in self._notices.items() if at - one.at < NOTICE_SECONDS}
@@ -426,6 +430,18 @@ def _trouble_warnings(held: Held) -> Collection[HealthWarning]:
             f"start the program that should listen there, or czctl serve end {held.service}",
         )
         for remote, trouble in sorted(held.troubles.items())
+    ]
+
+
+def _not_compared_warnings(held: Held) -> Collection[HealthWarning]:
+    return [
+        HealthWarning(
+            MIRROR_NOT_COMPARED,
+            Severity.WARNING,
+            f"{held.service}:{remote} is mirrored, and gets requests by HTTP/2 (gRPC); your process gets the copies, but answers are not compared",
+            "ask by HTTP/1.1 to have answers compared",
+        )
+        for remote in sorted(held.not_compared)
     ]
 
 

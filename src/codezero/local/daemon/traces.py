@@ -9,7 +9,7 @@ import msgspec
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire.local_api import TraceLine
-from codezero.wire.tracing import TraceRecord
+from codezero.wire.tracing import MirrorRecord, TraceRecord
 
 MAX_WAITING = 1000
 MAX_READERS = 16
@@ -75,6 +75,12 @@ class Traces:
         for reader in self._readers:
             for line in lines:
                 reader.put(line)
+
+    def put_mirrored(self, record: MirrorRecord) -> None:
+        """Tell how the answers to a mirrored request differ."""
+        line = TraceLine(mirror=record)
+        for reader in self._readers:
+            reader.put(line)
 
     def read(self) -> Reader:
         """A new reader, to be given to `forget`; raises `CodezeroError` when there are too many."""
