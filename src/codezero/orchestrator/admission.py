@@ -49,7 +49,7 @@ class Viewer:
 
 
 class Admission:
-    """Decides by the newest policy; without a valid one it refuses everything and says why."""
+    """Decides by the newest policy; without a valid one it refuses everything and says why. `version` counts policies."""
 
     def __init__(self) -> None:
         self._policy: Policy | None = None
@@ -58,6 +58,7 @@ class Admission:
         self._decisions: dict[Viewer, dict[ServiceRef, Decision]] = {}
         self._other_decisions: dict[tuple[str, str, Operation, ServiceRef], Decision] = {}
         self._is_read = False
+        self.version = 0
 
     @property
     def policy(self) -> Policy | None:
@@ -85,6 +86,7 @@ class Admission:
         changed = (policy, reason) != (self._policy, self._reason)
         self._policy, self._reason = policy, reason
         self._is_read = True
+        self.version += 1
         self._viewers.clear()
         self._decisions.clear()
         self._other_decisions.clear()

@@ -7,7 +7,7 @@ trace in what it gets (T38).
 A reader keeps cursors and asks to catch up. Nothing is queued for anybody: what a slow reader missed is worked out when it can take more.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -107,6 +107,8 @@ class Board:
         # What the catalog says about serving, up to that revision of it.
         self._serving: dict[ServiceRef, Serving] = {}
         self._variants: dict[str, Placed] = {}
+        self._serving_sessions: Counter[SessionId] = Counter()
+        self._variants_version = 0
         self._followed = 0
 
     # --- Systems --------------------------------------------------------------------------------------------------------------------
@@ -163,6 +165,15 @@ class Board:
         """All variants in the catalog, by id."""
         return self._variants
 
+    @property
+    def variants_version(self) -> int:
+        """A number that changes whenever `variants` may have."""
+        return self._variants_version
+
+    def has_variants_of(self, session: SessionId) -> bool:
+        """Whether the catalog has any variant of that session."""
+        return session in self._serving_sessions
+
     def _choose(self, at: float) -> None:
         known_before = self._catalog_known
         whole = {link: report for link, report in self._reports.items() if report.complete}
@@ -196,6 +207,7 @@ class Board:
                 placed = self._variants.get(view.variant_id)
                 if placed is not None and placed.service == ref:
                     del self._variants[view.variant_id]
+            self._count_sessions(before, now)
             if now is None:
                 continue
             self._serving[ref] = now
@@ -205,6 +217,16 @@ class Board:
             if now.state is ServingState.CONTESTED and was is not ServingState.CONTESTED:
                 contested.append(ref)
         return contested
+
+    def _count_sessions(self, before: Serving | None, now: Serving | None) -> None:
+        if before == now:
+            return
+        self._variants_version += 1
+        self._serving_sessions.update(view.session for view in (() if now is None else now.variants))
+        for view in () if before is None else before.variants:
+            self._serving_sessions[view.session] -= 1
+            if not self._serving_sessions[view.session]:
+                del self._serving_sessions[view.session]
 
     def _note_contested(self, ref: ServiceRef, *, at: float) -> None:
         serving = self._serving[ref]

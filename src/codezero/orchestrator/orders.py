@@ -5,13 +5,15 @@ was given up is remembered for a while, so that a late answer is still told to t
 """
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from codezero.model import problems
 from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
 from codezero.model.sessions import ActivityKind
 from codezero.orchestrator.fanout import Subscriber
 from codezero.wire.coordination import EndVariants, PutVariant
@@ -49,6 +51,7 @@ class Orders:
         self._open: dict[int, Order] = {}
         self._given_up: dict[int, Order] = {}
         self._of: Counter[Device] = Counter()
+        self._about: dict[ServiceRef, dict[int, Order]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -57,6 +60,10 @@ class Orders:
     def open(self) -> tuple[Order, ...]:
         """Those without an answer, oldest first."""
         return tuple(self._open.values())
+
+    def about(self, service: ServiceRef) -> Iterable[Order]:
+        """Those about that service without an answer, oldest first."""
+        return self._about[service].values() if service in self._about else ()
 
     def number(self) -> int:
         """A number no order had before."""
@@ -80,6 +87,7 @@ class Orders:
     def add(self, order: Order) -> None:
         """An order has been sent."""
         self._open[order.message.order] = order
+        self._about[order.message.service][order.message.order] = order
         if order.asker is not None:
             self._of[order.asker.subscriber.device] += 1
 
@@ -119,7 +127,13 @@ class Orders:
     def _forget(self, number: int) -> None:
         self._given_up.pop(number, None)
         order = self._open.pop(number, None)
-        if order is not None and order.asker is not None:
+        if order is None:
+            return
+        about = self._about[order.message.service]
+        del about[number]
+        if not about:
+            del self._about[order.message.service]
+        if order.asker is not None:
             device = order.asker.subscriber.device
             self._of[device] -= 1
             if not self._of[device]:

@@ -372,7 +372,7 @@ class Coordinator:
                 self.variants.serve(Asker(attached.subscriber, number), attached.owner, message)
             case ServeEnding(number=number):
                 _check_service(message.service)
-                self.variants.end(Asker(attached.subscriber, number), message)
+                self.variants.end(Asker(attached.subscriber, number), attached.owner, message)
             case TraceWanted(on=on):
                 self._want_traces(attached.subscriber, on=on)
             case Ping():

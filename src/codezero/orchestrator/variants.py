@@ -24,6 +24,7 @@ from codezero.orchestrator.links import SystemLink
 from codezero.orchestrator.orders import ORDER_SECONDS, Asker, Order, Orders
 from codezero.orchestrator.printable import printable
 from codezero.orchestrator.serving import Owner
+from codezero.orchestrator.turns import Turns, Wish
 from codezero.wire.coordination import (
     EndVariants,
     OrderDone,
@@ -68,11 +69,14 @@ class Variants:
         self._steady = steady
         self._links: dict[int, SystemLink] = {}
         self._orders = Orders()
+        self._turns = Turns(self._orders, self.placed)
         self._fresh: dict[str, _Fresh] = {}
         self._tried: dict[str, float] = {}
         # Oldest first, so that the oldest are forgotten.
         self._told_ends: dict[str, None] = {}
         self._sessions_over: dict[SessionId, str] = {}
+        self._over = 0
+        self._looked: tuple[int, ...] = ()
 
     @property
     def orders(self) -> int:
@@ -95,6 +99,7 @@ class Variants:
         self._links.pop(number, None)
         for order in self._orders.lost(number):
             self._give_up(order, "the System went away before it answered")
+            self._go_on(order.message.service)
 
     def done(self, link: int, done: OrderDone) -> None:
         """A System answers an order."""
@@ -103,6 +108,10 @@ class Variants:
             _log.debug("answer to no order", link=link, order=done.order)
             return
         order, waits = found
+        self._tell_done(order, done, waits=waits)
+        self._go_on(order.message.service)
+
+    def _tell_done(self, order: Order, done: OrderDone, *, waits: bool) -> None:
         if waits and order.asker is not None:
             order.asker.subscriber.answer_serve(_answer(order.asker.number, done))
         if done.code:
@@ -129,14 +138,16 @@ class Variants:
     def serve(self, asker: Asker, owner: Owner, wanted: ServeWanted) -> None:
         """A laptop wants to serve; it is answered now or when the System has."""
         try:
-            self._order_put(asker, owner, wanted)
+            if not self._turns.waits(Wish(asker, owner, wanted)):
+                self._order_put(asker, owner, wanted)
         except CodezeroError as error:
             asker.subscriber.answer_serve(_refusal(asker.number, error))
 
-    def end(self, asker: Asker, ending: ServeEnding) -> None:
+    def end(self, asker: Asker, owner: Owner, ending: ServeEnding) -> None:
         """A laptop wants variants to end; it is answered now or when the System has."""
         try:
-            self._order_end(asker, ending)
+            if not self._turns.waits(Wish(asker, owner, ending)):
+                self._order_end(asker, ending)
         except CodezeroError as error:
             asker.subscriber.answer_serve(_refusal(asker.number, error))
 
@@ -147,9 +158,20 @@ class Variants:
     def session_over(self, session: SessionId, reason: str) -> None:
         """A session has ended, and its variants with it."""
         self._sessions_over[session] = reason
+        self._over += 1
         if len(self._sessions_over) > REMEMBERED_SESSIONS:
             del self._sessions_over[next(iter(self._sessions_over))]
-        self.look()
+        if self._board.has_variants_of(session) or any(
+            fresh.placed.view.session == session for fresh in self._fresh.values()
+        ):
+            self.look()
+
+    def _go_on(self, service: ServiceRef) -> None:
+        for wish in self._turns.next_of(service):
+            if isinstance(wish.wanted, ServeWanted):
+                self.serve(wish.asker, wish.owner, wish.wanted)
+            else:
+                self.end(wish.asker, wish.owner, wish.wanted)
 
     # --- time -----------------------------------------------------------------------------------------------------------------------
 
@@ -158,13 +180,17 @@ class Variants:
         now = self._steady()
         for order in self._orders.overdue(now):
             self._give_up(order, f"the System has not answered for {ORDER_SECONDS:.0f} s")
+            self._go_on(order.message.service)
         for variant_id, fresh in list(self._fresh.items()):
             shown = self._board.variants.get(variant_id)
             if now >= fresh.since + CATALOG_LAG_SECONDS or (
                 shown is not None and _same_lease(shown.view, fresh.placed.view)
             ):
                 del self._fresh[variant_id]
-        self._end_unwanted(now)
+        # Nothing else can make a variant unwanted, and looking at all of them each second would cost the more the more there are.
+        seen = (self._board.variants_version, self._admission.version, self._over)
+        if seen != self._looked or self._fresh:
+            self._looked = seen if self._end_unwanted(now) else ()
 
     # --- serving --------------------------------------------------------------------------------------------------------------------
 
@@ -217,11 +243,15 @@ class Variants:
             )
 
     def _existing(self, service: ServiceRef) -> Iterator[VariantView]:
-        for placed in self._all():
-            if placed.service == service:
-                yield placed.view
-        for order in self._orders.open:
-            if isinstance(order.message, PutVariant) and order.message.service == service and not order.message.preview:
+        for fresh in self._fresh.values():
+            if fresh.placed.service == service:
+                yield fresh.placed.view
+        shown = self._board.service(service)
+        for view in shown.serving.variants if shown is not None and shown.serving is not None else ():
+            if view.variant_id not in self._fresh:
+                yield view
+        for order in self._orders.about(service):
+            if isinstance(order.message, PutVariant) and not order.message.preview:
                 yield order.message.variant
 
     def _put(self, order: Order, put: PutVariant, done: OrderDone) -> None:
@@ -280,7 +310,8 @@ class Variants:
             del self._told_ends[next(iter(self._told_ends))]
         self._board.happened(kind, placed, at=self._clock(), detail=detail, by=by)
 
-    def _end_unwanted(self, now: float) -> None:
+    def _end_unwanted(self, now: float) -> bool:
+        """Order the end of what must not be there; whether there is nothing to come back to."""
         ending = {variant_id for order in self._orders.open for variant_id in _ids_ended(order)}
         # A variant that its user puts at this moment may be about to belong to another session.
         putting = {
@@ -290,6 +321,7 @@ class Variants:
         }
         wanted: dict[tuple[ServiceRef, ActivityKind, str], list[str]] = {}
         tried: dict[str, float] = {}
+        is_done = True
         for placed in self._all():
             variant_id = placed.view.variant_id
             before = self._tried.get(variant_id)
@@ -297,6 +329,7 @@ class Variants:
                 tried[variant_id] = before
             waits = before is not None and now < before + RETRY_SECONDS
             if waits or variant_id in ending or (placed.service, placed.view.user) in putting:
+                is_done = False
                 continue
             why = self._why_to_end(placed)
             if why is not None:
@@ -310,6 +343,7 @@ class Variants:
                     self._tried |= dict.fromkeys(part, now)
         except CodezeroError as error:
             _log.debug("variants wait for their end", reason=error.detail)
+        return is_done and not wanted
 
     def _why_to_end(self, placed: Placed) -> tuple[ActivityKind, str] | None:
         over = self._sessions_over.get(placed.view.session)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from codezero.model import problems
-from codezero.model.access import Effect, Operation, Policy, PolicyRule, allow_all
+from codezero.model.access import Decision, Effect, Operation, Policy, PolicyRule, allow_all
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.model.sessions import Activity, ActivityKind
@@ -16,7 +16,7 @@ from codezero.orchestrator.admission import Admission
 from codezero.orchestrator.board import Board
 from codezero.orchestrator.fanout import Subscriber
 from codezero.orchestrator.links import SystemLink
-from codezero.orchestrator.orders import ORDER_SECONDS, Asker
+from codezero.orchestrator.orders import MAX_ORDERS_OF_A_LAPTOP, ORDER_SECONDS, Asker
 from codezero.orchestrator.serving import Owner
 from codezero.orchestrator.variants import CATALOG_LAG_SECONDS, RETRY_SECONDS, Variants
 from codezero.wire import policy_file
@@ -86,7 +86,7 @@ class Desk:
 
     def end(self, owner: Owner, *ids: str) -> Subscriber:
         subscriber = self.subscriber(owner)
-        self.variants.end(Asker(subscriber, 1), ServeEnding(1, ORDERS, ids))
+        self.variants.end(Asker(subscriber, 1), owner, ServeEnding(1, ORDERS, ids))
         return subscriber
 
     def order(self, link: SystemLink | None = None) -> PutVariant | EndVariants:
@@ -402,3 +402,130 @@ def test_wishes_under_way_take_room_too() -> None:
 
     assert not any(answers)
     assert "you have 40 variants" in one(desk.serve(third)).detail
+
+
+def test_a_serve_waits_for_the_end_of_the_variant_whose_id_it_would_keep() -> None:
+    """A System carries out many orders at a time: the end that was asked for first could end the new serve."""
+    desk = Desk()
+    anna = desk.laptop("anna")
+    old = desk.put(anna)
+    desk.report(old)
+    desk.end(anna, old.variant_id)
+    end = desk.order()
+    asking = desk.serve(anna, 2)
+    other = desk.serve(desk.laptop("otto"), condition=(ConditionPart("user"),))
+    assert isinstance(desk.order(), PutVariant), "nobody else waits"
+    assert desk.idle()
+
+    desk.variants.done(0, OrderDone(end.order, ended=(old,)))
+    put = desk.order()
+    assert isinstance(put, PutVariant)
+    desk.variants.done(0, OrderDone(put.order, variant=put.variant))
+    assert one(asking).variant == put.variant
+    assert not other.serve_answers
+
+
+def test_ends_and_serves_of_a_user_keep_their_order() -> None:
+    desk = Desk()
+    anna = desk.laptop("anna")
+    old = desk.put(anna)
+    desk.report(old)
+    desk.serve(anna, 2, ports=(PortPair(80, 4000),))
+    change = desk.order()
+    ending = desk.end(anna, old.variant_id)
+    again = desk.serve(anna, 3)
+    assert desk.idle()
+
+    desk.variants.done(0, OrderDone(change.order, variant=old))
+    end = desk.order()
+    assert isinstance(end, EndVariants)
+    assert desk.idle(), "the serve after it waits on"
+    desk.variants.done(0, OrderDone(end.order, ended=(old,)))
+    assert one(ending).ended == (old,)
+    assert isinstance(desk.order(), PutVariant)
+    assert not again.serve_answers
+
+
+@pytest.mark.parametrize("how", ["lost", "late"])
+def test_what_waits_for_an_end_is_asked_for_when_that_was_given_up(how: str) -> None:
+    desk = Desk()
+    anna = desk.laptop("anna")
+    old = desk.put(anna)
+    desk.report(old)
+    link, next_link = desk.link, desk.joined(1)
+    desk.end(anna, old.variant_id)
+    desk.order()
+    asking = desk.serve(anna, 2)
+    if how == "lost":
+        desk.report(old, number=1)
+        desk.leaves(0)
+        link = next_link
+    else:
+        desk.now += ORDER_SECONDS
+        desk.variants.look()
+
+    assert isinstance(desk.order(link), PutVariant)
+    assert not asking.serve_answers
+
+
+def test_a_laptop_that_is_gone_gets_nothing_that_it_waited_for() -> None:
+    desk = Desk()
+    anna = desk.laptop("anna")
+    old = desk.put(anna)
+    desk.report(old)
+    desk.end(anna, old.variant_id)
+    end = desk.order()
+    desk.serve(anna, 2).end()
+
+    desk.variants.done(0, OrderDone(end.order, ended=(old,)))
+    assert desk.idle()
+
+
+def test_what_waits_has_a_bound_for_each_laptop() -> None:
+    desk = Desk()
+    anna = desk.laptop("anna")
+    old = desk.put(anna)
+    desk.report(old)
+    desk.end(anna, old.variant_id)
+    desk.order()
+    asking = [desk.serve(anna, number) for number in range(MAX_ORDERS_OF_A_LAPTOP + 1)]
+
+    assert not any(each.serve_answers for each in asking[:-1])
+    assert one(asking[-1]).code == problems.SERVE_FAILED.code
+
+
+def test_looking_costs_nothing_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.report(desk.put(desk.laptop("anna")))
+    desk.variants.look()
+    decided: list[Operation] = []
+    decide = desk.admission.decide
+
+    def counted(device: Device, operation: Operation, service: ServiceRef) -> Decision:
+        decided.append(operation)
+        return decide(device, operation, service)
+
+    monkeypatch.setattr(desk.admission, "decide", counted)
+    desk.variants.look()
+    assert decided == []
+    desk.admission.read(policy_file.encode(allow_all(ORGANIZATION)))
+    desk.variants.look()
+    assert decided == [Operation.SERVE]
+
+
+def test_an_end_that_had_to_wait_is_not_forgotten() -> None:
+    """For a wish of the same user that was refused in the end, or for a System to come."""
+    desk = Desk()
+    anna = desk.laptop("anna")
+    old = desk.put(anna)
+    desk.report(old)
+    desk.serve(desk.laptop("anna again", user=anna.device.user), condition=(ConditionPart("user"),))
+    put = desk.order()
+    desk.variants.session_over(anna.session, "its laptop has left")
+    desk.variants.look()
+    assert desk.idle()
+    desk.variants.done(0, OrderDone(put.order, "CZ-SERVE-004", "no"))
+    desk.variants.look()
+    end = desk.order()
+    assert isinstance(end, EndVariants)
+    assert end.variants == (old.variant_id,)
