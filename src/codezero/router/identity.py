@@ -11,9 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 
 from codezero.kit import certificates
 from codezero.kit.backoff import Backoff
@@ -128,7 +126,7 @@ class RouterIdentity:
         authority = self._authority + (self.current.value.authority if self.current.value is not None else "")
         stream = await connect(self._system, protocol=JOIN_ALPN, authority=authority, credentials=None)
         try:
-            await stream.send(Join(token, _request(key)), within=ANSWER_SECONDS)
+            await stream.send(Join(token, certificates.certificate_request(key)), within=ANSWER_SECONDS)
             answer = await stream.receive(within=ANSWER_SECONDS)
         except EOFError as error:
             raise CodezeroError(problems.UNREACHABLE, f"the System gave no answer: {error}") from None
@@ -173,10 +171,3 @@ def refused(refusal: Refusal) -> CodezeroError:
     """What the System refused, as an error."""
     problem = problems.ALL.get(refusal.code, problems.BAD_IDENTITY)
     return CodezeroError(problem, f"the System refuses this Router: {refusal.detail}")
-
-
-def _request(key: PrivateKey) -> str:
-    # The System ignores the name: who this is, the token says.
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "router")])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM).decode()
