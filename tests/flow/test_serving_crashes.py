@@ -124,6 +124,30 @@ async def test_the_system_may_die_at_any_write(cluster: ServingCluster, *, befor
     assert number > 14
 
 
+async def test_a_system_that_was_paused_writes_nothing_that_another_may_have_gone_on_from(
+    cluster: ServingCluster,
+) -> None:
+    """The Router it was about to delete may carry the traffic of a new serve by now, and is the same object."""
+    ref, witness = await serve_in(cluster, 1)
+    asleep = [False]
+    paused, other = cluster.reconciler(leads=lambda: not asleep[0]), cluster.reconciler()
+    cluster.serve(ref, cluster.route(ref))
+    await cluster.drive(paused, ref, lambda: cluster.is_active(ref))
+    cluster.set_routes(ref)
+    # Its next write would be to delete the Router.
+    await cluster.drive(paused, ref, lambda: cluster.selector(ref) == {"app": "orders"})
+    cluster.now += cluster.settings.drain
+    asleep[0] = True
+    cluster.set_routes(ref, cluster.route(ref))
+    await cluster.drive(other, ref, lambda: cluster.is_active(ref))
+    revision = cluster.store.storage.revision
+    cluster.set_routes(ref)
+    await paused.settle(ref)
+
+    assert cluster.store.storage.revision == revision + 1
+    assert witness.wrong == []
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 async def test_repair_puts_everything_back_wherever_the_system_died(cluster: ServingCluster, *, before: bool) -> None:
     """With no System alive, and nothing but a kubeconfig."""

@@ -47,6 +47,21 @@ async def test_the_origin_knows_what_a_lost_object_knew(cluster: ServingCluster)
     assert cluster.ours("shop") == []
 
 
+@pytest.mark.parametrize("origin", [True, False], ids=["beside the origin", "alone"])
+async def test_a_record_that_nothing_confirms_is_told(cluster: ServingCluster, *, origin: bool) -> None:
+    """Repair has no key to know the System's records by, so it asks whoever runs it to look."""
+    await active(cluster)
+    original = {"original": {"selector": {"app": "evil"}}}
+    cluster.store.patch("serves.codezero.io", "shop", "orders", {"status": original}, subresource="status")
+    if not origin:
+        cluster.store.delete("services", "shop", naming.origin_of(ORDERS).name)
+    done = await repair.repair(cluster.api, dry_run=False)
+
+    assert cluster.selector(ORDERS) == {"app": "orders" if origin else "evil"}
+    assert "compare with its manifest" in done[0]
+    assert "app=evil" in done[0]
+
+
 async def test_a_selector_that_nobody_knows_is_told(cluster: ServingCluster) -> None:
     """An empty one would lead to every pod of the namespace, or to none."""
     switched = naming.switched({"app": "x"}, ORDERS)

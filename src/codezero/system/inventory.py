@@ -64,6 +64,7 @@ class Inventory:
         self._backends: dict[ServiceRef, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
         self._subscriptions: set[Subscription] = set()
         self._serving: ServingSource | None = None
+        self._ours: set[ServiceRef] = set()
         # Where the own pods of a switched service are listed, and whose they are.
         self._origins: dict[ServiceRef, ServiceRef] = {}
 
@@ -85,6 +86,9 @@ class Inventory:
         if new is not None:
             self._services[ref] = new
             self._virtual.update(dict.fromkeys(_virtual_addresses_of(new), ref))
+        self._ours.discard(ref)
+        if new is not None and _is_ours(new):
+            self._ours.add(ref)
         self._origins.pop(naming.origin_of(ref), None)
         if new is not None and naming.is_switched(new.spec.selector, ref):
             self._origins[naming.origin_of(ref)] = ref
@@ -219,7 +223,7 @@ class Inventory:
 
     def ours(self) -> tuple[ServiceRef, ...]:
         """The Services that we made."""
-        return tuple(ref for ref, service in self._services.items() if _is_ours(service))
+        return tuple(self._ours)
 
     def uid_of(self, ref: ServiceRef) -> str | None:
         """The uid of the Service of that name; None where there is none, or it is on its way out."""

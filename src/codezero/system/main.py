@@ -161,6 +161,7 @@ async def serve(
                     namespace=wanted.namespace,
                     trust=lambda: _trust(identities.value),
                     ended=outbox.variant_ended,
+                    leads=lambda: leadership.is_sure,
                 )
                 tasks.start_service("leadership", leadership.run(reconciler.run))
             async with (

@@ -269,15 +269,14 @@ class RouterPort:
 
     async def _send_plans(self, service: ServiceRef, stream: Stream) -> None:
         sent: object = None
-        with self._serves.subscribe() as changes:
+        with self._serves.subscribe(service) as changes:
             while True:
                 # The newest alone: what changes while one is sent is seen as one afterwards.
                 plan = self._serves.plan(service)
                 if plan is not None and plan != sent:
                     await stream.send(PlanSent(plan[0], to_wire(plan[1])), within=SILENT_SECONDS)
                     sent = plan
-                while service not in await changes.next():
-                    pass
+                await changes.next()
 
     def _hear(self, router: _Router, message: FromRouter) -> None:
         match message:

@@ -21,7 +21,7 @@ from codezero.system.signing import REVIEWS_PATH
 from codezero.testing.kubernetes import FilledInventory, Json, service_json
 from codezero.transport.messages import MessageStream
 from codezero.wire.router import AUDIENCE, FromRouter, ToRouter
-from codezero.wire.serve_resource import Route, RouteCondition, RoutePort, ServeStatus, sealed
+from codezero.wire.serve_resource import Route, RouteCondition, RoutePort, ServeStatus, sealed, selector_seal
 
 _TO_ROUTER: msgspec.msgpack.Decoder[ToRouter] = msgspec.msgpack.Decoder(ToRouter)
 
@@ -68,8 +68,9 @@ class ServeStore:
         )
         path = path_of(service)
         before = self._objects.get(path, {"status": {}, "metadata": {"generation": 0}})
-        status = {"state": "active", "original": {"ports": list(ports)}, **before["status"]}
         uid = uid_of(service)
+        seal = selector_seal({}, service_uid=uid, key=self._key)
+        status = {"state": "active", "original": {"ports": list(ports)}, "selectorSeal": seal, **before["status"]}
         self._write(
             path,
             {

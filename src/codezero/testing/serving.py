@@ -265,7 +265,7 @@ class ServingCluster:
             if endpoint["conditions"]["ready"]
         }
 
-    def reconciler(self, deaths: Deaths | None = None) -> Reconciler:
+    def reconciler(self, deaths: Deaths | None = None, *, leads: Callable[[], bool] = lambda: True) -> Reconciler:
         """A System that knows nothing yet."""
         serves = Serves(Inventory(), self.api, clock=self.clock)
         serves.set_key(SEAL_KEY)
@@ -278,6 +278,7 @@ class ServingCluster:
             namespace="codezero",
             trust=lambda: self.trust,
             ended=lambda _, variant, reason: self.ended.append((variant.variant_id, reason)),
+            leads=leads,
             clock=self.clock,
         )
 

@@ -7,6 +7,7 @@ routes or the object: that ends serves.
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -118,6 +119,7 @@ class RouterConfig(msgspec.Struct, frozen=True, rename="camel"):
 class ServeStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What became of it. `original` is the Service's `spec` as its team wants it, recorded before anything is changed; `state` a `ServingState`.
 
+    `selectorSeal` is the System's over the recorded selector: whoever may write a status shall not choose by it where the Service leads.
     `reversals` are the UNIX seconds at which somebody put the selector back. `unservedSince` is since when no route is left. `targets` are the
     numbers on which Routers listen for target ports that have names, kept so that they stay the same while pods change.
     """
@@ -127,6 +129,7 @@ class ServeStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     observed_generation: int = 0
     original: dict[str, Any] | None = None
     origin_selector: dict[str, str] | None = None
+    selector_seal: _Text = ""
     router_config: RouterConfig = RouterConfig()
     routes: tuple[RouteStatus, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -152,6 +155,21 @@ def is_sealed(route: Route, *, service_uid: str, key: bytes) -> bool:
     return hmac.compare_digest(route.seal.encode(), _seal(route, service_uid, key).encode())
 
 
+def selector_seal(selector: Mapping[str, str], *, service_uid: str, key: bytes) -> str:
+    """The seal that binds the recorded selector to the Service of that UID."""
+    # The word keeps it apart from routes. All else of the record is compared with the Service itself, so it needs none.
+    return _mac(key, ["selector", service_uid, sorted(selector.items())])
+
+
+def is_selector_sealed(status: ServeStatus, selector: Mapping[str, str], *, service_uid: str, key: bytes) -> bool:
+    """Whether the System recorded exactly this selector for exactly this Service."""
+    expected = selector_seal(selector, service_uid=service_uid, key=key)
+    return hmac.compare_digest(status.selector_seal.encode(), expected.encode())
+
+
 def _seal(route: Route, service_uid: str, key: bytes) -> str:
-    content = msgspec.json.encode([service_uid, msgspec.structs.replace(route, seal="")])
-    return hmac.new(key, content, hashlib.sha256).hexdigest()
+    return _mac(key, [service_uid, msgspec.structs.replace(route, seal="")])
+
+
+def _mac(key: bytes, content: object) -> str:
+    return hmac.new(key, msgspec.json.encode(content), hashlib.sha256).hexdigest()

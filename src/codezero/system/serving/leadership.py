@@ -48,6 +48,11 @@ class Leadership:
         self._seen: tuple[str, float] = ("", 0.0)  # the version of another's lease, and when we first saw it
         self._renewed_at = float("-inf")
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether nobody else can lead at this moment, also after a pause in which nothing of ours ran."""
+        return self.leading and self._steady() < self._renewed_at + RENEW_WITHIN_SECONDS
+
     async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do `work` whenever this replica leads, cancelled when it does no more; until cancelled."""
         while True:

@@ -23,7 +23,16 @@ from codezero.system.serving import naming, observing, preflight, rewiring
 from codezero.system.serving.manifests import RouterSettings, Trust
 from codezero.system.serving.seen import Seen, is_back, is_lost
 from codezero.system.serving.serves import ServeObject, Serves, path_of, view_of
-from codezero.system.serving.steps import ENDED, Circumstances, Gone, Step, Wait, Write, without_routes
+from codezero.system.serving.steps import (
+    ENDED,
+    LOOK_AGAIN_SECONDS,
+    Circumstances,
+    Gone,
+    Step,
+    Wait,
+    Write,
+    without_routes,
+)
 from codezero.system.serving.telling import timestamp
 from codezero.wire.serve_resource import API_VERSION, KIND
 
@@ -51,9 +60,13 @@ class Reconciler:
         namespace: str,
         trust: Callable[[], Trust | None],
         ended: Ended,
+        leads: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`namespace` is our own, `trust` whom Routers believe; `ended` hears of variants that end without an order, with the reason."""
+        """`namespace` is our own, `trust` whom Routers believe; `ended` hears of variants that end without an order, with the reason.
+
+        Nothing is written unless this System `leads` right then: what it has seen before a long pause another may have gone on from.
+        """
         self._api = api
         self._inventory = inventory
         self._serves = serves
@@ -61,6 +74,7 @@ class Reconciler:
         self._namespace = namespace
         self._trust = trust
         self._ended = ended
+        self._leads = leads
         self._clock = clock
         self._wakes: dict[ServiceRef, asyncio.Event] = {}
         self._back_since: dict[ServiceRef, float] = {}
@@ -74,15 +88,17 @@ class Reconciler:
             await asyncio.sleep(LOOK_SECONDS)
         async with task_group("rewiring") as tasks:
             with self._serves.subscribe() as subscription:
-                refs = frozenset(self._serves.refs())
+                tasks.start_service("look at all", self._look_at_all(tasks))
                 while True:
-                    for ref in refs | self._serves.orphans():
+                    for ref in await subscription.next():
                         self._wake(ref, tasks)
-                    try:
-                        async with asyncio.timeout(RESYNC_SECONDS):
-                            refs = await subscription.next()
-                    except TimeoutError:
-                        refs = frozenset(self._serves.refs())
+
+    async def _look_at_all(self, tasks: Tasks) -> None:
+        """At first and now and then, also at what is left of objects that are gone; no event has to."""
+        while True:
+            for ref in {*self._serves.refs(), *self._serves.orphans()}:
+                self._wake(ref, tasks)
+            await asyncio.sleep(RESYNC_SECONDS)
 
     def _knows_enough(self) -> bool:
         return self._serves.key is not None and self._serves.is_known and self._inventory.is_synced
@@ -142,6 +158,8 @@ class Reconciler:
         await self._tell_problems(seen)
         step = self._decide(seen, now)
         if isinstance(step, Write):
+            if not self._leads():
+                return Wait("another System may lead by now", now + LOOK_AGAIN_SECONDS)
             await self._try(ref, step)
         return step
 
@@ -173,7 +191,11 @@ class Reconciler:
                 self._reasons |= ending
                 return without_routes(serve, seen.content, frozenset(ending))
         about = Circumstances(
-            now=now, settings=self._settings, trust=self._trust(), back_since=self._back_since.get(seen.ref)
+            now=now,
+            settings=self._settings,
+            trust=self._trust(),
+            key=self._serves.key or b"",
+            back_since=self._back_since.get(seen.ref),
         )
         step = rewiring.next_step(seen, about)
         if isinstance(step, Gone):

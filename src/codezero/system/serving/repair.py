@@ -4,13 +4,15 @@
 
 The order is the one of `rewiring`: first the selectors, then the Serve objects, then what we made. Nothing waits: with no controller alive nobody
 would answer.
+
+A Service's own selector is known from two places: the record in its Serve object and its origin Service. Nobody here has the key by which the System
+knows its own records, so where the two differ the origin Service counts, which takes the same right to change as the Service itself; that is said.
 """
 
 import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +24,7 @@ from codezero.system.kubernetes import client
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
 from codezero.system.kubernetes.objects import SERVES, SERVICES
-from codezero.system.serving import naming
+from codezero.system.serving import manifests, naming
 from codezero.system.serving.observing import listed, service_path
 from codezero.system.serving.serves import path_of
 from codezero.wire.serve_resource import FINALIZER, MANAGED_BY, OURS
@@ -43,16 +45,20 @@ async def repair(api: ApiClient, *, dry_run: bool) -> list[str]:
     done: list[str] = []
     serves = await listed(api, SERVES.path)
     services = {_ref(one): one for one in await listed(api, SERVICES.path)}
-    originals = _originals(serves, services)
+    records = {_ref(one): texts(at(one, "status", "original", "selector")) for one in serves}
+    known: dict[ServiceRef, dict[str, str]] = {}
     for ref, service in sorted(services.items()):
-        if naming.bears_ours(texts(at(service, "spec", "selector")), ref):
-            done += await _point_back(api, ref, originals.get(ref, {}), dry_run=dry_run)
+        if not naming.bears_ours(texts(at(service, "spec", "selector")), ref):
+            continue
+        known[ref], remark = _own_selector(records.get(ref, {}), _origin_selector(ref, services))
+        done += [line + remark for line in await _point_back(api, ref, known[ref], dry_run=dry_run)]
     for serve in serves:
         done += await _end_serve(api, serve, dry_run=dry_run)
     for kind, group, plural in _MADE:
         for one in await listed(api, f"{group}/{plural}", _OURS):
             ref = _ref(one)
-            if kind == "Service" and _is_needed(ref, services, originals):
+            if kind == "Service" and any(naming.origin_of(one) == ref and not own for one, own in known.items()):
+                # One that could not be put back still needs it.
                 continue
             done.append(f"delete {kind} {ref}")
             if not dry_run:
@@ -60,28 +66,25 @@ async def repair(api: ApiClient, *, dry_run: bool) -> list[str]:
     return done
 
 
-def _originals(serves: Iterable[Json], services: dict[ServiceRef, Json]) -> dict[ServiceRef, dict[str, str]]:
-    """The selectors that teams want: as recorded, else as the origin Service has them."""
-    found: dict[ServiceRef, dict[str, str]] = {}
-    for ref in services:
-        selector = texts(at(services.get(naming.origin_of(ref)), "spec", "selector"))
-        if selector:
-            found[ref] = selector
-    for serve in serves:
-        selector = texts(at(serve, "status", "original", "selector"))
-        if selector:
-            found[_ref(serve)] = selector
-    return found
+def _origin_selector(ref: ServiceRef, services: dict[ServiceRef, Json]) -> dict[str, str]:
+    origin = services.get(naming.origin_of(ref))
+    return texts(at(origin, "spec", "selector")) if origin is not None and manifests.is_ours(origin) else {}
 
 
-def _is_needed(ref: ServiceRef, services: dict[ServiceRef, Json], originals: dict[ServiceRef, dict[str, str]]) -> bool:
-    """Whether this is the origin Service of one that could not be put back."""
-    return any(
-        naming.origin_of(one) == ref
-        and naming.bears_ours(texts(at(service, "spec", "selector")), one)
-        and one not in originals
-        for one, service in services.items()
-    )
+def _own_selector(record: dict[str, str], origin: dict[str, str]) -> tuple[dict[str, str], str]:
+    """The selector that a team wants, empty where nobody knows, and what has to be said about it."""
+    if record and origin and record != origin:
+        return (
+            origin,
+            f" (as its origin Service has it; its Serve object says {_shown(record)}: compare with its manifest)",
+        )
+    if record and not origin:
+        return record, " (as its Serve object alone says: compare with its manifest)"
+    return origin, ""
+
+
+def _shown(selector: dict[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(selector.items()))
 
 
 async def _point_back(api: ApiClient, ref: ServiceRef, known: dict[str, str], *, dry_run: bool) -> list[str]:
@@ -105,7 +108,7 @@ async def _point_back(api: ApiClient, ref: ServiceRef, known: dict[str, str], *,
             if not error.is_conflict or attempt == _TRIES - 1:
                 raise
         else:
-            return [f"put back Service {ref}: {','.join(f'{name}={value}' for name, value in sorted(own.items()))}"]
+            return [f"put back Service {ref}: {_shown(own)}"]
     return []
 
 

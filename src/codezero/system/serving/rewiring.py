@@ -58,6 +58,7 @@ from codezero.system.serving.steps import (
     release,
 )
 from codezero.system.serving.telling import SWITCHED, condition_of, is_so, tell, tell_or_wait, told, wait
+from codezero.wire.serve_resource import selector_seal
 
 # After the first, second and third time somebody put the selector back.
 REAPPLY_SECONDS: Final = (2.0, 10.0, 60.0)
@@ -75,7 +76,8 @@ def next_step(seen: Seen, about: Circumstances) -> Step:
     if serve is None:
         return _restore(seen, about)
     if is_lost(seen):
-        return _clean_up(seen, about)
+        # One made anew from a copy of the switched one, as backups and `kubectl replace --force` do, must not lead to a Router that goes.
+        return _restore(seen, about) if is_marked(seen) else _clean_up(seen, about)
     if serve.deleting or not has_routes(serve, about.now):
         return _unserved(seen, serve, about)
     if seen.refusal is not None:
@@ -147,9 +149,9 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
     if status.original == wanted and not left:
         return None
     targets = manifests.targets_of(wanted, status.targets or {}, numbers_of(seen))
-    changed = msgspec.structs.replace(
-        status, original=wanted, origin_selector=texts(wanted.get("selector")), targets=targets
-    )
+    own = texts(wanted.get("selector"))
+    seal = selector_seal(own, service_uid=serve.owner_uid or "", key=about.key)
+    changed = msgspec.structs.replace(status, original=wanted, origin_selector=own, selector_seal=seal, targets=targets)
     state, message = ServingState.PREPARING, "being prepared"
     if reversed_now:
         recent = tuple(one for one in status.reversals if one > about.now - QUIET_SECONDS)
@@ -302,7 +304,7 @@ def _restart(seen: Seen, serve: ServeObject, served: Served) -> Step | None:
 
 def _unserved(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
     """No route is left, or the object is to go. The Router lingers, so that the next serve switches nothing."""
-    if serve.deleting or serve.status.original is None or not is_switched(seen) or seen.refusal is not None:
+    if serve.deleting or seen.refusal is not None or not _may_linger(seen, serve):
         return _restore(seen, about)
     since = serve.status.unserved_since
     if since is None:
@@ -311,10 +313,23 @@ def _unserved(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
             seen, serve, about, ServingState.ACTIVE, "nobody serves it; the Router stays for a while", status=fresh
         )
     if about.now < since + about.settings.linger:
-        if not seen.router_endpoints.ready:
-            return _restore(seen, about)
         return Wait("the Router stays for a while", since + about.settings.linger)
     return _restore(seen, about)
+
+
+def _may_linger(seen: Seen, serve: ServeObject) -> bool:
+    """Whether the Router still carries what the team wants carried. Nothing is mended for nobody: otherwise the Service is put back."""
+    served = served_of(seen, serve)
+    spec = as_object(as_object(seen.service).get("spec"))
+    return (
+        bool(served.selector)
+        and {**spec, "selector": served.selector} == serve.status.original
+        and selector_of(seen.service) == served.switched
+        and seen.origin is not None
+        and at(seen.origin, "metadata", "deletionTimestamp") is None
+        and manifests.same_content(seen.origin, manifests.origin_service(served))
+        and router_fits(seen, served)
+    )
 
 
 def _restore(seen: Seen, about: Circumstances) -> Step:
@@ -380,7 +395,13 @@ def _rest(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
         return release(serve)
     message = seen.refusal or next((one.problem for one in serve.routes if one.problem), "")
     status = msgspec.structs.replace(
-        serve.status, original=None, origin_selector=None, targets=None, unserved_since=None, reversals=()
+        serve.status,
+        original=None,
+        origin_selector=None,
+        selector_seal="",
+        targets=None,
+        unserved_since=None,
+        reversals=(),
     )
     step = told(seen, serve, about, ServingState.REFUSED, message, status=status, forget_switch=True)
     return step or Wait(message)

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -25,10 +25,19 @@ from codezero.routing.compile import ServedPort, compile_plan
 from codezero.routing.plan import Address, RoutePlan
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, ApiError
-from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text
+from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, texts
 from codezero.system.kubernetes.objects import ServeResource
 from codezero.system.serving import naming
-from codezero.wire.serve_resource import API_VERSION, FINALIZER, PLURAL, Route, RouteStatus, ServeStatus, is_sealed
+from codezero.wire.serve_resource import (
+    API_VERSION,
+    FINALIZER,
+    PLURAL,
+    Route,
+    RouteStatus,
+    ServeStatus,
+    is_sealed,
+    is_selector_sealed,
+)
 
 COALESCE_SECONDS: Final = 0.02
 MOST_TRIES: Final = 12
@@ -64,21 +73,24 @@ class ServeObject:
     owner_uid: str | None
     routes: tuple[ServedRoute, ...]
     status: ServeStatus
+    # The routes that are sealed and valid, in order of precedence; also expired ones.
+    followed: tuple[tuple[Route, Variant], ...] = field(init=False)
+    _statuses: Mapping[str, RouteStatus] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found = [(one.route, one.variant) for one in self.routes if one.route is not None and one.variant is not None]
+        # Once for each version of the object: connections ask for it.
+        object.__setattr__(self, "followed", tuple(sorted(found, key=lambda pair: precedence(pair[1]))))
+        object.__setattr__(self, "_statuses", {one.id: one for one in self.status.routes})
 
     @property
     def is_held(self) -> bool:
         """Whether it stays until we let go of it."""
         return FINALIZER in self.finalizers
 
-    @property
-    def followed(self) -> tuple[tuple[Route, Variant], ...]:
-        """The routes that are sealed and valid, in order of precedence; also expired ones."""
-        found = [(one.route, one.variant) for one in self.routes if one.route is not None and one.variant is not None]
-        return tuple(sorted(found, key=lambda pair: precedence(pair[1])))
-
     def route_status(self, route_id: str) -> RouteStatus:
         """How a route is."""
-        return next((one for one in self.status.routes if one.id == route_id), RouteStatus(route_id))
+        return self._statuses.get(route_id) or RouteStatus(route_id)
 
 
 def read_key(content: bytes | None) -> bytes | None:
@@ -99,6 +111,7 @@ def read_serve(resource: ServeResource, *, service_uid: str | None, key: bytes |
     """The object that `resource` is, its routes judged by the uid of the living Service and the System's seal key."""
     metadata = resource.metadata
     ref = ServiceRef(metadata.namespace, metadata.name)
+    owner_uid = next((one.uid for one in metadata.owner_references or () if one.kind == "Service"), None)
     return ServeObject(
         ref,
         metadata.uid,
@@ -108,10 +121,18 @@ def read_serve(resource: ServeResource, *, service_uid: str | None, key: bytes |
         metadata.finalizers or (),
         metadata.annotations or {},
         service_uid,
-        next((one.uid for one in metadata.owner_references or () if one.kind == "Service"), None),
+        owner_uid,
         _read_routes(resource.spec, ref, service_uid=service_uid, key=key),
-        read_status(resource.status),
+        _trusted(read_status(resource.status), service_uid=owner_uid or service_uid or "", key=key),
     )
+
+
+def _trusted(status: ServeStatus, *, service_uid: str, key: bytes | None) -> ServeStatus:
+    """`status` without a record that is not the System's; before there is a key nobody acts on one."""
+    selector = texts(as_object(status.original).get("selector"))
+    if key is None or is_selector_sealed(status, selector, service_uid=service_uid, key=key):
+        return status
+    return msgspec.structs.replace(status, original=None, origin_selector=None, selector_seal="")
 
 
 def read_status(content: object) -> ServeStatus:
@@ -186,8 +207,11 @@ class Serves:
         self._resources: dict[ServiceRef, ServeResource] = {}
         self._objects: dict[ServiceRef, ServeObject] = {}
         self._by_hash: dict[tuple[str, str], ServiceRef] = {}
-        self._variants: dict[str, ServiceRef] = {}
+        # By what connections and tunnels ask for, so that none of them costs a look at all that is served.
+        self._variants: dict[str, tuple[ServiceRef, Route]] = {}
+        self._sessions: dict[str, set[ServiceRef]] = {}
         self._subscriptions: set[Subscription] = set()
+        self._subscriptions_of: dict[ServiceRef, set[Subscription]] = {}
         inventory.attach(self)
 
     @property
@@ -227,8 +251,7 @@ class Serves:
         if found.service_uid != self._inventory.uid_of(found.ref):
             self._judge(found.ref)
             return
-        for subscription in self._subscriptions:
-            subscription.mark(found.ref)
+        self._tell(found.ref)
 
     def served_by(self, ref: ServiceRef) -> ServiceRef | None:
         """The served service that `ref` is, or that the origin or Router Service `ref` belongs to."""
@@ -249,20 +272,17 @@ class Serves:
 
     def variant(self, variant_id: str) -> tuple[ServiceRef, Route, RouteStatus] | None:
         """The route of that id (a ULID in upper case), if it is sealed, valid, not expired, and its Service there."""
-        ref = self._variants.get(variant_id)
+        ref, route = self._variants.get(variant_id, (None, None))
         found = None if ref is None else self._objects.get(ref)
-        if found is None or found.deleting:
+        if found is None or route is None or found.deleting or route.expires <= self._clock():
             return None
-        for route, _ in found.followed:
-            if route.id == variant_id and route.expires > self._clock():
-                return found.ref, route, found.route_status(variant_id)
-        return None
+        return found.ref, route, found.route_status(variant_id)
 
     def routes_of_session(self, session: SessionId) -> tuple[tuple[ServiceRef, Route, RouteStatus], ...]:
         """The routes that lead to a laptop's session."""
         return tuple(
             (found.ref, route, found.route_status(route.id))
-            for found in self._objects.values()
+            for found in (self._objects[ref] for ref in self._sessions.get(session, ()))
             for route, _ in found.followed
             if route.session == session
         )
@@ -316,23 +336,34 @@ class Serves:
         return self._inventory.serves_synced
 
     def orphans(self) -> frozenset[ServiceRef]:
-        """Services for which something of ours is left although they have no Serve object."""
-        found: set[ServiceRef] = set()
+        """Services for which something of ours is left although they have no Serve object. Looks at all of a namespace that has such things."""
+        lost: dict[str, set[str]] = {}
         for ours in self._inventory.ours():
             short = ours.name.removeprefix(naming.ORIGIN_PREFIX).removeprefix(naming.ROUTER_PREFIX)
             if short != ours.name and self.served_by(ours) is None:
-                found.update(one for one in self._inventory.refs_of(ours.namespace) if naming.hash_of(one) == short)
-        return frozenset(found)
+                lost.setdefault(ours.namespace, set()).add(short)
+        return frozenset(
+            one
+            for namespace, hashes in lost.items()
+            for one in self._inventory.refs_of(namespace)
+            if naming.hash_of(one) in hashes
+        )
 
     @contextmanager
-    def subscribe(self) -> Generator["Subscription", None, None]:
-        """Changes of Serve objects, of their Services and of what we made for them, from now on, for as long as the block lasts."""
+    def subscribe(self, only: ServiceRef | None = None) -> Generator["Subscription", None, None]:
+        """Changes of Serve objects, of their Services and of what we made for them, from now on, for as long as the block lasts.
+
+        `only` one service's where it is given: a Router is not woken by all others.
+        """
         subscription = Subscription(self._coalesce)
-        self._subscriptions.add(subscription)
+        those = self._subscriptions if only is None else self._subscriptions_of.setdefault(only, set())
+        those.add(subscription)
         try:
             yield subscription
         finally:
-            self._subscriptions.discard(subscription)
+            those.discard(subscription)
+            if only is not None and not those and self._subscriptions_of.get(only) is those:
+                del self._subscriptions_of[only]
 
     # --- what is written ------------------------------------------------------------------------------------------------------------------
 
@@ -383,15 +414,24 @@ class Serves:
     def _judge(self, ref: ServiceRef) -> None:
         before = self._objects.pop(ref, None)
         for route, _ in before.followed if before is not None else ():
-            if self._variants.get(route.id) == ref:
+            if self._variants.get(route.id, (None, None))[0] == ref:
                 del self._variants[route.id]
+            there = self._sessions.get(route.session, set())
+            there.discard(ref)
+            if not there:
+                self._sessions.pop(route.session, None)
         resource = self._resources.get(ref)
         if resource is not None:
             found = read_serve(resource, service_uid=self._inventory.uid_of(ref), key=self._key)
             self._objects[ref] = found
-            self._variants.update((route.id, ref) for route, _ in found.followed)
+            for route, _ in found.followed:
+                self._variants[route.id] = ref, route
+                self._sessions.setdefault(route.session, set()).add(ref)
         self._inventory.serving_changed(ref)
-        for subscription in self._subscriptions:
+        self._tell(ref)
+
+    def _tell(self, ref: ServiceRef) -> None:
+        for subscription in (*self._subscriptions, *self._subscriptions_of.get(ref, ())):
             subscription.mark(ref)
 
 

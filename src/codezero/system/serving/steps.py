@@ -55,11 +55,12 @@ Step = Write | Wait | Gone
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """The moment, the settings, and since when the team's pods have been seen to have their traffic back (None: not yet)."""
+    """The moment, the settings, the key of seals, and since when the team's pods have been seen to have their traffic back (None: not yet)."""
 
     now: float
     settings: RouterSettings
     trust: Trust | None
+    key: bytes
     back_since: float | None = None
 
 

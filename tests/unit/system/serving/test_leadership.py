@@ -154,3 +154,22 @@ async def test_work_runs_while_leading_and_the_lease_is_given_up_at_the_end() ->
     assert working == ["begun", "ended"]
     assert api.holder == ""
     assert await replica(api, time, "b").try_once()
+
+
+async def test_a_leader_that_was_paused_is_not_sure_before_it_has_asked() -> None:
+    """Nothing of it ran meanwhile, so nobody could tell it; another leads by now."""
+    api, time = LeaseApi(), Time()
+    first, second = replica(api, time, "first"), replica(api, time, "second")
+    assert not first.is_sure
+    assert await first.try_once()
+    assert first.is_sure
+    assert not await second.try_once()
+
+    time.now += LEASE_SECONDS
+
+    assert first.leading
+    assert not first.is_sure
+    assert await second.try_once()
+    assert second.is_sure
+    assert not await first.try_once()
+    assert not first.is_sure

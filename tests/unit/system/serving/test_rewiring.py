@@ -17,7 +17,16 @@ from codezero.system.serving.seen import Endpoints, Seen
 from codezero.system.serving.serves import ServeObject, Serves, read_serve
 from codezero.system.serving.steps import Circumstances, Gone, Step, Wait, Write, without_routes
 from codezero.testing.kubernetes import FilledInventory, service_json
-from codezero.wire.serve_resource import Condition, Route, RouteCondition, RoutePort, RouterConfig, ServeStatus, sealed
+from codezero.wire.serve_resource import (
+    Condition,
+    Route,
+    RouteCondition,
+    RoutePort,
+    RouterConfig,
+    ServeStatus,
+    sealed,
+    selector_seal,
+)
 
 Json = dict[str, Any]
 
@@ -31,12 +40,13 @@ SPEC: Json = {"selector": OWN, "ports": [{"name": "web", "port": 80, "targetPort
 SERVED = Served(ORDERS, UID, SPEC, {"http": 8080})
 PODS = Endpoints({"10.0.0.1": frozenset({("web", 8080)}), "10.0.0.2": frozenset({("web", 8080)})})
 ROUTERS = Endpoints({"10.0.0.9": frozenset({("web", 8080)})})
-ABOUT = Circumstances(now=NOW, settings=SETTINGS, trust=TRUST)
+ABOUT = Circumstances(now=NOW, settings=SETTINGS, trust=TRUST, key=KEY)
 RECORDED = ServeStatus(
     state="preparing",
     observed_generation=1,
     original=SPEC,
     origin_selector=OWN,
+    selector_seal=selector_seal(OWN, service_uid=UID, key=KEY),
     targets={"http": 8080},
     router_config=RouterConfig(1),
 )
@@ -255,7 +265,8 @@ def test_who_put_the_selector_back_is_known_by_its_owner(manager: str, reversals
 
 def test_a_selector_with_a_key_too_few_is_corrected() -> None:
     spec = {**SPEC, "selector": {"app": "orders", "tier": "x"}}
-    status = msgspec.structs.replace(RECORDED, original=spec)
+    seal = selector_seal(spec["selector"], service_uid=UID, key=KEY)
+    status = msgspec.structs.replace(RECORDED, original=spec, selector_seal=seal)
     seen = ready(selector=ROUTER, status=status)
     served = Served(ORDERS, UID, spec, {"http": 8080})
     assert seen.origin is not None
@@ -334,6 +345,71 @@ def test_what_is_not_ours_is_not_deleted() -> None:
 
     assert isinstance(found, Write)
     assert found.what == "let go of the Serve object"
+
+
+def test_a_record_that_the_system_did_not_make_is_not_put_back() -> None:
+    """T25: who may write a status may not choose by it where the team's traffic goes. The origin Service knows it too."""
+    forged = {**SPEC, "selector": {"app": "evil"}}
+    for status in (
+        msgspec.structs.replace(RECORDED, original=forged, state="restoring", conditions=SWITCHED),
+        msgspec.structs.replace(RECORDED, selector_seal="", state="restoring", conditions=SWITCHED),
+    ):
+        assert selector_of(step(ready(selector=ROUTER, serve=going(status)))) == OWN
+        active = msgspec.structs.replace(status, state="active")
+        written = told(step(ready(selector=ROUTER, status=active)))
+        assert (written.original, written.selector_seal) == (SPEC, RECORDED.selector_seal)
+    alone = {"origin": None, "account": None, "router": None, "deployment": None}
+    status = msgspec.structs.replace(RECORDED, original=forged, state="restoring", conditions=SWITCHED)
+    assert isinstance(step(ready(selector=ROUTER, serve=going(status), **alone)), Wait)
+
+
+def test_a_namesake_made_from_a_copy_of_the_switched_service_is_pointed_back() -> None:
+    """As backups and `kubectl replace --force` do: the object is that of another, the selector is ours."""
+    status = msgspec.structs.replace(RECORDED, state="restoring", conditions=SWITCHED)
+    seal = selector_seal(OWN, service_uid="before", key=KEY)
+    seen = ready(
+        selector=ROUTER,
+        serve=serve_object(
+            a_route(),
+            status=msgspec.structs.replace(status, selector_seal=seal),
+            ownerReferences=[{"kind": "Service", "uid": "before"}],
+        ),
+    )
+
+    assert selector_of(step(seen)) == OWN
+    assert selector_of(step(replace(seen, origin=None, deployment=None, router_endpoints=Endpoints()))) == OWN
+
+
+# --- lingering --------------------------------------------------------------------------------------------------------------------------------
+
+UNSERVED = msgspec.structs.replace(RECORDED, state="active", conditions=SWITCHED, unserved_since=NOW - 1)
+
+
+def test_a_router_lingers_for_the_next_serve() -> None:
+    assert step(ready(selector=ROUTER, status=UNSERVED, routes=0)) == Wait("the Router stays for a while", NOW + 99)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"origin": None},
+        {"origin": {**stored(manifests.origin_service(SERVED)), "spec": {"selector": {"app": "x"}}}},
+        {"router_endpoints": Endpoints()},
+        {"deployment": None},
+        {"service": service(ROUTER, ports=[{"name": "web", "port": 80, "targetPort": 9090}])},
+        {"service": service(ROUTER, ports=[{"name": "www", "port": 80, "targetPort": "http"}])},
+        {"service": service({**ROUTER, "tier": "x"})},
+    ],
+    ids=["no origin", "origin turned", "no router", "no deployment", "target port", "port renamed", "selector"],
+)
+def test_a_router_that_nobody_uses_goes_at_once_when_it_no_longer_fits(change: Json) -> None:
+    """Nobody would mend it for half an hour, and all the team's traffic goes through it."""
+    for since in (NOW - 1, None):
+        status = msgspec.structs.replace(UNSERVED, unserved_since=since)
+        first = told(step(ready(selector=ROUTER, status=status, routes=0, **change)))
+        assert first.state == "restoring"
+        found = selector_of(step(ready(selector=ROUTER, status=first, routes=0, **change)))
+        assert found["app"] == "orders"
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------------------------

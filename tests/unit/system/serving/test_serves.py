@@ -14,7 +14,15 @@ from codezero.system.kubernetes.objects import ServeResource
 from codezero.system.serving import naming
 from codezero.system.serving.serves import Serves, read_key, read_status
 from codezero.testing.kubernetes import FilledInventory, Json, service_json
-from codezero.wire.serve_resource import Route, RouteCondition, RoutePort, RouteStatus, ServeStatus, sealed
+from codezero.wire.serve_resource import (
+    Route,
+    RouteCondition,
+    RoutePort,
+    RouteStatus,
+    ServeStatus,
+    sealed,
+    selector_seal,
+)
 
 ORDERS = ServiceRef("shop", "orders")
 KEY = b"k" * 32
@@ -78,6 +86,7 @@ def serves_of(*resources: ServeResource) -> Serves:
 RECORDED = ServeStatus(
     state="active",
     original={"selector": {"app": "orders"}, "ports": [{"port": 80, "targetPort": "http", "name": "web"}]},
+    selector_seal=selector_seal({"app": "orders"}, service_uid=UID, key=KEY),
     targets={"http": 8080},
 )
 
@@ -257,8 +266,55 @@ def test_our_own_services_are_not_in_the_catalog() -> None:
 
 async def test_subscribers_hear_of_objects_services_and_origins() -> None:
     serves = serves_of(resource(route()))
-    with serves.subscribe() as subscription:
+    other = ServiceRef("shop", "cart")
+    with serves.subscribe() as subscription, serves.subscribe(ORDERS) as same, serves.subscribe(other) as another:
         serves.changed(None, resource(version=2))
         assert await subscription.next() == {ORDERS}
         serves._inventory.put(origin("10.96.0.51"))
         assert await subscription.next() == {ORDERS}
+        assert await same.next() == {ORDERS}
+        # A Router is not woken by what happens to other services.
+        assert not another._changed.is_set()
+    assert serves._subscriptions_of == {}
+
+
+def test_what_connections_and_tunnels_ask_costs_no_look_at_all_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request to one variant must not become slower by everybody else's."""
+    routes = [route(condition=RouteCondition("header", "x-who", str(number))) for number in range(50)]
+    serves = serves_of(resource(*routes, status=RECORDED))
+    monkeypatch.setattr("codezero.system.serving.serves.precedence", lambda _: pytest.fail("sorted again"))
+    monkeypatch.setattr(serves, "_objects", _Unlisted(serves._objects))
+
+    assert serves.variant(routes[-1].id) is not None
+    assert serves.variant("01J00000000000000000000000") is None
+    assert len(serves.routes_of_session(SessionId("session-1"))) == 50
+    assert serves.routes_of_session(SessionId("other")) == ()
+
+
+class _Unlisted(dict[Any, Any]):
+    """Objects that are found one by one only."""
+
+    def __iter__(self) -> Any:
+        pytest.fail("all objects were looked at")
+
+    values = items = keys = __iter__
+
+
+def test_sessions_and_variants_are_forgotten_with_their_routes() -> None:
+    one = route()
+    serves = serves_of(resource(one, status=RECORDED))
+    serves.changed(resource(one, status=RECORDED), resource(status=RECORDED, version=2))
+
+    assert serves.variant(one.id) is None
+    assert serves.routes_of_session(SessionId("session-1")) == ()
+    assert (serves._variants, serves._sessions) == ({}, {})
+
+
+def test_a_record_without_the_systems_seal_is_none() -> None:
+    """Whoever may write a status must not choose by it where a plan, or the Service, leads."""
+    forged = msgspec.structs.replace(RECORDED, original={"selector": {"app": "evil"}, "ports": [{"port": 80}]})
+    found = serves_of(resource(route(), status=forged))
+
+    assert found.plan(ORDERS) is None
+    assert (served := found.get(ORDERS)) is not None
+    assert (served.status.original, served.status.origin_selector) == (None, None)
