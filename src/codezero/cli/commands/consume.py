@@ -242,7 +242,8 @@ def clear_primary_namespace(output: Output) -> None:
 def reset(output: Output) -> None:
     """End everything you consume and serve.
 
-    The agent keeps running, and the primary namespace stays.
+    The agent keeps running, and the primary namespace stays; so does what your other laptops
+    serve.
     """
     now = client().reset()
     say("nothing is consumed or served any more")

@@ -43,7 +43,9 @@ class ServeGroup(click.Group):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The parameters of a serve, which a verb does not take."""
         parameters = super().get_params(ctx)
-        return [one for one in parameters if one.name == "help"] if ctx.meta.get(__name__) else parameters
+        # By the context of a verb, click asks what stands before its name.
+        is_verb = ctx.command is not self or ctx.meta.get(__name__)
+        return [one for one in parameters if one.name == "help"] if is_verb else parameters
 
 
 def condition_options(command: F) -> F:
@@ -92,7 +94,7 @@ def condition_options(command: F) -> F:
     "--restart", is_flag=True, help="Also restart the service's pods, so that connections opened before take part too."
 )
 @click.option("--dry-run", is_flag=True, help="Show effects and conflicts, and change nothing.")
-@click.option("--remove", is_flag=True, help="End your variants of SERVICE, or the one with this condition.")
+@click.option("--remove", is_flag=True, help="End your variants of SERVICE, or the one with this condition; see czctl serve end.")
 @output_option(Output.TABLE, Output.WIDE, Output.JSON, Output.YAML)
 @click.pass_context
 def serve(
@@ -189,8 +191,8 @@ def end(
     """End your variants of SERVICE, or the one with this condition.
 
     \b
-    Requests go where they went before; other variants of the service stay. That you serve
-    nothing there is no error.
+    Also those of your other laptops. Requests go where they went before; other people's
+    variants of the service stay. That you serve nothing there is no error.
     \b
     Examples:
       czctl serve end shop/orders
@@ -221,6 +223,8 @@ def _serve(daemon: LocalClient, ref: ServiceRef, change: ServeChange) -> ServeRe
 def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
     """The variant as soon as requests reach it; raises `CodezeroError` where that does not come to pass."""
     deadline = time.monotonic() + _READY_SECONDS
+    # Asked once: the catalog may be long.
+    is_visible: bool | None = None
     while True:
         match served.serving:
             case ServingState.CONTESTED:
@@ -229,11 +233,13 @@ def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
                 raise CodezeroError(problems.NOT_SERVABLE, _detailed(served, "cannot be served"))
             case ServingState.ACTIVE if served.state is VariantState.ACTIVE:
                 return served
-            case _ if _in_catalog(daemon, served.service) is None:
-                say(f"note: you may not see {served.service}, so nothing tells here when requests come")
-                return served
+            case _ if is_visible is None:
+                is_visible = _in_catalog(daemon, served.service) is not None
             case _:
                 pass
+        if is_visible is False:
+            say(f"note: you may not see {served.service}, so nothing tells here when requests come")
+            return served
         if time.monotonic() > deadline:
             raise CodezeroError(
                 problems.SERVE_FAILED,
@@ -276,6 +282,8 @@ def _remove(
         remotes = {pair.remote for pair in _ports(daemon, ref, texts)}
         found = [one for one in found if remotes & {pair.remote for pair in one.ports}]
     if dry_run:
+        if not found:
+            _require(daemon, ref)
         say(f"dry run: {len(found)} {_variants(found)} of {ref} would end; nothing is changed")
         _write_ended(ServeResult(ended=tuple(found)), ref, output)
         return
@@ -284,12 +292,23 @@ def _remove(
 
 def _end(daemon: LocalClient, ref: ServiceRef, found: Sequence[VariantView], *, reason: str, output: Output) -> None:
     if not found:
+        _agree_that_it_ended(daemon, ref)
         say(f"you do not serve {ref}")
         _write_ended(ServeResult(), ref, output)
         return
     result = daemon.end_serve(ServeEnd(str(ref), tuple(one.variant_id for one in found), reason))
     say(f"ended {len(result.ended)} {_variants(result.ended)} of {ref}")
     _write_ended(result, ref, output)
+
+
+def _agree_that_it_ended(daemon: LocalClient, ref: ServiceRef) -> None:
+    """Status says that a serve has ended until its user says so too; raises `CodezeroError` when there is not even such a service."""
+    try:
+        daemon.end_serve(ServeEnd(str(ref)))
+    except CodezeroError as error:
+        if error.problem not in (problems.SERVE_UNKNOWN, problems.NO_TEAMSPACE):
+            raise
+        _require(daemon, ref)
 
 
 def _write_ended(result: ServeResult, ref: ServiceRef, output: Output) -> None:
@@ -304,8 +323,6 @@ def _own(daemon: LocalClient, ref: ServiceRef) -> list[VariantView]:
     service = _in_catalog(daemon, ref)
     if service is not None and service.serving is not None and teamspace is not None and teamspace.user_id:
         own |= {one.variant_id: one for one in service.serving.variants if one.user == teamspace.user_id}
-    if service is None and not own:
-        raise CodezeroError(problems.SERVICE_UNKNOWN, f"there is no service {ref} for you", fix="czctl services list")
     return list(own.values())
 
 
@@ -396,11 +413,7 @@ def _ports(daemon: LocalClient, ref: ServiceRef, texts: tuple[str, ...]) -> tupl
     """The pairs that the arguments spell; what they leave out is the service's only port."""
     read = [wording.port_pair(text) for text in texts]
     if not read or any(is_alone for _, is_alone in read):
-        service = _in_catalog(daemon, ref)
-        if service is None:
-            raise CodezeroError(
-                problems.SERVICE_UNKNOWN, f"there is no service {ref} for you", fix="czctl services list"
-            )
+        service = _require(daemon, ref)
         offered = [port.port for port in service.ports if port.protocol is Protocol.TCP]
         read = [
             (_completed(pair, offered, ref) if is_alone else pair, False)
@@ -435,6 +448,13 @@ def _completed(pair: PortPair, offered: list[int], ref: ServiceRef) -> PortPair:
 
 def _in_catalog(daemon: LocalClient, ref: ServiceRef) -> Service | None:
     return next((one for one in daemon.services().services if one.ref == ref), None)
+
+
+def _require(daemon: LocalClient, ref: ServiceRef) -> Service:
+    service = _in_catalog(daemon, ref)
+    if service is None:
+        raise CodezeroError(problems.SERVICE_UNKNOWN, f"there is no service {ref} for you", fix="czctl services list")
+    return service
 
 
 def _everybodys(services: Iterable[Service]) -> Generator[ServedVariant, None, None]:

@@ -23,6 +23,7 @@ def trace_connections(direction: str | None, service: str | None, output: Output
     """Show requests and connections of this machine as they end, until Ctrl-C.
 
     \b
+    Requests to your variants are shown whichever of your laptops answers them.
     A line tells time, direction, user, service, what chose the variant, request, status, bytes,
     duration, and why a variant did not answer. Requests to a mirror tell in what the two answers
     differ. No header and no body is shown. With -o json each line is an object.

@@ -481,12 +481,36 @@ def test_what_is_not_served_has_ended(czctl: Czctl, serving: ScriptedDaemon) -> 
     ended = czctl("serve", "end", "shop/orders")
 
     assert (ended.code, ended.out, ended.err) == (0, "", "you do not serve shop/orders\n")
+    serving.replies["POST /v1/serve/end"] = CodezeroError(problems.SERVE_UNKNOWN, "this laptop does not serve it")
     assert czctl("serve", "end", "shop/orders", "-o", "json").json()["ended"] == []
-    assert "POST /v1/serve/end" not in serving.lines()
+
+
+@pytest.mark.parametrize("command", [("end", "shop/gone"), ("shop/gone", "--remove")])
+def test_what_status_says_has_ended_is_agreed_to(
+    czctl: Czctl, serving: ScriptedDaemon, command: tuple[str, ...]
+) -> None:
+    """Also where the service has gone: it is what status tells to do."""
+    serving.replies["POST /v1/serve/end"] = ServeResult()
+
+    assert czctl("serve", *command).code == 0
+    assert asked(serving, "POST /v1/serve/end") == {"service": "shop/gone", "variants": [], "reason": ""}
 
 
 def test_a_service_that_is_not_there_is_a_mistake(czctl: Czctl, serving: ScriptedDaemon) -> None:
+    serving.replies["POST /v1/serve/end"] = CodezeroError(problems.SERVE_UNKNOWN, "this laptop does not serve it")
+
     assert czctl("serve", "end", "shop/order").code == 6
+    assert czctl("serve", "shop/order", "--remove", "--dry-run").code == 6
+
+
+def test_waiting_asks_for_the_catalog_once(czctl: Czctl, serving: ScriptedDaemon) -> None:
+    """It may have thousands of services, and a Router may take its time."""
+    pending = msgspec.structs.replace(SERVED, state=VariantState.PENDING, serving=ServingState.PREPARING)
+    serving.replies["POST /v1/serve"] = ServeResult(pending)
+    serving.replies["GET /v1/serve"] = [*[ServesView((pending,))] * 5, ServesView((SERVED,))]
+
+    assert czctl("serve", "shop/orders", "3000:80").code == 0
+    assert serving.lines().count("GET /v1/services") == 1
 
 
 def test_a_condition_nobody_serves_is_a_mistake_that_shows_what_there_is(czctl: Czctl, own: ScriptedDaemon) -> None:
