@@ -94,7 +94,9 @@ def condition_options(command: F) -> F:
     "--restart", is_flag=True, help="Also restart the service's pods, so that connections opened before take part too."
 )
 @click.option("--dry-run", is_flag=True, help="Show effects and conflicts, and change nothing.")
-@click.option("--remove", is_flag=True, help="End your variants of SERVICE, or the one with this condition; see czctl serve end.")
+@click.option(
+    "--remove", is_flag=True, help="End your variants of SERVICE, or the one with this condition; see czctl serve end."
+)
 @output_option(Output.TABLE, Output.WIDE, Output.JSON, Output.YAML)
 @click.pass_context
 def serve(
