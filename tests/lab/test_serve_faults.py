@@ -8,14 +8,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from codezero.sandbox.control import Sandbox
 from codezero.testing.laptop import Laptop
-from codezero.testing.serve_stories import address_of, application, ask, kubectl, load, put_back, selector
+from codezero.testing.serve_stories import address_of, application, ask, kubectl, nobody_notices, put_back, selector
 from codezero.testing.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
@@ -47,17 +46,6 @@ def served(serving1: Laptop, url: str) -> Iterator[Laptop]:
     with application(serving1, "http", 9001):
         serving1.serve(SERVICE, "9001:8080", *CONDITION)
         yield serving1
-
-
-@contextmanager
-def nobody_notices(sandbox: Sandbox, url: str) -> Iterator[None]:
-    """Requests without a condition, 200 a second: none fails, and none is answered by anybody but the service's own pods."""
-    with load(sandbox, url) as report:
-        yield
-    assert report["requests"] > 100
-    assert report["failed"] == 0, report
-    assert report["fallbacks"] == {}
-    assert list(report["answers"]) == ["origin"]
 
 
 def falls_back(sandbox: Sandbox, url: str) -> bool:

@@ -99,6 +99,17 @@ def load(sandbox: Sandbox, url: str, *options: str, place: str = "cluster") -> G
         report.update(json.loads(output) if output else {"requests": 0, "failed": -1})
 
 
+@contextmanager
+def nobody_notices(sandbox: Sandbox, url: str) -> Generator[None]:
+    """Requests without a condition, 200 a second: none fails, and none is answered by anybody but the service's own pods."""
+    with load(sandbox, url) as report:
+        yield
+    assert report["requests"] > 100
+    assert report["failed"] == 0, report
+    assert report["fallbacks"] == {}
+    assert list(report["answers"]) == ["origin"]
+
+
 def selector(sandbox: Sandbox, service: str, namespace: str = "peers") -> dict[str, str]:
     """What a Service selects at this moment."""
     return json.loads(kubectl(sandbox, "get", "service", service, "-n", namespace, "-o", "json"))["spec"]["selector"]
