@@ -377,6 +377,24 @@ async def test_held_handshakes_are_bounded(stage: Stage, monkeypatch: pytest.Mon
     assert len(stage.asked) == 4
 
 
+@pytest.mark.parametrize("limit", ["MAX_OF_A_ROUTER", "MAX_OF_A_ROUTER_TO_A_VARIANT"])
+async def test_a_router_has_so_many_connections_and_no_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """T23: each may hold memory of the Router through which the team's requests go. One more is refused where the origin can still be asked."""
+    monkeypatch.setattr(variant_port, limit, 2)
+    connected = [await stage.connect() for _ in range(2)]
+    await stage.refusal()
+    for _, writer in connected:
+        writer.close()
+    await stage.no_stream_is_left()
+    for _ in range(2):  # room again
+        _, writer = await stage.connect()
+        writer.close()
+
+    assert len(stage.asked) == 4
+
+
 async def test_each_direction_ends_on_its_own(stage: Stage) -> None:
     """Protocols that end their question by closing their side get their answer."""
     stage.accepts[0] = Listening

@@ -34,6 +34,7 @@ from codezero.model.variants import Mirror
 from codezero.routing import envoy as data_plane
 from codezero.routing.compile import ServedPort, compile_plan
 from codezero.routing.plan import Address, RoutePlan
+from codezero.system.variant_port import MAX_OF_A_ROUTER, MAX_OF_A_ROUTER_TO_A_VARIANT
 from codezero.testing.waiting import eventually
 from codezero.wire import access_log
 from codezero.wire.tracing import TraceRecord
@@ -275,6 +276,7 @@ class Router:
     folder: File
     team: Backend
     sockets: WebSocketsByHttp2
+    process: int
     _told: list[bytes] = field(default_factory=list)
 
     def asked(self, variant_id: str) -> "queue.Queue[bytes]":
@@ -296,6 +298,11 @@ class Router:
         head, _, body = self._told.pop(0).partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         return Told(first.split(" ")[1], dict(line.lower().split(": ", 1) for line in lines), body)
+
+    def memory(self) -> int:
+        """The bytes of memory that Envoy has at this moment."""
+        status = File(f"/proc/{self.process}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     def record(self, what: str) -> TraceRecord:
         """What the access log tells about the last request or connection in whose line is `what`."""
@@ -349,7 +356,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_envoy(folder: File) -> Iterator[None]:
+def running_envoy(folder: File) -> Iterator[int]:
     start = data_plane.bootstrap(folder=str(folder), node="test", admin_socket=str(folder / "admin"))
     (folder / "bootstrap.json").write_text(json.dumps(start))
     log, access = folder / "log", (folder / "access").open("wb")
@@ -363,7 +370,7 @@ def running_envoy(folder: File) -> Iterator[None]:
     try:
         eventually(lambda: process.poll() is not None or (folder / "admin").exists())
         assert process.poll() is None, log.read_text()
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(20)
@@ -420,8 +427,8 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     )
     write(serve)
 
-    with running_envoy(folder):
-        found = Router(ports, origin.address, serve, write, backends, folder, team, sockets)
+    with running_envoy(folder) as process:
+        found = Router(ports, origin.address, serve, write, backends, folder, team, sockets, process)
         eventually(lambda: answers(found.ports[HTTP]), within=20)
         yield found
 
@@ -609,7 +616,7 @@ def test_the_origin_answers_the_same_request_where_the_variant_cannot(router: Ro
 @pytest.mark.parametrize("team", ["dead", "closed"])
 def test_a_large_upload_falls_back_too(router: Router, team: str) -> None:
     """What arrives while the variant is still being tried must not be more than can be kept for the origin."""
-    body = b"x" * 10_000_000
+    body = b"x" * 3_000_000
     head = b"PUT /x HTTP/1.1\r\nHost: a\r\nx-team: %s\r\nContent-Length: %d\r\n\r\n" % (team.encode(), len(body))
     answer = ask(router.ports[HTTP], head + body)
 
@@ -640,6 +647,34 @@ def test_a_stalled_variant_holds_nobody_else_up(router: Router) -> None:
         for team in ("none", "blue") * 20:
             answer = ask(router.ports[HTTP], b"GET / HTTP/1.1\r\nHost: a\r\nX-Team: %s\r\n\r\n" % team.encode())
             assert answer.header("X-Backend") == ("origin" if team == "none" else f"01JV{1:022d}")
+
+
+def test_all_that_a_stalled_variant_may_have_fits_into_a_router_twice(router: Router) -> None:
+    """T23: a Router that runs out of memory takes the team's traffic along."""
+    most = 1 << 30
+    head = b"PUT /slow HTTP/1.1\r\nHost: a\r\nX-Team: stalled\r\nContent-Length: 100000000\r\n\r\n"
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", router.ports[HTTP]), 5))
+            for _ in range(MAX_OF_A_ROUTER)
+        ]
+        for stream in streams:
+            stream.sendall(head)
+        # Until Envoy takes no more of any of them.
+        waiting = select.poll()
+        for stream in streams:
+            stream.setblocking(False)
+            waiting.register(stream, select.POLLOUT)
+        by_number = {stream.fileno(): stream for stream in streams}
+        while ready := waiting.poll(2000):
+            for number, _ in ready:
+                with suppress(BlockingIOError):
+                    by_number[number].send(b"x" * 262_144)
+        taken = router.memory()
+
+        assert ask(router.ports[HTTP], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").header("X-Backend") == "origin"
+    assert MAX_OF_A_ROUTER_TO_A_VARIANT <= MAX_OF_A_ROUTER
+    assert taken < most
 
 
 def test_an_idle_connection_is_ended_before_the_program_would(router: Router) -> None:

@@ -27,6 +27,7 @@ from codezero.model.ids import Workload
 from codezero.model.services import ServiceRef
 from codezero.model.variants import ConditionPart, PortPair, VariantView
 from codezero.routing import envoy as data_plane
+from codezero.system import variant_port
 from codezero.system.serving import naming
 from codezero.testing.serves import route
 from codezero.testing.teamspace import RealTeamspace, free_port
@@ -280,6 +281,38 @@ async def test_a_dead_local_process_falls_back_within_the_request(setup: Setup) 
     assert (headers["status"], headers["x-backend"], body) == ("200", "origin", b"order")
     assert headers[data_plane.FALLBACK_HEADER] == data_plane.UNREACHABLE
     await until(lambda: setup.laptop.streams == 0)
+
+
+async def test_a_stalled_variant_takes_no_more_of_a_router_than_its_share(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T23: what is too much is answered by the origin, in the same request and at once."""
+    monkeypatch.setattr(variant_port, "MAX_OF_A_ROUTER_TO_A_VARIANT", 3)
+    stalled: list[asyncio.StreamWriter] = []
+    stalls = False
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not stalls:
+            await http("laptop")(reader, writer)
+        stalled.append(writer)
+        await asyncio.get_running_loop().create_future()
+
+    async with listening(stall) as local:
+        setup.serve(local=local)
+        await setup.apply()
+        await reaches(setup, "laptop")
+        await until(lambda: setup.laptop.streams == 0)
+        stalls = True
+        asking = [asyncio.ensure_future(setup.ask(body=b"order")) for _ in range(3)]
+        await until(lambda: len(stalled) == 3, within=30)
+        for _ in range(5):
+            headers, body = await setup.ask(body=b"order")
+            assert (headers["status"], headers["x-backend"], body) == ("200", "origin", b"order")
+            assert headers[data_plane.FALLBACK_HEADER] == data_plane.UNREACHABLE
+        assert (await setup.ask(matched=False))[0]["x-backend"] == "origin"
+        for writer in stalled:
+            writer.transport.abort()
+        await asyncio.wait(asking)
 
 
 async def test_a_laptop_that_is_gone_falls_back_within_the_request(setup: Setup) -> None:

@@ -62,8 +62,12 @@ _HEADER_KILOBYTES = 1024
 _KEPT_OPEN = "1s"
 _HEADER_LINES = 1000
 # Bytes of a request kept for the origin while a variant is tried. Envoy reads on during the attempt, and gives up falling back when more than
-# this came; so it bounds both the memory of a request with a condition and the upload that survives a variant which just died.
-_KEPT_FOR_RETRY = 16 << 20
+# this came; so it bounds both the memory of a request with a condition and the upload that survives a variant which just died. Times the requests
+# that the System lets a Router have (`system.variant_port`) it has to fit into the memory of the pod: the team's requests are in there too.
+_KEPT_FOR_RETRY = 4 << 20
+# What else a request holds while its variant does not read: on its way out of Envoy, and in the kernel.
+_ON_THE_WAY = 256 << 10
+_SOL_SOCKET, _SO_SNDBUF = 1, 7
 # Those that are used inside of clusters: WebSocket, and what container engines and Kubernetes attach to a process by.
 _UPGRADES = ("websocket", "tcp", "spdy/3.1")
 _KEPT_PROTO, _KEPT_FORWARDED = "x-codezero-forwarded-proto", "x-codezero-forwarded-for"
@@ -285,12 +289,16 @@ def _variant(name: str, rule: Rule, holder: Address, folder: str) -> Configurati
     # A System pod that vanished without a word is noticed by probes of idle connections. Not by TCP_USER_TIMEOUT: Linux ends with it also whoever
     # merely does not read (`tcp_probe_timer`), as a laptop does whose program stands at a breakpoint.
     alive = {"keepalive_time": 5, "keepalive_interval": 2, "keepalive_probes": 3}
-    kind = _cluster(name, connect_timeout="0.5s") if rule.mirror is None else _mirror_cluster(name)
+    kind = _mirror_cluster(name)
+    if rule.mirror is None:
+        kind = _cluster(name, connect_timeout="0.5s") | {"per_connection_buffer_limit_bytes": _ON_THE_WAY}
+    send_buffer = {"level": _SOL_SOCKET, "name": _SO_SNDBUF, "int_value": _ON_THE_WAY, "state": "STATE_PREBIND"}
     return {
         **kind,
         "type": "STATIC",
         "load_assignment": _endpoint(name, holder, {"variant": rule.variant_id, "rule": _name(rule)}),
         "upstream_connection_options": {"tcp_keepalive": alive},
+        "upstream_bind_config": {"socket_options": [send_buffer]},
         "transport_socket": _extension(
             "envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", **tls
         ),

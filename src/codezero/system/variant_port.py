@@ -12,7 +12,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from codezero.kit.logs import get_logger
 from codezero.model import problems
@@ -30,10 +30,13 @@ from codezero.wire.router import CONNECTED
 
 # What a laptop has beyond the round trip to it; Routers give up after 0.5 s.
 ANSWER_SECONDS: Final = 0.4
-# Handshakes held at once. A laptop's tunnel carries 1,000 streams; one pod that knows a variant's name takes at most half of them.
+# Handshakes held at once. A laptop's tunnel carries 1,000 streams.
 MAX_HELD: Final = 4096
 MAX_HELD_OF_A_VARIANT: Final = 1024
-MAX_HELD_OF_AN_ADDRESS: Final = 512
+# Connections at once of one Router, to one variant and to all. What is too much is refused here, where a Router still asks the origin in the same
+# request: its own limits would answer 503. Each may hold some MiB in the Router (`routing.envoy`), through which the team's requests go too.
+MAX_OF_A_ROUTER: Final = 160
+MAX_OF_A_ROUTER_TO_A_VARIANT: Final = 128
 # For requests under way when a variant ends. A policy that changes ends them at once.
 DRAIN_SECONDS: Final = 5.0
 
@@ -46,6 +49,8 @@ _KEEPALIVE: Final = (
 _NAME: Final = re.compile(r"([1-9][0-9]{0,4})\.([0-7][0-9a-hjkmnp-tv-z]{25})\.variant\.codezero")
 
 _log = get_logger("variants")
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class VariantPort:
         self._teamspace = teamspace
         self._held: dict[_Visit, None] = {}
         self._held_of: Counter[str] = Counter()
+        # By the address of a Router, and by address and variant.
+        self._open_of: Counter[tuple[str, ...]] = Counter()
         self._visits: dict[ServiceRef, set[_Visit]] = {}
 
     @property
@@ -126,7 +133,8 @@ class VariantPort:
             connection.abort()
         else:
             self._held[visit] = None
-            self._held_of.update((destination.variant_id, connection.peer.address))
+            self._held_of[destination.variant_id] += 1
+            self._open_of.update(_counted(connection.peer.address, destination))
         return visit
 
     def _find(self, name: str) -> Destination:
@@ -151,12 +159,11 @@ class VariantPort:
 
     def _count(self, destination: Destination, address: str) -> None:
         held = self._held_of
-        if (
-            len(self._held) >= MAX_HELD
-            or held[destination.variant_id] >= MAX_HELD_OF_A_VARIANT
-            or held[address] >= MAX_HELD_OF_AN_ADDRESS
-        ):
+        if len(self._held) >= MAX_HELD or held[destination.variant_id] >= MAX_HELD_OF_A_VARIANT:
             raise CodezeroError(problems.TOO_MANY_STREAMS, "too many connections wait for laptops already")
+        router, to_variant = _counted(address, destination)
+        if self._open_of[router] >= MAX_OF_A_ROUTER or self._open_of[to_variant] >= MAX_OF_A_ROUTER_TO_A_VARIANT:
+            raise CodezeroError(problems.TOO_MANY_STREAMS, "this Router has as many connections as it may have")
 
     def _note_refused(self, error: CodezeroError, name: str | None) -> None:
         self.refused[error.problem.code] += 1
@@ -176,7 +183,7 @@ class VariantPort:
         device = self._tunnels.device_of(destination.session)
         assert device is not None
         self._grants.note(Grant(device, destination.service, visit.is_over, visit.end, Operation.SERVE))
-        self._release_hold(visit, connection.peer.address, destination)
+        self._release_hold(visit, destination)
         self._visits.setdefault(destination.service, set()).add(visit)
         if not self._leads_to(destination):
             # The Router sent its request already: it finishes as all do that are under way when a variant ends.
@@ -190,20 +197,19 @@ class VariantPort:
             return
         if cause is not None:
             self._note_refused(cause, str(destination))
-        self._release_hold(visit, address, destination)
+        self._release_hold(visit, destination)
+        for key in _counted(address, destination):
+            _decrease(self._open_of, key)
         visits = self._visits.get(destination.service)
         if visits is not None:
             visits.discard(visit)
             if not visits:
                 del self._visits[destination.service]
 
-    def _release_hold(self, visit: "_Visit", address: str, destination: Destination) -> None:
+    def _release_hold(self, visit: "_Visit", destination: Destination) -> None:
         if visit in self._held:
             del self._held[visit]
-            for key in (destination.variant_id, address):
-                self._held_of[key] -= 1
-                if not self._held_of[key]:
-                    del self._held_of[key]
+            _decrease(self._held_of, destination.variant_id)
 
     def _leads_to(self, destination: Destination) -> bool:
         found = self._serves.variant(destination.variant_id)
@@ -218,6 +224,17 @@ class VariantPort:
         for visit in self._visits.get(service, ()):
             if visit.destination is not None and not self._leads_to(visit.destination):
                 visit.end_later(self._leads_to)
+
+
+def _counted(address: str, destination: Destination) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (address,), (address, destination.variant_id)
+
+
+def _decrease(counts: Counter[_Key], key: _Key) -> None:
+    """One less; what is at nothing is forgotten."""
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
 
 
 class _Visit(asyncio.Protocol):

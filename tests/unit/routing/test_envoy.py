@@ -77,6 +77,7 @@ CONSTANT = {
     "circuit_breakers", "typed_extension_protocol_options", "common_lb_config", "outlier_detection", "upstream_connection_options", "connect_timeout",
     "retry_policy", "timeout", "idle_timeout", "transport_socket", "typed_config", "version_info", "@type", "domains", "append_action",
     "listener_filters", "resource_api_version", "cluster_name", "access_log", "per_connection_buffer_limit_bytes",
+    "upstream_bind_config",
 }  # fmt: skip
 
 

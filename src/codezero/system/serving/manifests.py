@@ -36,6 +36,8 @@ _SHARED_FIELDS: Final = (
     "publishNotReadyAddresses",
 )
 _USER: Final = 65532
+# Twice what a Router needs when variants read nothing of all the uploads that it may have at once (`routing.envoy`); sockets count too.
+_MOST_MEMORY: Final = "2Gi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ def _pod(served: Served, *, origin: str, settings: RouterSettings, trust: Trust)
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - the container's own
         ],
-        "resources": {"requests": {"cpu": "60m", "memory": "144Mi"}, "limits": {"memory": "1Gi"}},
+        "resources": {"requests": {"cpu": "60m", "memory": "144Mi"}, "limits": {"memory": _MOST_MEMORY}},
         "securityContext": _confined(),
     }
     return {
