@@ -4,22 +4,25 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from codezero.kit.tasks import task_group
 from codezero.model import problems
+from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import ServiceRef
-from codezero.model.variants import ConditionPart, PortPair, ServingState, VariantState
+from codezero.model.sessions import Activity, ActivityKind
+from codezero.model.variants import ConditionPart, PortPair, ServingState, VariantState, VariantView
 from codezero.system import main as system_main
 from codezero.system import settings as system_settings
 from codezero.system.serving import naming
 from codezero.testing.kubernetes import until
 from codezero.testing.serving import SERVES, ServingCluster, serving_cluster
 from codezero.testing.teamspace import Coordination, RealTeamspace
-from codezero.wire.coordination import ServeEnding, ServeWanted
+from codezero.wire.coordination import Leave, ServeEnding, ServeWanted
 
 ORDERS = ServiceRef("shop", "orders")
 OWN = {"app": "orders"}
@@ -88,13 +91,14 @@ def move(teamspace: RealTeamspace) -> None:
 
 
 @asynccontextmanager
-async def laptop(teamspace: RealTeamspace) -> AsyncGenerator[Coordination]:
+async def laptop(
+    teamspace: RealTeamspace, device: Device | None = None, *, session: SessionId | None = None
+) -> AsyncGenerator[Coordination]:
     """A laptop that knows the catalog."""
-    device = teamspace.authorities.device()
     async with asyncio.timeout(30):
         while True:
             try:
-                tunnel = await teamspace.connect(device)
+                tunnel = await teamspace.connect(device or teamspace.authorities.device(), session=session)
                 break
             except (OSError, problems.CodezeroError):
                 await asyncio.sleep(0.05)
@@ -104,6 +108,23 @@ async def laptop(teamspace: RealTeamspace) -> AsyncGenerator[Coordination]:
         yield coordination
     finally:
         tunnel.abandon()
+
+
+def session_of(picture: Coordination) -> SessionId:
+    assert picture.welcome is not None
+    return picture.welcome.session
+
+
+def shown(picture: Coordination) -> list[VariantView]:
+    serving = picture.catalog["shop/orders"].serving
+    return [] if serving is None else list(serving.variants)
+
+
+def routes(cluster: ServingCluster) -> list[tuple[str, str]]:
+    """Id and session of each route in the cluster."""
+    return [
+        (one["id"], one["session"]) for each in cluster.store.list(SERVES) for one in each.content["spec"]["routes"]
+    ]
 
 
 def state(picture: Coordination) -> ServingState | None:
@@ -217,3 +238,98 @@ async def test_of_two_systems_one_leads_and_the_other_takes_over(tmp_path: Path,
             await until(lambda: cluster.is_gone(ORDERS))
 
     assert cluster.selector(ORDERS) == OWN
+
+
+async def test_the_second_laptop_of_a_user_takes_the_variant_along(
+    teamspace: RealTeamspace, cluster: ServingCluster
+) -> None:
+    """The same user, the same condition: it is one variant, and belongs to whoever asked last."""
+    first_device = teamspace.authorities.device()
+    second_device = replace(first_device, device=new_ulid())
+    async with laptop(teamspace, first_device) as first, laptop(teamspace, second_device) as second:
+        one = await first.serve(ORDERS, condition=CONDITION)
+        two = await second.serve(ORDERS, condition=CONDITION, ports=(PortPair(80, 4000),))
+        assert one.variant is not None
+        assert two.variant is not None
+        assert one.variant.variant_id == two.variant.variant_id
+        await first.until(lambda picture: [view.session for view in shown(picture)] == [session_of(second)])
+
+        # That the first one leaves takes nothing from the second one.
+        await first.stream.send(Leave())
+        await second.until(lambda picture: any(one.kind is ActivityKind.LEFT for one in picture.activities))
+        await second.until(lambda picture: variants(picture) == [VariantState.ACTIVE])
+        assert routes(cluster) == [(two.variant.variant_id, session_of(second))]
+
+
+async def test_a_laptop_that_was_away_learns_who_took_over(teamspace: RealTeamspace, cluster: ServingCluster) -> None:
+    device = teamspace.authorities.device()
+    async with laptop(teamspace, device) as owner:
+        mine = (await owner.serve(ORDERS, condition=CONDITION)).variant
+        assert mine is not None
+        session = session_of(owner)
+        await owner.until(lambda picture: variants(picture) == [VariantState.ACTIVE])
+    async with laptop(teamspace) as other:
+        await other.until(lambda picture: variants(picture) == [VariantState.AWAY])
+        refused = await other.serve(ORDERS, condition=CONDITION)
+        assert refused.code == problems.CONDITION_TAKEN.code
+        taken = await other.serve(ORDERS, condition=CONDITION, takeover=True)
+        assert [one.variant_id for one in taken.taken] == [mine.variant_id]
+        assert taken.variant is not None
+        assert taken.variant.variant_id != mine.variant_id
+
+        async with laptop(teamspace, device, session=session) as owner:
+            assert session_of(owner) == session
+            await owner.until(lambda picture: any(one.variant == mine.variant_id for one in told(picture)))
+            (end,) = [one for one in told(owner) if one.variant == mine.variant_id]
+            assert (end.kind, end.user) == (ActivityKind.TAKEN_OVER, device.user)
+            theirs = taken.variant.variant_id
+            await owner.until(lambda picture: [one.variant_id for one in shown(picture)] == [theirs])
+        assert routes(cluster) == [(theirs, session_of(other))]
+
+
+def told(picture: Coordination) -> list[Activity]:
+    return [one for one in picture.activities if one.kind is ActivityKind.TAKEN_OVER]
+
+
+async def test_who_starts_again_and_serves_the_same_is_not_ended_with_the_old_session(
+    teamspace: RealTeamspace, cluster: ServingCluster
+) -> None:
+    """The end of the old session and the new serve are ordered at once, and about the same id."""
+    device = teamspace.authorities.device()
+    for _ in range(5):
+        async with laptop(teamspace, device) as before:
+            assert (await before.serve(ORDERS, condition=CONDITION)).variant is not None
+            await before.until(shown)
+            async with laptop(teamspace, device) as after:
+                await before.stream.send(Leave())
+                answer = await after.serve(ORDERS, condition=CONDITION)
+                assert answer.variant is not None
+                await after.until(lambda picture: any(one.kind is ActivityKind.LEFT for one in picture.activities))
+                # Another order after it, so that all before it have been carried out.
+                await after.serve(ORDERS, condition=(ConditionPart("user"),))
+                assert (answer.variant.variant_id, session_of(after)) in routes(cluster)
+                await after.stream.send(Leave())
+                with suppress(EOFError, problems.CodezeroError):
+                    await after.hear()
+        await until(lambda: cluster.is_gone(ORDERS))
+
+
+async def test_a_system_that_dies_before_its_answer_has_done_what_it_wrote(
+    tmp_path: Path, cluster: ServingCluster
+) -> None:
+    """Whoever asks again changes the variant that was made, and there is one."""
+    teamspace = RealTeamspace(tmp_path / "teamspace")
+    device = teamspace.authorities.device()
+    async with teamspace.orchestrator():
+        async with system(teamspace, cluster) as stop, laptop(teamspace, device) as picture:
+            await picture.stream.send(ServeWanted(1, ORDERS, CONDITION, (PortPair(80, 3000),)))
+            await until(lambda: routes(cluster) != [])
+            stop.set()
+            ((made, _),) = routes(cluster)
+        move(teamspace)
+        async with system(teamspace, cluster, "system-1"), laptop(teamspace, device) as picture:
+            answer = await picture.serve(ORDERS, condition=CONDITION, ports=(PortPair(80, 4000),))
+            assert answer.variant is not None
+            assert answer.variant.variant_id == made
+            await picture.until(lambda picture: [one.ports for one in shown(picture)] == [(PortPair(80, 4000),)])
+            assert routes(cluster) == [(made, session_of(picture))]
