@@ -2,20 +2,19 @@
 
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import click
 import msgspec
 
-from codezero.cli import completing, wording
+from codezero.cli import completing, serve_arguments, wording
 from codezero.cli.console import Output, Table, output_option, say, write
 from codezero.cli.context import client
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.model.serve import Condition, ConditionKind, condition_from_parts, condition_parts, parse_condition
-from codezero.model.services import Protocol, Service, ServiceRef
+from codezero.model.serve import Condition, condition_from_parts, condition_parts, parse_condition
+from codezero.model.services import Service, ServiceRef
 from codezero.model.variants import Mirror, PortPair, ServingState, VariantState, VariantView
 from codezero.transport.local_client import LocalClient
 from codezero.wire.local_api import ServeChange, ServedVariant, ServeEnd, ServeResult, ServesView
@@ -23,53 +22,10 @@ from codezero.wire.local_api import ServeChange, ServedVariant, ServeEnd, ServeR
 # What the Teamspace may take to put a Router in place after it has agreed. Images may have to be fetched first.
 _READY_SECONDS = 90.0
 _ASK_AGAIN_SECONDS = 0.2
-_EXAMPLES = {"path": "/api", "method": "GET", "percent": "10"}
-_VALUELESS = (ConditionKind.DEFAULT, ConditionKind.USER)
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class ServeGroup(click.Group):
-    """A group that is a command as well: `serve list` and `serve end` by name, `serve NS/NAME ...` for every other first word."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leave the words of a verb to the verb."""
-        is_verb = bool(args) and args[0] in self.commands
-        ctx.meta[__name__] = is_verb
-        # Options of a serve may come after its service; those of a verb are the verb's.
-        ctx.allow_interspersed_args = not is_verb
-        return super().parse_args(ctx, args if is_verb else _with_mirror_value(args))
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The parameters of a serve, which a verb does not take."""
-        parameters = super().get_params(ctx)
-        # By the context of a verb, click asks what stands before its name.
-        is_verb = ctx.command is not self or ctx.meta.get(__name__)
-        return [one for one in parameters if one.name == "help"] if is_verb else parameters
-
-
-def condition_options(command: F) -> F:
-    """`--condition-type` and `--condition`, as parameters `kinds` and `texts`."""
-    kinds = click.option(
-        "--condition-type",
-        "kinds",
-        multiple=True,
-        type=click.Choice([kind.value for kind in ConditionKind]),
-        help="What a request is chosen by. May be given several times: a request must meet all of them.",
-    )
-    texts = click.option(
-        "--condition",
-        "texts",
-        multiple=True,
-        metavar="TEXT",
-        help="KEY:VALUE for header, baggage, query and cookie; /PREFIX for path; GET for method; 10 or HEADER:10 for percent. "
-        "One for each type that needs one, in their order; user and default need none.",
-    )
-    return kinds(texts(command))
 
 
 @click.group(
-    cls=ServeGroup,
+    cls=serve_arguments.ServeGroup,
     invoke_without_command=True,
     no_args_is_help=True,
     subcommand_metavar="",
@@ -77,7 +33,7 @@ def condition_options(command: F) -> F:
 )
 @click.argument("service", metavar="SERVICE", shell_complete=completing.serve_targets)
 @click.argument("ports", nargs=-1, metavar="[[[HOST:]LOCAL:]REMOTE]...", shell_complete=completing.ports)
-@condition_options
+@serve_arguments.condition_options
 @click.option(
     "--mirror",
     type=click.Choice([kind.value for kind in Mirror]),
@@ -134,8 +90,8 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
-    ref = _service(service)
-    condition = _condition(kinds, texts)
+    ref = serve_arguments.service_of(service)
+    condition = serve_arguments.condition_of(kinds, texts)
     if remove:
         if takeover or restart or mirror is not None or expires is not None:
             raise click.UsageError("--remove goes with a condition and ports only", context)
@@ -152,7 +108,7 @@ def serve(
         restart=restart,
     )
     daemon = client()
-    change = msgspec.structs.replace(change, ports=_ports(daemon, ref, ports))
+    change = msgspec.structs.replace(change, ports=serve_arguments.ports_of(daemon, ref, ports))
     result = daemon.serve(change) if dry_run else _serve(daemon, ref, change)
     _tell(result, dry_run=dry_run)
     served = result.served
@@ -178,7 +134,7 @@ def list_(everybody: bool, output: Output) -> None:
 
 @serve.command()
 @click.argument("service", shell_complete=completing.served)
-@condition_options
+@serve_arguments.condition_options
 @click.option(
     "--user",
     metavar="NAME|ID",
@@ -201,8 +157,8 @@ def end(
       czctl serve end shop/orders --condition-type header --condition x-debug:alice
       czctl serve end shop/orders --user bob --reason 'release at noon'
     """
-    ref = _service(service)
-    condition = _condition(kinds, texts)
+    ref = serve_arguments.service_of(service)
+    condition = serve_arguments.condition_of(kinds, texts)
     daemon = client()
     found = _own(daemon, ref) if user is None else _of_user(daemon, ref, user, reason)
     _end(daemon, ref, _meeting(ref, found, condition), reason=reason, output=output)
@@ -236,7 +192,7 @@ def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
             case ServingState.ACTIVE if served.state is VariantState.ACTIVE:
                 return served
             case _ if is_visible is None:
-                is_visible = _in_catalog(daemon, served.service) is not None
+                is_visible = serve_arguments.in_catalog(daemon, served.service) is not None
             case _:
                 pass
         if is_visible is False:
@@ -281,11 +237,11 @@ def _remove(
     daemon = client()
     found = _meeting(ref, _own(daemon, ref), condition)
     if texts:
-        remotes = {pair.remote for pair in _ports(daemon, ref, texts)}
+        remotes = {pair.remote for pair in serve_arguments.ports_of(daemon, ref, texts)}
         found = [one for one in found if remotes & {pair.remote for pair in one.ports}]
     if dry_run:
         if not found:
-            _require(daemon, ref)
+            serve_arguments.required(daemon, ref)
         say(f"dry run: {len(found)} {_variants(found)} of {ref} would end; nothing is changed")
         _write_ended(ServeResult(ended=tuple(found)), ref, output)
         return
@@ -310,7 +266,7 @@ def _agree_that_it_ended(daemon: LocalClient, ref: ServiceRef) -> None:
     except CodezeroError as error:
         if error.problem not in (problems.SERVE_UNKNOWN, problems.NO_TEAMSPACE):
             raise
-        _require(daemon, ref)
+        serve_arguments.required(daemon, ref)
 
 
 def _write_ended(result: ServeResult, ref: ServiceRef, output: Output) -> None:
@@ -322,7 +278,7 @@ def _own(daemon: LocalClient, ref: ServiceRef) -> list[VariantView]:
     """The user's variants of the service: this laptop's, and those of other laptops as far as the catalog tells."""
     own = {one.variant.variant_id: one.variant for one in daemon.serves().serves if one.service == ref}
     teamspace = daemon.status().teamspace
-    service = _in_catalog(daemon, ref)
+    service = serve_arguments.in_catalog(daemon, ref)
     if service is not None and service.serving is not None and teamspace is not None and teamspace.user_id:
         own |= {one.variant_id: one for one in service.serving.variants if one.user == teamspace.user_id}
     return list(own.values())
@@ -330,7 +286,7 @@ def _own(daemon: LocalClient, ref: ServiceRef) -> list[VariantView]:
 
 def _of_user(daemon: LocalClient, ref: ServiceRef, user: str, reason: str) -> list[VariantView]:
     """The variants of that user, by name or id."""
-    service = _in_catalog(daemon, ref)
+    service = serve_arguments.in_catalog(daemon, ref)
     variants = service.serving.variants if service is not None and service.serving is not None else ()
     found = [one for one in variants if user in (one.user, one.user_name) or user.upper() == one.user]
     if not found:
@@ -369,94 +325,6 @@ def _same(variant: VariantView, condition: Condition) -> bool:
         return condition_from_parts(variant.condition) == condition
     except CodezeroError:
         return False  # of a release that knows more kinds
-
-
-def _service(text: str) -> ServiceRef:
-    """The service; a word that is none, and nearly a verb, was meant to be the verb."""
-    if "/" not in text and "." not in text:
-        import difflib
-
-        if near := difflib.get_close_matches(text, ("list", "end"), n=1):
-            raise CodezeroError(problems.BAD_SERVE, f"{text[:200]!r} is no service", fix=f"czctl serve {near[0]}")
-    return wording.service(text)
-
-
-def _condition(kinds: tuple[str, ...], texts: tuple[str, ...]) -> Condition | None:
-    """What the options spell; None without any."""
-    needing = [kind for kind in kinds if kind not in _VALUELESS]
-    if len(texts) > len(needing):
-        extra = texts[len(needing)]
-        if not kinds:
-            raise CodezeroError(
-                problems.BAD_CONDITION,
-                f"--condition {extra[:100]!r} has no --condition-type",
-                fix=f"add --condition-type header, or another of {', '.join(ConditionKind)}",
-            )
-        raise CodezeroError(
-            problems.BAD_CONDITION,
-            f"--condition {extra[:100]!r} belongs to no --condition-type; user and default take none",
-            fix="give one --condition for each type that needs one",
-        )
-    if len(needing) > len(texts):
-        kind = needing[len(texts)]
-        example = _EXAMPLES.get(kind, "key:value")
-        raise CodezeroError(
-            problems.BAD_CONDITION,
-            f"--condition-type {kind} needs a --condition",
-            fix=f"add --condition {example}",
-        )
-    if not kinds:
-        return None
-    left = iter(texts)
-    return parse_condition([(kind, None if kind in _VALUELESS else next(left)) for kind in kinds])
-
-
-def _ports(daemon: LocalClient, ref: ServiceRef, texts: tuple[str, ...]) -> tuple[PortPair, ...]:
-    """The pairs that the arguments spell; what they leave out is the service's only port."""
-    read = [wording.port_pair(text) for text in texts]
-    if not read or any(is_alone for _, is_alone in read):
-        service = _require(daemon, ref)
-        offered = [port.port for port in service.ports if port.protocol is Protocol.TCP]
-        read = [
-            (_completed(pair, offered, ref) if is_alone else pair, False)
-            for pair, is_alone in read or [(PortPair(0, 0), True)]
-        ]
-    pairs = [pair for pair, _ in read]
-    for pair in pairs:
-        if [other.remote for other in pairs].count(pair.remote) > 1:
-            raise CodezeroError(
-                problems.BAD_SERVE,
-                f"port {pair.remote} of {ref} is given twice",
-                fix="give each port of the service once",
-            )
-    return tuple(pairs)
-
-
-def _completed(pair: PortPair, offered: list[int], ref: ServiceRef) -> PortPair:
-    if pair.local in offered:
-        return pair
-    if len(offered) == 1:
-        if pair.local:
-            say(f"note: {pair.local} here answers for {offered[0]}, the only port of {ref}")
-        return PortPair(offered[0], pair.local or offered[0])
-    there = ", ".join(map(str, offered)) or "no TCP port"
-    missing = f"not {pair.local}" if pair.local else "and none was named"
-    raise CodezeroError(
-        problems.BAD_SERVE,
-        f"{ref} has {there}, {missing}",
-        fix=f"czctl serve {ref} {pair.local or 3000}:{offered[0]}" if offered else "czctl services list",
-    )
-
-
-def _in_catalog(daemon: LocalClient, ref: ServiceRef) -> Service | None:
-    return next((one for one in daemon.services().services if one.ref == ref), None)
-
-
-def _require(daemon: LocalClient, ref: ServiceRef) -> Service:
-    service = _in_catalog(daemon, ref)
-    if service is None:
-        raise CodezeroError(problems.SERVICE_UNKNOWN, f"there is no service {ref} for you", fix="czctl services list")
-    return service
 
 
 def _everybodys(services: Iterable[Service]) -> Generator[ServedVariant, None, None]:
@@ -533,15 +401,6 @@ def _tell_how_to_try(daemon: LocalClient, ref: ServiceRef, curl: str) -> None:
 
 def _variants(some: Sequence[object]) -> str:
     return "variant" if len(some) == 1 else "variants"
-
-
-def _with_mirror_value(args: list[str]) -> list[str]:
-    """`--mirror` before another word than its own values stands alone: that word is the service or a port."""
-    values = [kind.value for kind in Mirror]
-    return [
-        f"--mirror={Mirror.SAFE}" if argument == "--mirror" and following not in values else argument
-        for argument, following in zip(args, (*args[1:], ""), strict=False)
-    ]
 
 
 @contextmanager
