@@ -10,7 +10,7 @@ from codezero.model.access import Decision, Effect, Operation, Policy, PolicyRul
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.model.sessions import Activity, ActivityKind
-from codezero.model.variants import ConditionPart, PortPair, Serving, ServingState, VariantView
+from codezero.model.variants import ConditionPart, Mirror, PortPair, Serving, ServingState, VariantView
 from codezero.orchestrator import links
 from codezero.orchestrator.admission import Admission
 from codezero.orchestrator.board import Board
@@ -529,3 +529,14 @@ def test_an_end_that_had_to_wait_is_not_forgotten() -> None:
     end = desk.order()
     assert isinstance(end, EndVariants)
     assert end.variants == (old.variant_id,)
+
+
+@pytest.mark.parametrize("preview", [False, True])
+@pytest.mark.parametrize("mirror", [None, *Mirror])
+def test_copies_of_others_requests_need_the_permission_to_serve(mirror: Mirror | None, preview: bool) -> None:
+    """A mirror answers nothing, and reads as much as a serve."""
+    desk = Desk(allow_all(ORGANIZATION, (Operation.CONSUME, Operation.TAKEOVER, Operation.TERMINATE)))
+    asking = desk.serve(desk.laptop("anna"), mirror=mirror, preview=preview)
+
+    assert one(asking).code == problems.FORBIDDEN.code
+    assert desk.idle()
