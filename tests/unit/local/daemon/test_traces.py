@@ -8,7 +8,7 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
 from codezero.wire.local_api import TraceLine
-from codezero.wire.tracing import Direction, TraceRecord
+from codezero.wire.tracing import Direction, MirrorRecord, TraceRecord
 
 
 def record(number: int = 0) -> TraceRecord:
@@ -51,6 +51,18 @@ async def test_a_slow_reader_is_told_how_much_it_missed(monkeypatch: pytest.Monk
 
     lines = [await reader.next() for _ in range(3)]
     assert lines == [TraceLine(record(3), dropped=13), TraceLine(record(4)), TraceLine(record(5))]
+
+
+async def test_mirrored_requests_are_told_and_counted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces_module, "MAX_WAITING", 1)
+    traces = Traces()
+    readers = [traces.read(), traces.read()]
+    mirrored = MirrorRecord(1.0, ServiceRef("shop", "orders"), 80, "v", "GET", "/", 1.0, 2.0, ())
+    traces.put([record()])
+    traces.put_mirrored(mirrored)
+    traces.put_mirrored(mirrored)
+
+    assert [await reader.next() for reader in readers] == [TraceLine(mirror=mirrored, dropped=2)] * 2
 
 
 async def test_readers_are_bounded() -> None:
