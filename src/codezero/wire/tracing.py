@@ -1,4 +1,7 @@
-"""What is told about one request or connection, for `czctl trace-connections`: never a body, never a header's value."""
+"""What is told about one request or connection, for `czctl trace-connections`: never a body, never a header's value.
+
+A mirrored request is the exception: its answers are shown where they differ, on the laptop that mirrors and nowhere else.
+"""
 
 from enum import StrEnum
 from typing import Annotated
