@@ -28,8 +28,9 @@ from codezero.transport.identity import Identity
 from codezero.transport.tls import TlsConnection, UnprovenLimits
 from codezero.wire.router import JOIN_ALPN, ROUTES_ALPN
 
-# Only pods of the cluster come here, and each held handshake counts as unproven: a Router may have as many as a laptop has streams.
-LIMITS: Final = UnprovenLimits(per_address=1024, in_all=8192)
+# Only pods of the cluster come here, and each held handshake counts as unproven. One that waits costs 50 KiB besides what it has sent, and pods
+# that mean no good are many: all of them together get less than half of this System's memory.
+LIMITS: Final = UnprovenLimits(per_address=512, in_all=2048)
 FAREWELL_SECONDS: Final = 3.0
 
 _log = get_logger("routers")

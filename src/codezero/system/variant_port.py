@@ -31,7 +31,7 @@ from codezero.wire.router import CONNECTED
 # What a laptop has beyond the round trip to it; Routers give up after 0.5 s.
 ANSWER_SECONDS: Final = 0.4
 # Handshakes held at once. A laptop's tunnel carries 1,000 streams.
-MAX_HELD: Final = 4096
+MAX_HELD: Final = 1536
 MAX_HELD_OF_A_VARIANT: Final = 1024
 # Connections at once of one Router, to one variant and to all. What is too much is refused here, where a Router still asks the origin in the same
 # request: its own limits would answer 503. Each may hold some MiB in the Router (`routing.envoy`), through which the team's requests go too.
