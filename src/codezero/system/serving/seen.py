@@ -58,7 +58,11 @@ def is_lost(seen: Seen) -> bool:
 def is_back(seen: Seen) -> bool:
     """Whether the Service leads to the team's own pods, and its slices show it."""
     own, routers = seen.own_endpoints.ready.keys(), seen.router_endpoints.ready.keys()
-    if is_marked(seen) or own & routers:
+    if is_marked(seen):
+        return False
+    if at(seen.service, "spec", "type") == "ExternalName":
+        return True  # a name has no endpoints; the slices of before stay, and nobody asks them
+    if own & routers:
         return False
     # Where the team pointed it elsewhere meanwhile, the origin's pods are not what it should show.
     same = seen.origin is not None and texts(at(seen.origin, "spec", "selector")) == selector_of(seen.service)

@@ -303,6 +303,16 @@ def test_nothing_is_removed_before_slices_show_the_teams_pods() -> None:
     assert isinstance(step(ready(serve=going(status), own_endpoints=ROUTERS), back_since=NOW - 1000), Wait)
 
 
+def test_a_name_instead_of_pods_is_waited_for_in_vain() -> None:
+    """Kubernetes leaves the slices of a Service that becomes an ExternalName as they are."""
+    status = msgspec.structs.replace(RECORDED, state="restoring", conditions=SWITCHED)
+    renamed = service(OWN, type="ExternalName", externalName="orders.example.com")
+    found = step(ready(serve=going(status), service=renamed, own_endpoints=ROUTERS), back_since=NOW - 30)
+
+    assert isinstance(found, Write)
+    assert found.what == "delete Deployment"
+
+
 def test_the_router_drains_before_it_goes() -> None:
     status = msgspec.structs.replace(RECORDED, state="restoring", conditions=SWITCHED)
     seen = ready(serve=going(status))
