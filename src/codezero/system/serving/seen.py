@@ -143,10 +143,16 @@ def is_rolled_out(deployment: Json | None) -> bool:
 
 
 def trouble_of(deployment: Json | None) -> str | None:
-    """Why there are no pods, in the cluster's words: quotas and admission speak here."""
-    for condition in map(as_object, as_list(at(deployment, "status", "conditions"))):
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return f"the cluster makes no Router: {as_text(condition.get('message'))}"[:1000]
+    """Why there are no pods or why they do not come up, in the cluster's words: quotas and admission speak here, and images that cannot be had."""
+    found = {
+        (one.get("type"), one.get("status")): one
+        for one in map(as_object, as_list(at(deployment, "status", "conditions")))
+    }
+    if refused := found.get(("ReplicaFailure", "True")):
+        return f"the cluster makes no Router: {as_text(refused.get('message'))}"[:1000]
+    if found.get(("Progressing", "False")):
+        label = f"{naming.SERVICE}={at(deployment, 'metadata', 'labels', naming.SERVICE)}"
+        return f"the Router's pods do not become ready; `kubectl describe pods -l {label}` says why"
     return None
 
 

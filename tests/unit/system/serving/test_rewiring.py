@@ -216,6 +216,17 @@ def test_why_the_cluster_makes_no_router_is_told() -> None:
     assert "exceeded quota" in told(step(replace(seen, deployment={**seen.deployment, "status": status}))).message
 
 
+def test_that_router_pods_do_not_come_up_is_told_with_where_to_look() -> None:
+    """An image that cannot be pulled says nothing else."""
+    seen = ready(router_endpoints=Endpoints())
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    assert seen.deployment is not None
+    status = {**seen.deployment["status"], "conditions": [late]}
+    found = told(step(replace(seen, deployment={**seen.deployment, "status": status})))
+
+    assert f"kubectl describe pods -l codezero.io/service={naming.hash_of(ORDERS)}" in found.message
+
+
 def test_not_without_knowing_whom_routers_believe() -> None:
     assert "identity" in told(step(ready(), trust=None)).message
 
