@@ -57,7 +57,7 @@ from codezero.system.serving.steps import (
     point,
     release,
 )
-from codezero.system.serving.telling import SWITCHED, condition_of, is_so, tell, tell_or_wait, told, wait
+from codezero.system.serving.telling import SWITCHED, condition_of, is_so, tell, told, wait
 from codezero.wire.serve_resource import selector_seal
 
 # After the first, second and third time somebody put the selector back.
@@ -253,11 +253,11 @@ def _switch(seen: Seen, serve: ServeObject, served: Served, about: Circumstances
         if selector_of(seen.service) != served.switched:
             return point(seen, "correct the selector", served.switched)
         if not shows_routers(seen):
-            return tell_or_wait(
+            return tell(
                 seen, serve, about, ServingState.PREPARING, "waiting until the Service shows its Router", switched=True
             )
         if status.state != ServingState.ACTIVE and status.router_config.revision < serve.generation:
-            return tell_or_wait(
+            return tell(
                 seen, serve, about, ServingState.PREPARING, "waiting until the Router knows the routes", switched=True
             )
         return (

@@ -17,22 +17,7 @@ SWITCHED: Final = "Switched"
 
 def wait(seen: Seen, serve: ServeObject, about: Circumstances, message: str) -> Step:
     """Wait and say what for; the first of the two that is not done yet."""
-    return tell_or_wait(seen, serve, about, ServingState.PREPARING, message)
-
-
-def tell_or_wait(
-    seen: Seen,
-    serve: ServeObject,
-    about: Circumstances,
-    state: ServingState,
-    message: str,
-    *,
-    switched: bool | None = None,
-) -> Step:
-    """Say it, or wait where it has been said."""
-    step = told(seen, serve, about, state, message, switched=switched)
-    # Not all that is waited for is followed: the state of a Deployment is only read.
-    return step or Wait(message, about.now + LOOK_AGAIN_SECONDS)
+    return tell(seen, serve, about, ServingState.PREPARING, message)
 
 
 def tell(
@@ -45,8 +30,9 @@ def tell(
     status: ServeStatus | None = None,
     switched: bool | None = None,
 ) -> Step:
-    """Say it with these changes of the status, or wait where that has been done."""
+    """Say it, with these changes of the status where they are given, or wait where that has been done."""
     step = told(seen, serve, about, state, message, status=status, switched=switched)
+    # Not all that is waited for is followed: the state of a Deployment is only read.
     return step or Wait(message, about.now + LOOK_AGAIN_SECONDS)
 
 
