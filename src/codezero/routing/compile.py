@@ -1,6 +1,6 @@
 """From the serves of a service to its route plan: order, owners and protocols decided here once for every data plane."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -29,10 +29,16 @@ _RAW = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ServedPort:
-    """A TCP port of a served service and the port of its pods (target port) behind it, where the Router listens."""
+    """A TCP port of a served service and the port of its pods (target port) behind it, where the Router listens.
+
+    A port that does not say what it speaks is looked into only if `looked_into`, else everything on it is raw: Envoy forgets a connection whose
+    client has sent something and ended its side before it was looked into (`ListenerFilterBufferImpl::onFileEvent`), which is all that many
+    simple clients of raw protocols do.
+    """
 
     port: ServicePort
     target: int
+    looked_into: bool = True
 
 
 def compile_plan(
@@ -61,11 +67,18 @@ def port_kind(port: ServicePort) -> PortKind:
     return PortKind.RAW if said in _RAW else PortKind.UNKNOWN
 
 
+def ports_with_conditions(variants: Iterable[Variant]) -> frozenset[int]:
+    """The ports of a service on which requests are told apart, so that they must be HTTP."""
+    return frozenset(pair.remote for one in variants if not one.condition.is_default for pair in one.ports)
+
+
 def _port_plan(
     group: tuple[ServedPort, ...], ordered: Sequence[Variant], *, origin: str, holders: Mapping[str, Address]
 ) -> PortPlan:
     kinds = {port_kind(one.port) for one in group}
     kind = kinds.pop() if len(kinds) == 1 else PortKind.UNKNOWN
+    if kind is PortKind.UNKNOWN and not any(one.looked_into for one in group):
+        kind = PortKind.RAW
     rules = tuple(
         Rule(variant.variant_id, served, _bound(variant), holders.get(variant.variant_id), variant.mirror)
         for variant in ordered

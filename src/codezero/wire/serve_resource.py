@@ -121,7 +121,8 @@ class ServeStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
     `selectorSeal` is the System's over the recorded selector: whoever may write a status shall not choose by it where the Service leads.
     `reversals` are the UNIX seconds at which somebody put the selector back. `unservedSince` is since when no route is left. `targets` are the
-    numbers on which Routers listen for target ports that have names, kept so that they stay the same while pods change.
+    numbers on which Routers listen for target ports that have names, kept so that they stay the same while pods change. `lookedInto` are the
+    ports on which requests are told apart although they do not say that they speak HTTP.
     """
 
     state: str = ""
@@ -136,6 +137,7 @@ class ServeStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     reversals: tuple[float, ...] = ()
     unserved_since: float | None = None
     targets: dict[str, int] | None = None
+    looked_into: tuple[int, ...] = ()
 
 
 class ServeSpec(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,12 +1,14 @@
 """Compiling decides order, owners and protocols once; a plan must choose as the conditions themselves say."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codezero.model.serve import DEFAULT, Header, PortPair, Request, Serve, User, Variant, condition_of
 from codezero.model.services import Protocol, ServicePort, ServiceRef
-from codezero.routing.compile import ServedPort, compile_plan, port_kind
+from codezero.routing.compile import ServedPort, compile_plan, port_kind, ports_with_conditions
 from codezero.routing.plan import Address, PortKind
 
 ORDERS = ServiceRef("shop", "orders")
@@ -114,3 +116,19 @@ def test_what_a_port_speaks_is_said_by_its_protocol_then_by_its_name(
     name: str | None, app_protocol: str | None, kind: PortKind
 ) -> None:
     assert port_kind(ServicePort(80, Protocol.TCP, name, app_protocol)) is kind
+
+
+def test_a_port_that_does_not_say_what_it_speaks_is_raw_until_requests_are_told_apart() -> None:
+    """To look into a connection costs those whose clients say something and end their side at once."""
+    silent = ServicePort(9000, name="main")
+    by_default = Variant("01JV0000000000000000000001", ORDERS, ALICE, "alice", DEFAULT, (PortPair(9000, 1),), 0)
+    by_header = replace(by_default, condition=condition_of([Header("a", "b")]))
+
+    def kind(variant: Variant, *, looked_into: bool) -> PortKind:
+        port = ServedPort(silent, 9000, looked_into)
+        return compile_plan(Serve(ORDERS, (variant,)), origin="10.0.0.1", ports=[port], holders={}).ports[0].kind
+
+    assert ports_with_conditions([by_default]) == frozenset()
+    assert ports_with_conditions([by_default, by_header]) == {9000}
+    assert kind(by_default, looked_into=False) is PortKind.RAW
+    assert kind(by_header, looked_into=True) is PortKind.UNKNOWN

@@ -63,12 +63,13 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A Service as its team wants it: name, uid, spec, and the numbers behind its named target ports."""
+    """A Service as its team wants it: name, uid, spec, the numbers behind its named target ports, and the ports that are looked into."""
 
     ref: ServiceRef
     uid: str
     original: Json
     targets: Mapping[str, int]
+    looked_into: frozenset[int] = frozenset()
 
     @property
     def selector(self) -> dict[str, str]:
@@ -83,7 +84,7 @@ class Served:
     @property
     def ports(self) -> tuple[ServedPort, ...]:
         """Its ports and the numbers behind them."""
-        return served_ports(self.original, self.targets)
+        return served_ports(self.original, self.targets, self.looked_into)
 
 
 def origin_service(served: Served) -> Json:

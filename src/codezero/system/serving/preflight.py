@@ -143,7 +143,8 @@ def effects(ref: ServiceRef, spec: Json, around: Surroundings, *, is_switched: b
     unknown = [str(one.port.port) for one in served_ports(spec, None) if port_kind(one.port) is PortKind.UNKNOWN]
     if unknown:
         found.append(
-            f"port {', '.join(unknown)} does not say what it speaks: connections are looked at, and those that are not HTTP meet `default` only"
+            f"port {', '.join(unknown)} does not say what it speaks: with conditions other than `default` connections are looked at, and one "
+            "whose client sends something and ends its side at once is lost; give the port an appProtocol, or a name like http-web or tcp-db"
         )
     if any(map(_is_meshed, makers_of(spec, (*around.deployments, *around.stateful_sets)))):
         found.append(

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from codezero.model.variants import ServingState
+from codezero.routing.compile import ports_with_conditions
 from codezero.system.kubernetes.documents import Json, as_object, as_text, at, texts
 from codezero.system.serving import manifests, naming, policies, preflight
 from codezero.system.serving.manifests import Served, Trust
@@ -146,12 +147,16 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
     wanted = {**spec, "selector": naming.own_selector(selector, seen.ref, known)} if marked else spec
     left = is_so(status, SWITCHED) and not switched
     reversed_now = left and (marked or not is_ours_to_say(seen))
-    if status.original == wanted and not left:
+    # It only grows while there is a Router: to look, or not to look any more, takes new listeners, hence new pods.
+    told_apart = ports_with_conditions(variant for _, variant in serve.followed)
+    looked_into = tuple(sorted({*status.looked_into, *told_apart}))
+    if status.original == wanted and not left and looked_into == status.looked_into:
         return None
     targets = manifests.targets_of(wanted, status.targets or {}, numbers_of(seen))
     own = texts(wanted.get("selector"))
     seal = selector_seal(own, service_uid=serve.owner_uid or "", key=about.key)
     changed = msgspec.structs.replace(status, original=wanted, origin_selector=own, selector_seal=seal, targets=targets)
+    changed = msgspec.structs.replace(changed, looked_into=looked_into)
     state, message = ServingState.PREPARING, "being prepared"
     if reversed_now:
         recent = tuple(one for one in status.reversals if one > about.now - QUIET_SECONDS)

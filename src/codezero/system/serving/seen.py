@@ -87,7 +87,8 @@ def selector_of(service: Json | None) -> dict[str, str]:
 def served_of(seen: Seen, serve: ServeObject) -> Served:
     """The Service as its team wants it, by the record."""
     uid = as_text(at(seen.service, "metadata", "uid"))
-    return Served(seen.ref, uid, as_object(serve.status.original), serve.status.targets or {})
+    status = serve.status
+    return Served(seen.ref, uid, as_object(status.original), status.targets or {}, frozenset(status.looked_into))
 
 
 def numbers_of(seen: Seen) -> dict[str, int]:

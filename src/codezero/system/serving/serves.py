@@ -7,7 +7,7 @@ any other is told. One object made by hand hides nothing else. Use it from the e
 import asyncio
 import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,7 +21,7 @@ from codezero.model.problems import CodezeroError
 from codezero.model.serve import Serve, Variant, condition_parts, precedence
 from codezero.model.services import Protocol, ServicePort, ServiceRef, is_label
 from codezero.model.variants import Serving, ServingState, VariantState, VariantView
-from codezero.routing.compile import ServedPort, compile_plan
+from codezero.routing.compile import ServedPort, compile_plan, ports_with_conditions
 from codezero.routing.plan import Address, RoutePlan
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, ApiError
@@ -304,7 +304,8 @@ class Serves:
         holders = {
             one.id: address_of for one in found.status.routes if (address_of := _parse_address(one.holder)) is not None
         }
-        ports = served_ports(found.status.original, found.status.targets)
+        looked_into = {*found.status.looked_into, *ports_with_conditions(variants)}
+        ports = served_ports(found.status.original, found.status.targets, looked_into)
         return found.generation, compile_plan(Serve(ref, variants), origin=address, ports=ports, holders=holders)
 
     def serving(self, ref: ServiceRef) -> Serving | None:
@@ -489,8 +490,13 @@ def with_routes(
     return tuple(known.values())
 
 
-def served_ports(original: Json, targets: Mapping[str, int] | None) -> tuple[ServedPort, ...]:
-    """The TCP ports of a Service's spec and the number behind each; `targets` says what named ones mean, else their own number does."""
+def served_ports(
+    original: Json, targets: Mapping[str, int] | None, looked_into: Collection[int] | None = None
+) -> tuple[ServedPort, ...]:
+    """The TCP ports of a Service's spec and the number behind each; `targets` says what named ones mean, else their own number does.
+
+    `looked_into` are the ports on which requests are told apart; None: all.
+    """
     found: list[ServedPort] = []
     for entry in as_list(original.get("ports")):
         port = as_object(entry)
@@ -500,7 +506,7 @@ def served_ports(original: Json, targets: Mapping[str, int] | None) -> tuple[Ser
         shown = ServicePort(
             number, Protocol.TCP, as_text(port.get("name")) or None, as_text(port.get("appProtocol")) or None
         )
-        found.append(ServedPort(shown, target_of(port, targets)))
+        found.append(ServedPort(shown, target_of(port, targets), looked_into is None or number in looked_into))
     return tuple(found)
 
 

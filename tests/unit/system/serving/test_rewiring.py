@@ -37,7 +37,7 @@ KEY, UID, NOW = b"k" * 32, "service-uid", 1_800_000_000.0
 TRUST = Trust(TeamspaceId(new_ulid()), "PEM")
 SETTINGS = RouterSettings(image="router", drain=30.0, linger=100.0)
 SPEC: Json = {"selector": OWN, "ports": [{"name": "web", "port": 80, "targetPort": "http"}], "clusterIP": "10.96.0.9"}
-SERVED = Served(ORDERS, UID, SPEC, {"http": 8080})
+SERVED = Served(ORDERS, UID, SPEC, {"http": 8080}, frozenset({80}))
 PODS = Endpoints({"10.0.0.1": frozenset({("web", 8080)}), "10.0.0.2": frozenset({("web", 8080)})})
 ROUTERS = Endpoints({"10.0.0.9": frozenset({("web", 8080)})})
 ABOUT = Circumstances(now=NOW, settings=SETTINGS, trust=TRUST, key=KEY)
@@ -48,6 +48,7 @@ RECORDED = ServeStatus(
     origin_selector=OWN,
     selector_seal=selector_seal(OWN, service_uid=UID, key=KEY),
     targets={"http": 8080},
+    looked_into=(80,),
     router_config=RouterConfig(1),
 )
 SWITCHED = (Condition("Switched", "True", "Router", "", "2027-01-15T08:00:00Z", 1),)
@@ -279,7 +280,7 @@ def test_a_selector_with_a_key_too_few_is_corrected() -> None:
     seal = selector_seal(spec["selector"], service_uid=UID, key=KEY)
     status = msgspec.structs.replace(RECORDED, original=spec, selector_seal=seal)
     seen = ready(selector=ROUTER, status=status)
-    served = Served(ORDERS, UID, spec, {"http": 8080})
+    served = Served(ORDERS, UID, spec, {"http": 8080}, frozenset({80}))
     assert seen.origin is not None
     assert seen.deployment is not None
     origin = stored(manifests.origin_service(served))
