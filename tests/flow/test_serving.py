@@ -10,6 +10,7 @@ import pytest
 from codezero.model import problems
 from codezero.model.services import ServiceRef
 from codezero.sandbox.api import Options
+from codezero.system.kubernetes.client import ApiError
 from codezero.system.serving import naming
 from codezero.system.serving.reconciler import Reconciler
 from codezero.system.serving.repair import repair
@@ -196,6 +197,22 @@ async def test_routes_travel_without_touching_the_router(cluster: ServingCluster
 
 
 # --- Routers ---------------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_older_definition_of_serve_objects_is_told_and_asked_for_nothing_all_the_time(
+    cluster: ServingCluster,
+) -> None:
+    """It drops what it does not know, so the same would be written again and again."""
+    definition = cluster.store.get("customresourcedefinitions.apiextensions.k8s.io", "", SERVES).copy()
+    (version,) = definition["spec"]["versions"]
+    del version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["selectorSeal"]
+    cluster.store.update("customresourcedefinitions.apiextensions.k8s.io", "", definition)
+    reconciler = cluster.reconciler()
+    cluster.serve(ORDERS, cluster.route(ORDERS))
+    with pytest.raises(ApiError, match="definition of Serve objects"):
+        await reconciler.settle(ORDERS)
+
+    assert cluster.selector(ORDERS) == OWN
 
 
 async def test_without_a_router_the_service_leads_to_its_own_pods(cluster: ServingCluster) -> None:

@@ -18,7 +18,7 @@ from codezero.model.services import ServiceRef
 from codezero.model.variants import VariantView
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, ApiError
-from codezero.system.kubernetes.documents import Json, as_object
+from codezero.system.kubernetes.documents import Json, as_object, at
 from codezero.system.serving import naming, observing, preflight, rewiring
 from codezero.system.serving.manifests import RouterSettings, Trust
 from codezero.system.serving.seen import Seen, is_back, is_lost
@@ -245,7 +245,13 @@ class Reconciler:
             case "create":
                 await self._api.create(write.path, as_object(write.body))
             case "replace":
-                await self._api.replace(write.path, as_object(write.body))
+                body = as_object(write.body)
+                after = msgspec.json.decode(await self._api.replace(write.path, body))
+                if at(after, "metadata", "resourceVersion") == at(body, "metadata", "resourceVersion"):
+                    # It would be written again for ever.
+                    raise ApiError(
+                        "the cluster does not keep what this System writes: its definition of Serve objects may be older; apply that of this release"
+                    )
             case "patch":
                 await self._api.patch(write.path, write.body, kind="json")
             case "merge":

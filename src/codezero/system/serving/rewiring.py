@@ -12,6 +12,7 @@ The switched selector is recognised by its values. Any other selector is the tea
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -114,6 +115,10 @@ def next_end(serve: ServeObject) -> float | None:
 
 
 def _prepare(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
+    known = texts(as_object(serve.status.original).get("selector"))
+    if is_switched(seen) and known and not _carries(seen, serve, known):
+        # At once, and told afterwards: nobody answers meanwhile. It waits for no record either, which a cluster may not take.
+        return point(seen, "switch the Service back", known)
     journal = _journal(seen, serve, about)
     if journal is not None:
         return journal
@@ -124,12 +129,16 @@ def _prepare(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
     if is_marked(seen) and not is_switched(seen):
         # Half a switched selector leads to nobody.
         return point(seen, "mend the selector", served.selector)
-    if is_switched(seen) and (seen.origin is None or not router_fits(seen, served)):
-        # At once, and told afterwards: nobody answers meanwhile.
-        return point(seen, "switch the Service back", served.selector)
     if about.trust is None:
         return wait(seen, serve, about, "waiting for the System's identity")
     return _objects(seen, serve, served, about, about.trust) or _switch(seen, serve, served, about)
+
+
+def _carries(seen: Seen, serve: ServeObject, selector: dict[str, str]) -> bool:
+    """Whether the Router takes what the switched Service, as it is now, sends it, and has somewhere to lead it."""
+    spec = as_object(as_object(seen.service).get("spec"))
+    served = replace(served_of(seen, serve), original={**spec, "selector": selector})
+    return seen.origin is not None and router_fits(seen, served)
 
 
 def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | None:

@@ -262,6 +262,15 @@ def test_a_switched_service_without_what_it_leads_to_is_switched_back_at_once(mi
     assert selector_of(step(ready(selector=ROUTER, status=status, **missing))) == OWN
 
 
+def test_switching_back_waits_for_no_record() -> None:
+    """A cluster whose definition of Serve objects is older takes no new one, and the team's traffic must not stay with a Router that is gone."""
+    status = msgspec.structs.replace(RECORDED, state="active", conditions=SWITCHED)
+    changed = service(ROUTER, ports=[{"name": "web", "port": 80, "targetPort": 9090}])
+
+    assert selector_of(step(ready(selector=ROUTER, status=status, router_endpoints=Endpoints()))) == OWN
+    assert selector_of(step(ready(selector=ROUTER, status=status, service=changed))) == OWN
+
+
 @pytest.mark.parametrize(("manager", "reversals"), [("codezero-system", ()), ("helm", (NOW,))])
 def test_who_put_the_selector_back_is_known_by_its_owner(manager: str, reversals: tuple[float, ...]) -> None:
     """What we did ourselves is no fight."""
