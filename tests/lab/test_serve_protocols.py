@@ -51,7 +51,8 @@ def test_a_variant_answers_every_protocol_by_default(
     assert verdict.get("where", "laptop") == "laptop"
 
 
-@pytest.mark.parametrize("name", SERVED)
+# Not `stall`: one of its clients says a word and closes, which is lost where connections are looked into, as the preflight says.
+@pytest.mark.parametrize("name", [name for name in SERVED if name != "stall"])
 def test_the_services_own_pods_answer_every_protocol_while_somebody_serves(
     sandbox: Sandbox, serving1: Laptop, peers: None, name: str
 ) -> None:

@@ -165,12 +165,7 @@ class Demo:
         return f"told after {told:.1f} s, answers again {time.monotonic() - began:.1f} s after the network was back"
 
     def _serve_core(self) -> str:
-        environment = {
-            "SP_ADDRESS": "127.0.0.1",
-            "SP_PORT": "3000",
-            "SP_LEAF_URL": f"http://sample-project-leaf.{SAMPLE}:3010",
-        }
-        self._run_locally("core", layout.LAPTOP, environment)
+        self._start_core()
         self._czctl("serve", CORE_SERVICE, "3000", *CONDITION)
         until(lambda: self._outside(TEAM)["where"] == layout.LAPTOP, "the laptop does not answer")
         plain = self._outside()["where"]
@@ -183,10 +178,18 @@ class Demo:
         self._run_locally("leaf", layout.LAPTOP2, {"SP_ADDRESS": "127.0.0.1", "SP_PORT": "3010"})
         until(lambda: self._connected(layout.LAPTOP2), "the second laptop has no tunnel")
         self._run("czctl", "serve", LEAF_SERVICE, "3010", *CONDITION, place=layout.LAPTOP2)
+        # Connections stay where they were opened; the core's to its leaf was before the serve.
+        self._end_locally("core")
+        self._start_core()
         until(lambda: self._crossing(TEAM) == (layout.LAPTOP, layout.LAPTOP2), "the request does not cross both")
         core, leaf = self._crossing()
         expect(leaf.startswith("sample-project-leaf-"), f"without the header, {leaf} answered")
         return f"core on {layout.LAPTOP}, its leaf on {layout.LAPTOP2}; without the header -> pods {core}, {leaf}"
+
+    def _start_core(self) -> None:
+        leaf = f"http://sample-project-leaf.{SAMPLE}:3010"
+        environment = {"SP_ADDRESS": "127.0.0.1", "SP_PORT": "3000", "SP_LEAF_URL": leaf}
+        self._run_locally("core", layout.LAPTOP, environment)
 
     def _lose_process(self) -> str:
         self._end_locally("core")
