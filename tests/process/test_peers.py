@@ -16,7 +16,20 @@ import pytest
 from codezero.testing.sample_parts import PASSWORD, free_port, is_open
 from codezero.testing.waiting import eventually
 
-PEERS = ["http", "h2c", "grpc_bidi", "websocket", "greeting", "bulk", "halfclose", "many", "stall", "udp", "psql", "mysql"]
+PEERS = [
+    "http",
+    "h2c",
+    "grpc_bidi",
+    "websocket",
+    "greeting",
+    "bulk",
+    "halfclose",
+    "many",
+    "stall",
+    "udp",
+    "psql",
+    "mysql",
+]
 SMALLER = {"many": ["--connections", "200"], "bulk": ["--size", "8M"], "stall": ["--size", "8M", "--stalled", "32M"]}
 ENVIRONMENT = {"PATH": os.environ["PATH"], "SP_DATABASE_PASSWORD": PASSWORD}
 
