@@ -18,6 +18,7 @@ test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@tools/system-packages ip ss nft unshare nsenter curl getent pgrep
 	@$(BIN)/python bench/consume.py
+	@$(BIN)/python bench/serve.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests tools bench

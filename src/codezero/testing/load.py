@@ -10,6 +10,7 @@ them in turn, and `--expect` says for each of them, in the same order, who has t
 import argparse
 import asyncio
 import json
+import statistics
 import sys
 import time
 from collections import Counter
@@ -35,6 +36,7 @@ class Tally:
     wrong: list[str] = field(default_factory=list[str])
     # Longest time without a good answer, in seconds, and the times (UNIX seconds) of the first and last fallback.
     longest_silence: float = 0.0
+    durations: list[float] = field(default_factory=list[float])
     first_fallback: float | None = None
     last_fallback: float | None = None
     last_good: float = field(default_factory=time.monotonic)
@@ -64,6 +66,7 @@ class Tally:
             "wrong": len(self.wrong),
             "wrongs": self.wrong[:_TOLD],
             "longest_silence": round(self.longest_silence, 3),
+            "median": statistics.median(self.durations) if self.durations else None,
             "first_fallback": self.first_fallback,
             "last_fallback": self.last_fallback,
         }
@@ -113,10 +116,12 @@ async def _worker(wanted: Wanted, tally: Tally, number: int, enough: asyncio.Eve
         turn = count % len(wanted.alternate) if wanted.alternate else None
         count += 1
         try:
+            begun = time.perf_counter()
             async with asyncio.timeout(_ANSWER_SECONDS):
                 if connection is None:
                     connection = await asyncio.open_connection(wanted.host, wanted.port)
                 headers = await _exchange(wanted, connection, turn)
+            tally.durations.append(time.perf_counter() - begun)
             tally.note(headers, expected=wanted.expect[turn] if turn is not None and wanted.expect else None)
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             tally.failures.append(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}"[:200])
