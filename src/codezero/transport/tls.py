@@ -676,6 +676,8 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     established: asyncio.Future[None] = loop.create_future()
+    # Whoever is cancelled while the socket connects asks for the outcome no more; asyncio would report it as forgotten.
+    established.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def made(connection: TlsConnection) -> asyncio.BaseProtocol:
         if not established.done():
