@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import random
 import secrets
 import socket
 import time
@@ -145,9 +146,17 @@ def _base64(data: bytes) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on.
+
+    Below the range from which the kernel gives ports to connections, or one of those may have it before the server that it is for.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
 
 
 class Coordination:
