@@ -315,7 +315,8 @@ spec:
     # The System looks at it too, and follows nothing that it has not made.
     eventually(lambda: "refused" in cluster("get", "serve", "orders"))
 
-    head, row = cluster("get", "serves", "-A").splitlines()
+    head, *rows = cluster("get", "serves", "-A").splitlines()
+    row = next(one for one in rows if one.split()[1] == "orders")
     assert head.split("  ")[0] == "NAMESPACE"
     assert "STATE" in head
     assert row.split()[1:5] == ["orders", "orders", "refused", "ann"]

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from codezero.model.services import ServiceRef
 from codezero.sandbox.control import Sandbox
+from codezero.system.serving import naming
 from codezero.testing.laptop import Laptop
 from codezero.testing.serve_stories import Answer, address_of, application, ask, kubectl, nobody_notices, put_back
 from codezero.testing.waiting import eventually
@@ -131,4 +133,5 @@ def test_the_replica_that_leads_may_die_while_a_service_is_rewired(sandbox: Sand
         leader = json.loads(kubectl(sandbox, "get", "lease", "codezero-system", "-n", "codezero", "-o", "json"))
         sandbox.kill(leader["spec"]["holderIdentity"], namespace="codezero")
         kubectl(sandbox, "delete", "serve", "http", "-n", "peers", "--timeout=90s", timeout=120)
-        assert "cz-" not in kubectl(sandbox, "get", "services", "-n", "peers", "-o", "name")
+        ours = naming.origin_of(ServiceRef.parse(HTTP)).name
+        assert ours not in kubectl(sandbox, "get", "services", "-n", "peers", "-o", "name")

@@ -185,17 +185,24 @@ class Pod:
 
 
 def follower_of(router: Process) -> psutil.Process | None:
-    return next((child for child in _children(router) if "follow" in child.cmdline()), None)
+    return next((child for child in _children(router) if "follow" in _said_by(child, child.cmdline)), None)
 
 
 def envoy_of(router: Process) -> psutil.Process | None:
-    return next((child for child in _children(router) if "envoy" in child.name()), None)
+    return next((child for child in _children(router) if "envoy" in _said_by(child, child.name)), None)
+
+
+def _said_by(child: psutil.Process, question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _children(router: Process) -> list[psutil.Process]:
     # One that has just died, or just begun, says little about itself.
     children = psutil.Process(router.process.pid).children()
-    return [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if _said_by(child, child.status) not in ("", psutil.STATUS_ZOMBIE)]
 
 
 def kill(child: psutil.Process | None) -> psutil.Process:

@@ -31,6 +31,8 @@ RESOURCES = {
     "ServiceAccount": "serviceaccounts",
     "ClusterRole": "clusterroles.rbac.authorization.k8s.io",
     "ClusterRoleBinding": "clusterrolebindings.rbac.authorization.k8s.io",
+    "Role": "roles.rbac.authorization.k8s.io",
+    "RoleBinding": "rolebindings.rbac.authorization.k8s.io",
 }
 
 
@@ -216,7 +218,7 @@ async def test_the_parts_find_one_another_with_the_least_rights(processes: Proce
         assert await processes.kill(role, signal.SIGTERM) == 0
         assert "Traceback" not in processes.log(role)
         assert "PRIVATE" not in processes.log(role)
-        assert "orders" not in metrics[role]
+        assert "shop" not in metrics[role]
         assert "secret" not in processes.log(role)
 
 
