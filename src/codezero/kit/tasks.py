@@ -38,6 +38,8 @@ class Tasks:
         task = self.start(name, _never_ending(f"{self._name}/{name}", work))
         self._services.add(task)
         task.add_done_callback(self._services.discard)
+        # One that was cancelled before it began has never touched its work, which Python would report.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Task groups: nothing outlives its block, and a service that ends is a failure."""
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -61,3 +62,14 @@ async def test_several_failures_are_raised_together() -> None:
             tasks.start("two", fails())
 
     assert len(caught.value.exceptions) == 2
+
+
+async def test_a_service_that_is_cancelled_before_it_begins_is_forgotten_quietly() -> None:
+    """Whatever fails at once in a block takes services along that have had no turn yet; warnings are errors here."""
+    work = asyncio.sleep(3600)
+    with pytest.raises(ValueError, match="at once"):
+        async with task_group("test") as tasks:
+            tasks.start_service("late", work)
+            raise ValueError("at once")
+
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
