@@ -1,0 +1,117 @@
+"""The load program of the bench: built once for its source, and what it measures as values.
+
+It is in C so that what is measured is the tunnel and not the load. It runs wherever the bench is told to, by a runner that puts it there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_name("load.c")
+_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers")
+_LIBRARIES = ("-lpthread", "-lssl", "-lcrypto")
+
+Start = Callable[[Sequence[str]], "subprocess.Popen[str]"]
+"""Starts a command where it belongs, with pipes for its input, its output and its errors."""
+
+
+class LoadError(Exception):
+    """The load program failed; says what it printed."""
+
+
+def program() -> str:
+    """The load program, built where this source of it has not been built yet."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codezero" / "bench"
+    built = folder / f"load-{hashlib.sha256(SOURCE.read_bytes() + repr(_FLAGS).encode()).hexdigest()[:16]}"
+    if not built.exists():
+        compiler = shutil.which("gcc") or shutil.which("cc")
+        if compiler is None:
+            raise LoadError("no C compiler: install gcc and the headers of OpenSSL (libssl-dev)")
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = built.with_suffix(f".{os.getpid()}")
+        subprocess.run([compiler, *_FLAGS, "-o", str(fresh), str(SOURCE), *_LIBRARIES], check=True)
+        fresh.replace(built)
+    return str(built)
+
+
+def here(command: Sequence[str]) -> "subprocess.Popen[str]":
+    """Start a command on this machine."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Measures what is reached at `address` (IPv4 and port). With `tls`, a folder with certificates, the load speaks TLS itself."""
+
+    address: str
+    start: Start = here
+    tls: Path | None = None
+
+    def bulk(self, direction: str, streams: int, seconds: float) -> float:
+        """Megabytes a second of so many streams together; `direction` is `up` or `down`, as the client sees it."""
+        return self._measure("bulk", direction, streams, seconds)["rate"]
+
+    def ping(self, seconds: float) -> Latency:
+        """How long 100 bytes take there and back, on one stream."""
+        return self._latency("ping", seconds)
+
+    def connect(self, seconds: float) -> Latency:
+        """How long it takes to connect, to ask and to have 100 bytes of answer, one after the other."""
+        return self._latency("connect", 1, seconds)
+
+    def connections(self, seconds: float, *, clients: int = 16) -> float:
+        """How many times a second so many clients together can do that."""
+        return self._measure("connect", clients, seconds)["per_second"]
+
+    def stalled(self, readers: int, seconds: float) -> tuple[float, float]:
+        """Megabytes a second of one stream alone, then of one beside streams that nobody reads from."""
+        found = self._measure("stalled", readers, seconds)
+        return found["alone"], found["beside"]
+
+    @contextmanager
+    def idle(self, streams: int) -> Generator[None]:
+        """So many streams are open, and silent, in the block."""
+        running = self.start(self._command("idle", streams))
+        assert running.stdin is not None
+        assert running.stdout is not None
+        try:
+            if not running.stdout.readline():
+                raise LoadError(running.communicate()[1])
+            yield
+        finally:
+            running.stdin.close()
+            running.wait(timeout=30)
+
+    def _latency(self, *words: object) -> Latency:
+        found = self._measure(*words)
+        return Latency(found["p50"], found["p99"])
+
+    def _measure(self, *words: object) -> dict[str, Any]:
+        running = self.start(self._command(*words))
+        printed, complaints = running.communicate(timeout=90)
+        if running.returncode != 0:
+            raise LoadError(f"load {' '.join(map(str, words))} at {self.address}: {complaints.strip()}")
+        found: dict[str, Any] = json.loads(printed)
+        if found.get("failed"):
+            raise LoadError(f"load {' '.join(map(str, words))} at {self.address}: {found['failed']} failed")
+        return found
+
+    def _command(self, what: str, *words: object) -> list[str]:
+        tls = ("--tls", str(self.tls)) if self.tls is not None else ()
+        return [program(), what, self.address, *map(str, words), *tls]
