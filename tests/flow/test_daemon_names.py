@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import dns.asyncquery
@@ -17,6 +17,8 @@ from codezero.kit.tasks import task_group
 from codezero.local.daemon import dns_server, forwarding
 from codezero.local.daemon.forwarding import Forwarder, Upstream
 from codezero.local.daemon.names import NameTable, Responder
+
+BURST = 1500
 
 Behaviour = Callable[[bytes], list[bytes]]
 
@@ -102,6 +104,22 @@ async def _on_one_port(server: NameServer) -> tuple[asyncio.DatagramTransport, a
             if attempt == 19:
                 raise
     raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def asking(port: int) -> Iterator[socket.socket]:
+    """A client that does not wait for answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
+        client.connect(("127.0.0.1", port))
+        client.setblocking(False)
+        yield client
+
+
+async def taken(client: socket.socket) -> bytes:
+    """The next answer."""
+    async with asyncio.timeout(20):
+        return await asyncio.get_running_loop().sock_recv(client, 4096)
 
 
 @dataclass
@@ -300,13 +318,40 @@ async def test_queries_in_flight_are_bounded(ours: OurServer, monkeypatch: pytes
     monkeypatch.setattr(forwarding, "MAX_IN_FLIGHT", 10)
     async with name_server(silent) as upstream:
         ours.forwarder.set_upstreams([upstream.address])
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.connect(("127.0.0.1", ours.port))
+        with asking(ours.port) as client:
             for number in range(100):
                 client.send(dns.message.make_query(f"n{number}.example.com", "A").to_wire())
-            await ours.ask("orders.shop")
+            refused = [await taken(client) for _ in range(91)]  # with the probe for loops ten are under way
 
+        assert {dns.message.from_wire(answer).rcode() for answer in refused} == {dns.rcode.SERVFAIL}
         assert ours.forwarder.in_flight == 10
+
+
+async def test_a_burst_of_foreign_queries_is_answered(ours: OurServer) -> None:
+    """A crawler, a browser with all its tabs, a build: far more at once than the kernel keeps for us."""
+
+    async with name_server(good()) as upstream:
+        ours.forwarder.set_upstreams([upstream.address])
+        with asking(ours.port) as client:
+            for number in range(BURST):
+                client.send(dns.message.make_query(f"n{number}.example.com", "A", id=number).to_wire())
+                if number % 100 == 99:
+                    await asyncio.sleep(0)  # the server is in this process
+            answers = [dns.message.from_wire(await taken(client)) for _ in range(BURST)]
+
+        assert {answer.id for answer in answers} == set(range(BURST))
+
+
+async def test_our_names_do_not_wait_behind_foreign_ones(ours: OurServer) -> None:
+    """What we know is answered while others have yet to be asked."""
+    async with name_server(good()) as upstream:
+        ours.forwarder.set_upstreams([upstream.address])
+        with asking(ours.port) as client:
+            for number in range(100):
+                client.send(dns.message.make_query(f"n{number}.example.com", "A", id=number).to_wire())
+            client.send(dns.message.make_query("orders.shop", "A", id=BURST).to_wire())
+
+            assert dns.message.from_wire(await taken(client)).id == BURST
 
 
 async def test_tcp_clients_that_say_nonsense_are_dropped(ours: OurServer) -> None:

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import socket
+from collections import deque
 from collections.abc import AsyncGenerator
 from typing import cast
 
 from codezero.kit import logs
 from codezero.kit.tasks import Tasks
-from codezero.local.daemon.forwarding import Forwarder
+from codezero.local.daemon.forwarding import Deliver, Forwarder
 from codezero.local.daemon.names import LOOP_DOMAIN, Foreign, Responder, read_question
 from codezero.local.daemon.own_ports import at_own_port
 from codezero.model import problems
@@ -19,6 +19,11 @@ from codezero.model.problems import CodezeroError
 MAX_CONNECTIONS = 64
 MAX_PENDING = 16  # queries in flight on one TCP connection
 IDLE_SECONDS = 10.0
+MAX_QUERY = 4096
+READ_AT_ONCE = 256  # datagrams in one turn of the loop
+FORWARD_AT_ONCE = 8
+MAX_WAITING = 4096  # foreign queries that nobody has been asked yet; more are dropped
+RECEIVE_BUFFER = 1024 * 1024  # or what the kernel allows
 
 Address = tuple[str, int]
 _log = logs.get_logger("names")
@@ -43,9 +48,9 @@ class NameService:
                 self._forwarder.saw_probe(question.name)
         return answer
 
-    def forward(self, query: bytes, foreign: Foreign, transport: asyncio.DatagramTransport, client: Address) -> None:
-        """Ask others on behalf of a UDP client."""
-        self._forwarder.forward(query, foreign.question, functools.partial(_send, transport, client))
+    def forward(self, query: bytes, foreign: Foreign, deliver: Deliver) -> None:
+        """Ask others on behalf of a UDP client; `deliver` sends it the answer."""
+        self._forwarder.forward(query, foreign.question, deliver)
 
     def forward_stream(self, query: bytes, foreign: Foreign, connection: "_StreamProtocol") -> None:
         """Ask others on behalf of a TCP client."""
@@ -56,34 +61,63 @@ class NameService:
         connection.send(await self._forwarder.forward_stream(query, foreign.question))
 
 
-def _send(transport: asyncio.DatagramTransport, client: Address, answer: bytes) -> None:
-    if not transport.is_closing():
-        transport.sendto(answer, client)
-
-
 def _is_of_this_machine(client: Address) -> bool:
     """Whether the sender is a loopback address: our listener is bound to one, so only a forged or re-routed packet is not (T14)."""
-    return ipaddress.ip_address(client[0]).is_loopback
+    return client[0].startswith("127.")  # the listener is IPv4, and the kernel spells it
 
 
-class _DatagramProtocol(asyncio.DatagramProtocol):
-    def __init__(self, service: NameService) -> None:
+class _Datagrams:
+    """DNS over UDP, on a bound socket that does not block.
+
+    All that has come is read at once and ours is answered; what others are to be asked waits here. The kernel's own buffer holds a few hundred
+    datagrams only, and to ask takes many times as long as to read: a program that resolves a thousand names at once would lose most of them.
+    """
+
+    def __init__(self, service: NameService, own: socket.socket) -> None:
         self._service = service
+        self._socket = own
+        self._foreign: deque[tuple[bytes, Foreign, Address]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(own, self._read)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
+    def close(self) -> None:
+        """Answer no more."""
+        self._loop.remove_reader(self._socket)
+        self._foreign.clear()
+        self._socket.close()
 
-    def datagram_received(self, data: bytes, addr: Address) -> None:
-        if not _is_of_this_machine(addr):
-            return
-        answer = self._service.answer(data)
+    def _read(self) -> None:
+        waited = bool(self._foreign)
+        for _ in range(READ_AT_ONCE):
+            try:
+                query, client = self._socket.recvfrom(MAX_QUERY)
+            except OSError:
+                break  # nothing more, or news that a client did not take its answer
+            if _is_of_this_machine(client):
+                self._take(query, client)
+        if self._foreign and not waited:
+            self._loop.call_soon(self._ask_others)
+
+    def _take(self, query: bytes, client: Address) -> None:
+        answer = self._service.answer(query)
         if isinstance(answer, Foreign):
-            self._service.forward(data, answer, self._transport, addr)
+            if len(self._foreign) < MAX_WAITING:
+                self._foreign.append((query, answer, client))
         elif answer is not None:
-            self._transport.sendto(answer, addr)
+            self._send(client, answer)
 
-    def error_received(self, exc: Exception) -> None:
-        _log.debug("a client did not take its answer", error=str(exc))
+    def _ask_others(self) -> None:
+        for _ in range(min(FORWARD_AT_ONCE, len(self._foreign))):
+            query, foreign, client = self._foreign.popleft()
+            self._service.forward(query, foreign, functools.partial(self._send, client))
+        if self._foreign:
+            self._loop.call_soon(self._ask_others)
+
+    def _send(self, client: Address, answer: bytes) -> None:
+        try:
+            self._socket.sendto(answer, client)
+        except OSError as error:  # also after our end
+            _log.debug("a client did not take its answer", error=str(error))
 
 
 class _StreamProtocol(asyncio.Protocol):
@@ -161,7 +195,7 @@ async def listen(service: NameService, address: str, port: int = 0) -> AsyncGene
     datagrams, streams = _bind(address, port)
     bound_port: int = streams.getsockname()[1]
     loop = asyncio.get_running_loop()
-    udp, _ = await loop.create_datagram_endpoint(lambda: _DatagramProtocol(service), sock=datagrams)
+    udp = _Datagrams(service, datagrams)
     try:
         server = await loop.create_server(lambda: _StreamProtocol(service), sock=streams)
         try:
@@ -188,6 +222,7 @@ def _bind_both(address: str, port: int) -> tuple[socket.socket, socket.socket]:
     streams = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
+        datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         # After a restart old connections in TIME_WAIT must not keep us from the port; for UDP the option would allow a squatter.
         streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         streams.bind((address, port))

@@ -211,7 +211,10 @@ class _Exchange:
             self._loop.call_soon(self.fail)
 
     def _ask(self, upstream: Upstream) -> bool:
-        sender = socket.socket(upstream.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            sender = socket.socket(upstream.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError:
+            return False  # no file descriptor is left
         try:
             # Connected: the kernel drops what others send, and says when nobody listens there.
             sender.connect(upstream.address)
