@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -86,7 +86,7 @@ def answer_foreign() -> None:
 
 
 @contextmanager
-def process(*arguments: str) -> Iterator[int]:
+def process(*arguments: str) -> Generator[int]:
     """A process of this module; gives the port that it prints. It ends with its standard input, so also with ours."""
     command = [sys.executable, "-m", "bench.names", *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as running:
@@ -118,7 +118,7 @@ def foreign_names(count: int, seed: int) -> list[str]:
 
 
 @contextmanager
-def asking(port: int) -> Iterator[socket.socket]:
+def asking(port: int) -> Generator[socket.socket]:
     """A socket to ask the server at `port`."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
@@ -201,7 +201,7 @@ def measure(rounds: int) -> Iterator[Result]:
         ours = [latencies(port, questions(our_names(QUESTIONS, seed)), PER_SECOND) for seed in range(rounds + 1)][1:]
         yield result("DNS answer p50", "ms", ours, lambda each: quantile(each, 50))
         yield result("DNS answer p99", "ms", ours, lambda each: quantile(each, 99))
-        asked = [questions(our_names(QUESTIONS, seed)) for seed in range(rounds)]
+        asked = [questions(our_names(QUESTIONS, rounds + 1 + seed)) for seed in range(rounds)]
         yield result("DNS answers/s", "1/s", asked, lambda each: rate(port, each))
         foreign = [
             latencies(port, questions(foreign_names(FOREIGN_QUESTIONS, seed)), FOREIGN_PER_SECOND)

@@ -6,8 +6,10 @@ make clients give up on the name), and answers live 5 s at most, so a change of 
 """
 
 import ipaddress
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import dns.exception
 import dns.flags
@@ -29,8 +31,12 @@ LOOP_DOMAIN = "loop-check.codezero.test"
 _MAX_NAME = 255
 _PAYLOAD = 1232  # EDNS buffer that avoids fragments (DNS flag day 2020)
 _MAX_CACHED = 4096
+_MAX_FORMS = 64
+_RECORD_START = b"\xc0\x0c\0\1\0\1"  # the name at the question's, A, IN
 _SOA = f"ns.dns.{CLUSTER_DOMAIN}. hostmaster.{CLUSTER_DOMAIN}. 1 7200 1800 86400 {TTL_SECONDS}"
 _TRANSFERS = frozenset({dns.rdatatype.AXFR, dns.rdatatype.IXFR, dns.rdatatype.MAILA, dns.rdatatype.MAILB})
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,15 @@ class NameTable:
         return self._addresses.items()
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """An answer without what differs: the header after the id, the record until its address, and what follows."""
+
+    head: bytes
+    record: bytes
+    rest: bytes
+
+
 class Responder:
     """Answers queries out of a `NameTable`."""
 
@@ -143,6 +158,7 @@ class Responder:
         self._table = table
         self._packed: dict[bytes, bytes] = {}
         self._packed_version = -1
+        self._forms: dict[bytes, _Form] = {}
 
     def answer(self, query: bytes) -> bytes | Foreign | None:
         """The packed answer; `Foreign` when others are to be asked; None when the sender deserves no answer."""
@@ -162,9 +178,26 @@ class Responder:
             return failure(query, dns.rcode.FORMERR)
         if question.name is None or not self._is_ours(question.name):
             return Foreign(question)
-        answer = self._answer_ours(query, question, question.name)
-        if len(self._packed) < _MAX_CACHED:
-            self._packed[query[2:]] = answer[2:]
+        address = self._table.address_of(question.name)
+        if address is not None and question.kind == dns.rdatatype.A and question.kind_class == dns.rdataclass.IN:
+            answer = self._answer_address(query, question, question.name, address)
+        else:
+            answer = self._answer_ours(query, question, question.name)
+        _keep(self._packed, query[2:], answer[2:], most=_MAX_CACHED)
+        return answer
+
+    def _answer_address(self, query: bytes, question: Question, name: str, address: str) -> bytes:
+        """What programs mostly ask: answers to queries of one form differ in id, name and address only, so dnspython packs one of each form."""
+        key = query[2:HEADER] + query[question.end - 4 :]
+        form = self._forms.get(key)
+        if form is not None:
+            return b"".join(
+                (query[:2], form.head, query[HEADER : question.end], form.record, _packed(address), form.rest)
+            )
+        answer = self._answer_ours(query, question, name)
+        form = _form_of(answer, query, question, address)
+        if form is not None:
+            _keep(self._forms, key, form, most=_MAX_FORMS)
         return answer
 
     def _is_ours(self, name: str) -> bool:
@@ -208,6 +241,28 @@ class Responder:
                 )
             zone = f"{CLUSTER_DOMAIN}." if is_cluster_name else asked
             response.authority.append(dns.rrset.from_text(zone, TTL_SECONDS, "IN", "SOA", _SOA))
+
+
+def _form_of(answer: bytes, query: bytes, question: Question, address: str) -> _Form | None:
+    """The form of a packed answer; None unless it is the question and one record, which refers to the question's name."""
+    at = question.end + len(_RECORD_START) + 6  # TTL and length
+    is_plain = (
+        answer[6:8] == b"\0\1"
+        and answer[HEADER : question.end] == query[HEADER : question.end]
+        and answer[question.end :].startswith(_RECORD_START)
+        and answer[at : at + 4] == _packed(address)
+    )
+    return _Form(answer[2:HEADER], answer[question.end : at], answer[at + 4 :]) if is_plain else None
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_aton(address)
+
+
+def _keep(kept: dict[bytes, Kept], key: bytes, value: Kept, *, most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 def _is_inner_name(name: str) -> bool:

@@ -63,6 +63,28 @@ def test_other_types_of_our_names_are_no_data(responder: Responder, kind: str) -
     assert response.authority[0][0].minimum <= 5
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"use_edns": 0}, {"use_edns": 0, "want_dnssec": True}, {"use_edns": 1}, {"flags": 0}]
+)
+def test_the_second_query_of_a_form_is_answered_as_by_the_library(
+    responder: Responder, table: NameTable, options: dict[str, int]
+) -> None:
+    """Answers that are put together from an earlier one must not differ from those that are packed anew."""
+    table.add({"cart.shop": "127.73.9.8"})
+    first = responder.answer(dns.message.make_query("orders.shop", "A", **options).to_wire())
+    query = dns.message.make_query("CaRT.shop", "A", **options).to_wire()
+
+    assert responder.answer(query) == Responder(table).answer(query)
+    assert first != responder.answer(query)
+
+
+def test_an_address_that_changed_is_answered(responder: Responder, table: NameTable) -> None:
+    ask(responder, "orders.shop")
+    table.add({"orders.shop": "127.73.9.8"})
+
+    assert ask(responder, "orders.shop").answer[0][0].to_text() == "127.73.9.8"
+
+
 def test_any_gets_the_address(responder: Responder) -> None:
     assert ask(responder, "orders.shop", "ANY").answer[0][0].to_text() == ADDRESS
 
