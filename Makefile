@@ -45,6 +45,7 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt
 lock:
 	uv pip compile pyproject.toml --extra sandbox --group build --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/sandbox.txt
 	uv pip compile pyproject.toml --all-extras --group build --group dev --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/dev.txt
+	uv pip compile pyproject.toml --all-extras --group build --group dev --group bench --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/bench.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

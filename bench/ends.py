@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def _quick(options: argparse.Namespace) -> None:
             running.enter_context(_process(*end, "laptop", where, folder, "--open", f"{consume}={backend}")),
         ]
         for one in (backend, consume, serve):
-            _until_answered(one)
+            Load(one).until_answered()
         columns = ["bulk up", "bulk down", "16 up", "16 down", "s/GB up", "s/GB down", "ping p50", "p99"]
         columns += ["connect p50", "p99", "conn/s"]
         print("opened by", *columns, sep="\t")
@@ -157,12 +156,11 @@ def _figures(load: Load, ends: list[int], seconds: float) -> Generator[float]:
     """In the order of the columns: MB/s, CPU seconds per GB, milliseconds, and connections a second."""
     costs: list[float] = []
     for direction in ("up", "down"):
-        before, begun = processes.seconds(ends), time.perf_counter()
-        rate = load.bulk(direction, 1, seconds)
-        gigabytes = rate * (time.perf_counter() - begun) / 1000
-        costs.append((processes.seconds(ends) - before) / gigabytes)
-        yield rate
-    yield from (load.bulk(direction, 16, seconds) for direction in ("up", "down"))
+        before = processes.seconds(ends)
+        moved = load.bulk(direction, 1, seconds)
+        costs.append((processes.seconds(ends) - before) / moved.gigabytes)
+        yield moved.rate
+    yield from (load.bulk(direction, 16, seconds).rate for direction in ("up", "down"))
     yield from costs
     for latency in (load.ping(seconds), load.connect(seconds)):
         yield latency.p50
@@ -186,20 +184,6 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
-
-
-def _until_answered(address: str, *, within: float = 20.0) -> None:
-    """Return once a connection to the load's backend through `address` is answered."""
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            Load(address).ping(0)
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
 
 
 def main() -> None:

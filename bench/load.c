@@ -7,7 +7,7 @@
  *   load connect HOST:PORT CLIENTS SECONDS [--tls FOLDER]
  *   load idle HOST:PORT STREAMS                                   holds them until its input ends
  *   load stalled HOST:PORT READERS SECONDS                        one stream alone, and beside readers that do not read
- *   load delay HOST:PORT HOST:PORT MILLISECONDS                   each way
+ *   load delay HOST:PORT HOST:PORT                                each way as many milliseconds as the newest line of its input says
  *
  * Every client prints one line of JSON. With --tls, both sides speak TLS 1.3 and show certificates: server.pem and server.key, client.pem and
  * client.key, ca.pem of the folder. The backend is one thread, so that it takes from the tunnel under test no more of the machine than it must.
@@ -120,6 +120,7 @@ static SSL_CTX *tls_context(const char *folder, bool server) {
     snprintf(key, sizeof key, "%s/%s.key", folder, name);
     SSL_CTX *context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
     SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
+    SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256");  /* what all baselines are told */
     if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1 || SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_load_verify_locations(context, authority, NULL) != 1) {
         ERR_print_errors_fp(stderr);
@@ -398,8 +399,12 @@ static ssize_t go_up(int poll, struct stream *stream) {
     return stream->told == sizeof stream->arrived ? ENDED : count;
 }
 
-/* Megabytes (10^6) a second of so many streams together, from the first byte sent until the last one arrived. */
-static double megabytes_a_second(const struct sockaddr_in *address, bool up, int count, double seconds, SSL_CTX *context) {
+struct moved {
+    uint64_t bytes;
+    double megabytes_a_second;  /* of 10^6 bytes, from the first byte sent until the last one arrived */
+};
+
+static struct moved move(const struct sockaddr_in *address, bool up, int count, double seconds, SSL_CTX *context) {
     struct stream *streams = allocate(count, sizeof *streams);
     int poll = epoll_create1(EPOLL_CLOEXEC);
     for (int each = 0; each < count; each++) dial_or_fail(&streams[each].connection, address, context);
@@ -433,7 +438,7 @@ static double megabytes_a_second(const struct sockaddr_in *address, bool up, int
     for (int each = 0; each < count; each++) hang_up(&streams[each].connection);
     close(poll);
     free(streams);
-    return total / taken / 1e6;
+    return (struct moved){.bytes = total, .megabytes_a_second = total / taken / 1e6};
 }
 
 struct samples {
@@ -545,14 +550,14 @@ static void run_idle(const struct sockaddr_in *address, int count) {
 }
 
 static void run_stalled(const struct sockaddr_in *address, int count, double seconds) {
-    double alone = megabytes_a_second(address, false, 1, seconds, NULL);
+    double alone = move(address, false, 1, seconds, NULL).megabytes_a_second;
     struct connection *readers = allocate(count, sizeof *readers);
     for (int each = 0; each < count; each++) {
         dial_or_fail(&readers[each], address, NULL);
         say(&readers[each], DOWN, ENDLESS);
     }
     usleep(700 * 1000);  /* until every buffer on the way is full */
-    double beside = megabytes_a_second(address, false, 1, seconds, NULL);
+    double beside = move(address, false, 1, seconds, NULL).megabytes_a_second;
     for (int each = 0; each < count; each++) hang_up(&readers[each]);
     printf("{\"alone\": %.2f, \"beside\": %.2f}\n", alone, beside);
 }
@@ -568,9 +573,10 @@ struct chunk {
     char bytes[];
 };
 
+static _Atomic double delay_seconds = 0;
+
 struct lane {
     int from, to;
-    double delay;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct chunk *first, **end;
@@ -583,7 +589,7 @@ static void *enter_lane(void *argument) {
         struct chunk *chunk = allocate(1, sizeof *chunk + BLOCK / 4);
         chunk->size = recv(lane->from, chunk->bytes, BLOCK / 4, 0);
         if (chunk->size < 0) chunk->size = 0;
-        chunk->due = now() + lane->delay;
+        chunk->due = now() + delay_seconds;
         bool over = chunk->size == 0;
         if (chunk->size < BLOCK / 8) chunk = realloc(chunk, sizeof *chunk + chunk->size);
         pthread_mutex_lock(&lane->lock);
@@ -622,9 +628,9 @@ static void *leave_lane(void *argument) {
     }
 }
 
-static void start_lane(int from, int to, double delay) {
+static void start_lane(int from, int to) {
     struct lane *lane = allocate(1, sizeof *lane);
-    *lane = (struct lane){.from = from, .to = to, .delay = delay, .end = &lane->first};
+    *lane = (struct lane){.from = from, .to = to, .end = &lane->first};
     pthread_mutex_init(&lane->lock, NULL);
     pthread_cond_init(&lane->changed, NULL);
     void *(*ends[])(void *) = {enter_lane, leave_lane};
@@ -635,8 +641,17 @@ static void start_lane(int from, int to, double delay) {
     }
 }
 
-static void run_delay(const char *where, const struct sockaddr_in *target, double milliseconds) {
+static void *follow_input(void *unused) {
+    double milliseconds;
+    while (scanf("%lf", &milliseconds) == 1) delay_seconds = milliseconds / 1e3;
+    exit(0);
+    return unused;
+}
+
+static void run_delay(const char *where, const struct sockaddr_in *target) {
     int listening = listen_at(where);
+    pthread_t input;
+    if (pthread_create(&input, NULL, follow_input, NULL) != 0) fail("thread");
     for (;;) {
         int from = accept(listening, NULL, NULL);
         if (from < 0) continue;
@@ -648,8 +663,8 @@ static void run_delay(const char *where, const struct sockaddr_in *target, doubl
             close(to);
             continue;
         }
-        start_lane(from, to, milliseconds / 1e3);
-        start_lane(to, from, milliseconds / 1e3);
+        start_lane(from, to);
+        start_lane(to, from);
     }
 }
 
@@ -674,7 +689,8 @@ int main(int count, char **words) {
     struct sockaddr_in address = address_of(words[2]);
     if (strcmp(what, "bulk") == 0 && count == 6) {
         bool up = strcmp(words[3], "up") == 0;
-        printf("{\"rate\": %.2f}\n", megabytes_a_second(&address, up, atoi(words[4]), atof(words[5]), context));
+        struct moved moved = move(&address, up, atoi(words[4]), atof(words[5]), context);
+        printf("{\"rate\": %.2f, \"bytes\": %llu}\n", moved.megabytes_a_second, (unsigned long long)moved.bytes);
     } else if (strcmp(what, "ping") == 0 && count == 4) {
         run_ping(&address, atof(words[3]), context);
     } else if (strcmp(what, "connect") == 0 && count == 5) {
@@ -683,9 +699,9 @@ int main(int count, char **words) {
         run_idle(&address, atoi(words[3]));
     } else if (strcmp(what, "stalled") == 0 && count == 5) {
         run_stalled(&address, atoi(words[3]), atof(words[4]));
-    } else if (strcmp(what, "delay") == 0 && count == 5) {
+    } else if (strcmp(what, "delay") == 0 && count == 4) {
         struct sockaddr_in target = address_of(words[3]);
-        run_delay(words[2], &target, atof(words[4]));
+        run_delay(words[2], &target);
     } else {
         fprintf(stderr, "usage: see the beginning of load.c\n");
         return 2;

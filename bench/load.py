@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,14 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """How fast bulk bytes went (10^6 bytes a second), and how many they were (10^9 bytes)."""
+
+    rate: float
+    gigabytes: float
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Measures what is reached at `address` (IPv4 and port). With `tls`, a folder with certificates, the load speaks TLS itself."""
 
@@ -63,9 +72,23 @@ class Load:
     start: Start = here
     tls: Path | None = None
 
-    def bulk(self, direction: str, streams: int, seconds: float) -> float:
-        """Megabytes a second of so many streams together; `direction` is `up` or `down`, as the client sees it."""
-        return self._measure("bulk", direction, streams, seconds)["rate"]
+    def until_answered(self, *, within: float = 30.0) -> None:
+        """Return once the backend answers; raises `LoadError` where it does not."""
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                self.ping(0)
+            except LoadError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def bulk(self, direction: str, streams: int, seconds: float) -> Moved:
+        """So many streams together; `direction` is `up` or `down`, as the client sees it."""
+        found = self._measure("bulk", direction, streams, seconds)
+        return Moved(found["rate"], found["bytes"] / 1e9)
 
     def ping(self, seconds: float) -> Latency:
         """How long 100 bytes take there and back, on one stream."""

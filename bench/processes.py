@@ -40,6 +40,22 @@ def megabytes(processes: Iterable[int]) -> float:
     return sum(_resident(process) for process in processes) / 1e6
 
 
+def command(process: int) -> str:
+    """Its command line; empty where it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
+def network(process: int) -> str:
+    """The network namespace it is in, as its link in /proc reads; empty where it has ended."""
+    try:
+        return os.readlink(f"/proc/{process}/ns/net")  # noqa: PTH115 - not a path
+    except OSError:
+        return ""
+
+
 def _stat(process: int) -> list[str]:
     """The fields of /proc/PID/stat behind the program's name: state, parent and so on."""
     try:
