@@ -29,6 +29,8 @@ from codezero.system.kubernetes.reflector import ReflectorStatus
 from codezero.system.serving import naming
 from codezero.wire.serve_resource import OURS
 
+# A change after a quiet time is told almost at once; those after it are gathered until so long after that.
+SOON_SECONDS = 0.005
 COALESCE_SECONDS = 0.05
 API_SERVICE = ServiceRef("default", "kubernetes")
 # Without these there is no catalog. Nodes are needed to judge addresses, namespaces only for better messages.
@@ -317,17 +319,21 @@ class Subscription:
         self._refs: set[ServiceRef] = set()
         self._status = self._status_now()
         self._changed = asyncio.Event()
+        self._told_at = float("-inf")
 
     async def next(self) -> frozenset[ServiceRef]:
         """Wait for a change and a moment longer for more; the services that came, changed or went, each change told once.
 
         Empty when only `Inventory.is_synced` or `Inventory.stale_since` changed.
         """
+        loop = asyncio.get_running_loop()
         while True:
             await self._changed.wait()
-            await asyncio.sleep(self._coalesce)
+            soon = min(SOON_SECONDS, self._coalesce)
+            await asyncio.sleep(max(soon, self._told_at + self._coalesce - loop.time()))
             self._inventory.settle()
             self._changed.clear()
+            self._told_at = loop.time()
             refs, self._refs = frozenset(self._refs), set()
             before, self._status = self._status, self._status_now()
             if refs or self._status != before:
