@@ -1,6 +1,6 @@
 """Brings the picture to 2,000 laptops: each change is encoded once for all that see it alike, and nobody has a queue.
 
-A subscriber is a set of cursors. Changes are gathered for a moment, then everyone who can take more catches up from where it is; who is
+A subscriber is a set of cursors. What changes right after a change was told is gathered, then everyone who can take more catches up from where it is; who is
 still busy with the last message will catch up later, with each service at most once, or with a fresh snapshot where that is shorter.
 """
 
@@ -19,12 +19,16 @@ from codezero.transport.messages import MessageStream
 from codezero.wire.coordination import ConsumeDecisions, Message, Ping, ServeAnswer, Traced
 from codezero.wire.tracing import TraceRecord
 
-# Changes are gathered for so long, and the longer the more laptops there are: each change costs each of them a message, and when all come back
+# A change after a quiet time is told almost at once: what belongs to it comes together with it.
+SOON_SECONDS: Final = 0.005
+# From one publication to the next, and the longer the more laptops there are: each change costs each of them a message, and when all come back
 # at once after a restart each of them is a change.
 GATHER_SECONDS: Final = 0.05
 GATHER_SECONDS_EACH: Final = 0.0001
 PING_SECONDS: Final = 5.0
 WRITE_HIGH: Final = 64 * 1024
+TOLD_AT_ONCE: Final = 64  # laptops in one turn of the loop
+WRITTEN_AT_ONCE: Final = 16 * 1024
 # Different ways to catch up kept between two changes; those who lag far behind rarely share theirs.
 KEPT_FRAMES: Final = 256
 # A laptop that takes no single message (at most some 100 KB) for so long is dropped; it resumes when it can.
@@ -54,6 +58,9 @@ class Subscriber:
     traced: deque[TraceRecord] = field(default_factory=deque[TraceRecord])
     untold: int = 0
     ended: bool = False
+    # Its connection while its task has nothing to send, and what is due and too large to be written by others.
+    idle: MessageStream[Any, Any] | None = None
+    held: Sequence[bytes] = ()
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     # Set when answers have been taken, and at the end.
     taken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,19 +123,44 @@ class Fanout:
 
     async def run(self) -> None:
         """Pass changes on, until cancelled."""
+        loop = asyncio.get_running_loop()
+        published = float("-inf")
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(GATHER_SECONDS + GATHER_SECONDS_EACH * len(self._subscribers))
+            due = published + GATHER_SECONDS + GATHER_SECONDS_EACH * len(self._subscribers)
+            await asyncio.sleep(max(SOON_SECONDS, due - loop.time()))
             self._dirty.clear()
-            self.publish()
+            self._move_on()
+            for number, subscriber in enumerate(tuple(self._subscribers), 1):
+                self._tell(subscriber)
+                if number % TOLD_AT_ONCE == 0:
+                    # What is written leaves at the end of the turn; the first shall not wait for the last.
+                    await asyncio.sleep(0)
+            published = loop.time()
 
     def publish(self) -> None:
         """Let everybody catch up with the board as it is now."""
+        self._move_on()
+        for subscriber in self._subscribers:
+            self._tell(subscriber)
+
+    def _move_on(self) -> None:
         self._board.advance()
         self._frames.clear()
         self._presence = self._board.presence_revision
         self._activity = self._board.activity_number
-        for subscriber in self._subscribers:
+
+    def _tell(self, subscriber: Subscriber) -> None:
+        """Write to who is idle and has room, which is nearly everybody: to wake its task costs more than the message. Others catch up themselves."""
+        stream = subscriber.idle
+        if stream is None or subscriber.wake.is_set() or stream.waiting or stream.writer.is_closing():
+            subscriber.wake.set()
+            return
+        frames = self.due(subscriber)
+        if sum(map(len, frames)) <= WRITTEN_AT_ONCE:
+            stream.writer.writelines(frames)
+        else:
+            subscriber.held = frames
             subscriber.wake.set()
 
     async def feed(self, subscriber: Subscriber, stream: MessageStream[Any, Any]) -> None:
@@ -138,7 +170,8 @@ class Fanout:
         try:
             self.changed()
             while True:
-                frames = self.due(subscriber)
+                frames = subscriber.held or self.due(subscriber)
+                subscriber.held = ()
                 for frame in frames:
                     await stream.send_frames((frame,), within=SEND_SECONDS)
                     # The connection encrypts at the end of the turn; a whole picture at once would stay in its buffers for good.
@@ -150,6 +183,7 @@ class Fanout:
             subscriber.end()
 
     async def _wait(self, subscriber: Subscriber, stream: MessageStream[Any, Any]) -> None:
+        subscriber.idle = stream
         try:
             async with asyncio.timeout(PING_SECONDS):
                 await subscriber.wake.wait()
@@ -157,6 +191,8 @@ class Fanout:
             await stream.send_frames((_PING,), within=SEND_SECONDS)
         else:
             subscriber.wake.clear()
+        finally:
+            subscriber.idle = None
 
     def due(self, subscriber: Subscriber) -> Sequence[bytes]:
         """What the laptop has to get now; its cursors move on, so the caller sends all of it or ends the connection."""

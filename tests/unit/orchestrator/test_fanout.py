@@ -1,11 +1,13 @@
 """Bringing the picture to many: one encoding, no queues, everybody at their own pace."""
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from codezero.kit.tasks import task_group
 from codezero.model.access import Effect, Operation, PolicyRule
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
@@ -203,3 +205,67 @@ async def test_one_whose_connection_is_lost_waits_for_nothing() -> None:
         laptop.answer_serve(ServeAnswer(number))
 
     await asyncio.wait_for(laptop.room(), 10)
+
+
+class Taker:
+    """A connection that writes down what is written to it; `waiting` bytes of it are not taken yet."""
+
+    def __init__(self, *, waiting: int = 0) -> None:
+        self.waiting = waiting
+        self.written: list[bytes] = []
+        self.sent: list[bytes] = []
+        self.writer = SimpleNamespace(
+            transport=SimpleNamespace(set_write_buffer_limits=lambda **_: None),
+            writelines=self.written.extend,
+            is_closing=lambda: False,
+        )
+
+    async def send_frames(self, frames: tuple[bytes, ...], *, within: float) -> None:
+        self.sent += frames
+
+
+async def fed(fanout: Fanout, laptop: Subscriber, taker: Taker, holds: Callable[[], bool]) -> None:
+    """Feed until `holds`."""
+    async with asyncio.timeout(10), task_group("test") as tasks:
+        running = [tasks.start("fan-out", fanout.run()), tasks.start("feed", fanout.feed(laptop, taker))]  # type: ignore[arg-type]
+        while not holds():
+            await asyncio.sleep(0.001)
+        for task in running:
+            task.cancel()
+
+
+async def test_one_who_is_idle_is_written_to_at_once() -> None:
+    """Waking a task for each of 2,000 laptops would cost more than their messages."""
+    board = Board()
+    whole_catalog(board, 3)
+    fanout, laptop, taker = Fanout(board), subscriber(board), Taker()
+
+    def told() -> list[CatalogDelta]:
+        return [each for each in messages_of(taker.written) if isinstance(each, CatalogDelta)]
+
+    def changed() -> bool:
+        if laptop.idle is not None and laptop.catalog is not None:
+            board.catalog_reported(0, CatalogReport(upserts=(service(0, 2),)), at=0.0)
+            fanout.changed()
+        return bool(told())
+
+    await fed(fanout, laptop, taker, changed)
+
+    assert [delta.upserts for delta in told()] == [(service(0, 2),)]
+
+
+@pytest.mark.parametrize(("waiting", "services"), [(1, 3), (0, 3000)])
+async def test_one_who_lags_or_is_due_much_is_written_to_by_its_own_task(waiting: int, services: int) -> None:
+    """Which waits until there is room, so that nobody's messages pile up here."""
+    board = Board()
+    fanout, laptop, taker = Fanout(board), subscriber(board), Taker(waiting=waiting)
+
+    def known() -> bool:
+        if laptop.idle is not None and not board.catalog_known:
+            whole_catalog(board, services)
+            fanout.changed()
+        return any(isinstance(each, CatalogSnapshot) and each.last for each in messages_of(taker.sent))
+
+    await fed(fanout, laptop, taker, known)
+
+    assert not taker.written
