@@ -18,7 +18,7 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.transport.tunnel import TunnelStream
 
-READ_SIZE: Final = 256 * 1024
+READ_SIZE: Final = 64 * 1024
 _SOCKET_HIGH: Final = 256 * 1024
 _SOCKET_LOW: Final = 64 * 1024
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
@@ -108,9 +108,6 @@ class SocketSide(asyncio.BufferedProtocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from it
         self._transport = transport
         transport.set_write_buffer_limits(high=_SOCKET_HIGH, low=_SOCKET_LOW)
-        handle = transport.get_extra_info("socket")
-        if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
-            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream = self._attach(transport, self)
         if self._stream is None:
             self._stream_ended = True

@@ -157,9 +157,6 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from it
         self._socket = transport
         transport.set_write_buffer_limits(high=_WRITE_HIGH, low=_WRITE_LOW)
-        handle = transport.get_extra_info("socket")
-        if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
-            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = transport.get_extra_info("peername")
         self.peer = Peer(None, (), str(address[0]) if address else "unknown")
         self._deadline = self._loop.call_later(self._limits.seconds, self._too_late)
@@ -176,12 +173,13 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         """Ciphertext has come."""
         if self._closing or self._peer_finished:
             return  # nobody is left to read it: the peer has not heard of our goodbye yet, or goes on after its own
-        self._unproven_left -= nbytes
         self._incoming.write(self._cipher[:nbytes])
         if self._protocol is not None or self._handshake():
             self._decrypt()
-        if self._unproven_left <= 0 and not self._proven:
-            self._fail(ConnectionAbortedError(f"{self._limits.size} bytes came and the peer has not proven itself"))
+        if not self._proven:
+            self._unproven_left -= nbytes
+            if self._unproven_left <= 0:
+                self._fail(ConnectionAbortedError(f"{self._limits.size} bytes came and the peer has not proven itself"))
 
     def eof_received(self) -> bool:
         """The socket ended: after our own goodbye as it should, else without TLS saying so."""
@@ -263,7 +261,8 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         size = 0
         ended = False
         try:
-            while True:
+            # Only where something is left: to be told by OpenSSL that nothing is costs more than a small record.
+            while self._incoming.pending:
                 count = read(_RECORD, plain[size : size + _RECORD])  # pyright: ignore[reportArgumentType] - typeshed wants a bytearray
                 if not isinstance(count, int) or not count:
                     ended = True

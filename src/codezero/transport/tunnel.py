@@ -234,16 +234,18 @@ class TunnelStream(asyncio.Transport):
 
     def received(self, data: memoryview) -> None:
         """Bytes from the peer."""
-        if self._orphaned:
-            # As TCP does for data after the close: the peer must not believe that anybody read it.
-            self._stream.reset()
-            self._tunnel.disown(self._stream)
-        elif self._closing:
-            return
+        if self._closing:
+            if self._orphaned:
+                # As TCP does for data after the close: the peer must not believe that anybody read it.
+                self._stream.reset()
+                self._tunnel.disown(self._stream)
         elif self._protocol is None:
             self._receive_header(data)
         else:
-            self._deliver(data)
+            try:
+                self._protocol.data_received(bytes(data))
+            except Exception as error:  # noqa: BLE001 - an owner's defect ends its own stream, not the tunnel
+                self._owner_failed(error)
 
     def finished(self) -> None:
         """The peer sends no more."""
@@ -310,14 +312,7 @@ class TunnelStream(asyncio.Transport):
         if self._reading_paused:
             self._stream.push_back(rest)
         else:
-            self._deliver(rest)
-
-    def _deliver(self, data: memoryview) -> None:
-        assert self._protocol is not None
-        try:
-            self._protocol.data_received(bytes(data))
-        except Exception as error:  # noqa: BLE001 - an owner's defect ends its own stream, not the tunnel
-            self._owner_failed(error)
+            self.received(rest)
 
     def _owner_failed(self, error: Exception) -> None:
         _log.error("owner of a stream failed", stream=self._stream.id, exc_info=error)

@@ -206,7 +206,7 @@ class MuxStream:
             return
         self._waiting.append(data)
         self.waiting_size += len(data)
-        if not self._queued:
+        if not self._queued and self._send_window > 0:
             self._mux._stream_ready(self)
 
     def finish(self) -> None:
@@ -233,7 +233,9 @@ class MuxStream:
         while held and not self._paused and not self.closed:
             data = held.popleft()
             self.owner.received(memoryview(data))
-            self._mux._count_consumed(self, len(data), now)
+            self._consumed += len(data)
+            if self._consumed * 2 >= self._window:
+                self._mux._give_credit(self, now)
         if self._finish_received:
             self._mux._deliver_finish(self)
 
@@ -334,17 +336,22 @@ class Mux:
         out = self._control
         self._control = []
         fresh, ready = self._fresh, self._ready
-        # Many streams take shorter turns, so that the last in line does not wait much longer.
-        frame = min(self.limits.frame, max(_LEAST_FRAME, most // (len(ready) or 1)))
+        # Short frames keep the last in line from waiting long where the link is slow, and so `most` small; on a fast one they only cost.
+        frame = min(self.limits.frame, max(_LEAST_FRAME, most // 4))
         half = most // 2
-        while most > 0 and (fresh or ready):
-            line = fresh if fresh and (most > half or not ready) else ready
-            stream = line.popleft()
+        while most > 0:
+            if fresh and (most > half or not ready):
+                stream = fresh.popleft()
+            elif ready:
+                stream = ready.popleft()
+            else:
+                break
             stream._queued = False
             if stream.closed:
                 continue
             most -= self._take_frame(stream, out, frame) + HEADER_SIZE
-            if not stream._queued and self._can_send(stream):
+            # With nothing left its end, where it has one, was in this frame's company.
+            if stream.waiting_size and stream._send_window > 0 and not stream._queued:
                 stream._queued = True
                 ready.append(stream)
         if not (fresh or ready or self._control):
@@ -367,7 +374,11 @@ class Mux:
             flags = SYN
         if size:
             out.append(yamux.encode(DATA, flags, stream.id, size))
-            _move(stream._waiting, out, size)
+            if size == stream.waiting_size:
+                out.extend(stream._waiting)
+                stream._waiting.clear()
+            else:
+                _move(stream._waiting, out, size)
             stream.waiting_size -= size
             stream._send_window -= size
         elif flags:
@@ -397,7 +408,9 @@ class Mux:
             # A stream that the peer does not know of always goes to the same line: ids have to reach it in order.
             is_fresh = not stream._announced or stream.waiting_size <= _LITTLE
             (self._fresh if is_fresh else self._ready).append(stream)
-            self._tell()
+            if not self._told:
+                self._told = True
+                self._owner.output_ready()
 
     def _send_control(self, kind: int, flags: int, stream: int, length: int) -> None:
         self._control.append(yamux.encode(kind, flags, stream, length))
@@ -413,9 +426,8 @@ class Mux:
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Take in the next bytes of the connection. Raises `CodezeroError` when they break the protocol; the session is over then."""
         self._now = now
-        view = memoryview(data)
         try:
-            self._parse(view)
+            self._parse(memoryview(data))
         except CodezeroError:
             self.go_away(GoAwayCode.PROTOCOL_ERROR)
             self.closed = True
@@ -426,10 +438,10 @@ class Mux:
         end = len(view)
         while position < end and not self.closed:
             if self._payload_left:
-                size = min(self._payload_left, end - position)
-                self._payload_left -= size
-                self._deliver(view[position : position + size])
-                position += size
+                begin = position
+                position = min(begin + self._payload_left, end)
+                self._payload_left -= position - begin
+                self._deliver(view[begin:position], position - begin)
                 continue
             if not self._header and end - position >= HEADER_SIZE:
                 kind, flags, stream, length = yamux.decode(view, position)
@@ -454,7 +466,7 @@ class Mux:
         if len(self._reset_after_ping) + len(self._reset_before_ping) > _MOST_PENDING:
             raise yamux.violation("the peer has streams reset and answers no ping")
 
-    def _deliver(self, data: memoryview) -> None:
+    def _deliver(self, data: memoryview, size: int) -> None:
         stream = self._payload_stream
         if stream is None or stream.closed:
             return
@@ -462,8 +474,10 @@ class Mux:
             stream._held.append(bytes(data))
         else:
             stream.owner.received(data)
-            self._count_consumed(stream, len(data), self._now)
-        if not self._payload_left and stream._finish_received:
+            stream._consumed += size
+            if stream._consumed * 2 >= stream._window:
+                self._give_credit(stream, self._now)
+        if stream._finish_received and not self._payload_left:
             self._deliver_finish(stream)
 
     def _stream_frame(self, kind: int, flags: int, number: int, length: int) -> None:
@@ -577,9 +591,8 @@ class Mux:
 
     # --- Windows ------------------------------------------------------------------------------------------------------------------------
 
-    def _count_consumed(self, stream: MuxStream, size: int, now: float) -> None:
-        stream._consumed += size
-        if stream._consumed * 2 < stream._window or stream._finish_received or stream.closed:
+    def _give_credit(self, stream: MuxStream, now: float) -> None:
+        if stream._finish_received or stream.closed:
             return
         change = self._fitting_change(stream, now)
         stream._window += change

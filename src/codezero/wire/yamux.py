@@ -5,7 +5,7 @@ Source: https://github.com/hashicorp/yamux/blob/master/spec.md (version 0). Plai
 
 import struct
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -26,7 +26,7 @@ FIN: Final = 4
 RST: Final = 8
 _STREAM_FLAGS: Final = SYN | ACK | FIN | RST
 
-_LAYOUT: Final = struct.Struct("!BBHII")
+_LAYOUT: Final = struct.Struct("!HHII")  # version and type as one number: the version is 0
 _pack = _LAYOUT.pack
 _unpack_from = _LAYOUT.unpack_from
 
@@ -39,37 +39,38 @@ class GoAwayCode(IntEnum):
     INTERNAL_ERROR = 2
 
 
-class FrameHeader(NamedTuple):
-    """One header. `length` is the size of the payload of data, the credit of a window update, the value of a ping, the code of a go-away."""
-
-    type: int
-    flags: int
-    stream: int
-    length: int
+Header = tuple[int, int, int, int]
+"""Type, flags, stream, length: the size of the payload of data, the credit of a window update, the value of a ping, the code of a go-away."""
 
 
 def encode(kind: int, flags: int, stream: int, length: int) -> bytes:
     """The twelve bytes of a header."""
-    return _pack(VERSION, kind, flags, stream, length)
+    return _pack(kind, flags, stream, length)
 
 
-def decode(data: bytes | bytearray | memoryview, offset: int = 0) -> FrameHeader:
+def decode(data: bytes | bytearray | memoryview, offset: int = 0) -> Header:
     """The header at `offset`, of which all twelve bytes must be there; raises `CodezeroError` for one that the specification does not know."""
-    version, kind, flags, stream, length = _unpack_from(data, offset)
+    header: Header = _unpack_from(data, offset)
+    kind, flags, stream, _ = header
+    if kind > WINDOW_UPDATE or flags > _STREAM_FLAGS or not stream:
+        _check_rare(kind, flags, stream)
+    return header
+
+
+def _check_rare(kind: int, flags: int, stream: int) -> None:
+    version = kind >> 8
     if version != VERSION:
         raise violation(f"frame of version {version}; only {VERSION} is known")
     if kind <= WINDOW_UPDATE:
-        if flags & ~_STREAM_FLAGS:
+        if flags > _STREAM_FLAGS:
             raise violation(f"frame with unknown flags {flags:#06x}")
-        if stream == 0:
-            raise violation("stream frame for stream 0, which is the session")
-    elif kind > GO_AWAY:
+        raise violation("stream frame for stream 0, which is the session")
+    if kind > GO_AWAY:
         raise violation(f"frame of unknown type {kind}")
-    elif stream != 0:
+    if stream != 0:
         raise violation(f"session frame for stream {stream}")
-    elif flags not in ((SYN, ACK) if kind == PING else (0,)):
+    if flags not in ((SYN, ACK) if kind == PING else (0,)):
         raise violation(f"session frame of type {kind} with flags {flags:#06x}")
-    return FrameHeader(kind, flags, stream, length)
 
 
 def violation(detail: str) -> CodezeroError:

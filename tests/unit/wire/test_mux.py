@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,16 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire import yamux
 from codezero.wire.mux import NOBODY, Limits, Mux, MuxStream, Role
-from codezero.wire.yamux import ACK, DATA, FIN, GO_AWAY, INITIAL_WINDOW, PING, RST, SYN, WINDOW_UPDATE, FrameHeader
+from codezero.wire.yamux import ACK, DATA, FIN, GO_AWAY, INITIAL_WINDOW, PING, RST, SYN, WINDOW_UPDATE
+
+
+class FrameHeader(NamedTuple):
+    """A header with names for its parts."""
+
+    type: int
+    flags: int
+    stream: int
+    length: int
 
 
 @dataclass
@@ -82,7 +92,7 @@ def parse(data: bytes) -> list[FrameHeader]:
     frames: list[FrameHeader] = []
     position = 0
     while position < len(data):
-        header = yamux.decode(data, position)
+        header = FrameHeader(*yamux.decode(data, position))
         frames.append(header)
         position += 12 + (header.length if header.type == DATA else 0)
     return frames
