@@ -276,7 +276,7 @@ class Mux:
         self._told = False  # whether the owner knows that there is output
 
         self._header = bytearray()  # a header of which only a part came so far
-        self._payload_left = 0
+        self._payload_left: int = 0
         self._payload_stream: MuxStream | None = None
         self._now = 0.0
 
