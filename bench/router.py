@@ -3,10 +3,11 @@
 Within each round the same pods are asked by their Service directly, by a Service that is served under a condition, and by a plain Envoy in front of
 them, which tells what any proxy of this kind costs. By `wrk`: 64 connections as fast as they are answered, and one alone for the times.
 
-The pods are those of a small application in Python (Starlette under uvicorn, a fifth of a millisecond of work for each request, which is little for one). That is the row
-to go by, since what a team serves works for its answers; two pods, so that the application alone keeps both cores busy and the Router's work is taken
-from it, not hidden on a core that has nothing to do. The rows "..., static answer" have nginx with a constant in its place: nothing dearer can
-be made of a proxy, because the proxy does more for a request than everybody else together, and no proxy comes near to direct then.
+The pods are those of a small application in Python (Starlette under uvicorn, a fifth of a millisecond of work for each request, which is little for
+one). That is the row to go by, since what a team serves works for its answers; two pods, so that the application alone keeps both cores busy and
+the Router's work is taken from it, not hidden on a core that has nothing to do. The rows "..., static answer" have nginx with a constant in its
+place: nothing dearer can be made of a proxy, because the proxy does more for a request than everybody else together, and no proxy comes near to
+direct then.
 """
 
 import json

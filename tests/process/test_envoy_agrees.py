@@ -845,7 +845,12 @@ def test_requests_that_a_variant_decided_are_logged_and_no_others(router: Router
     )
     ask(port, b"GET /instead-7 HTTP/1.1\r\nHost: a\r\nX-Team: closed\r\n\r\n")
     ask(port, b'GET /away-7/"\\%%0a{}\t HTTP/1.1\r\nHost: a\r\nX-Team: away\r\n\r\n')
+    ask(
+        port,
+        b"GET /refused-7 HTTP/1.1\r\nHost: a\r\nX-Team: blue\r\nUpgrade: unknown\r\nConnection: Upgrade\r\n\r\n",
+    )
     mine, instead, away = router.record("/mine-7"), router.record("/instead-7"), router.record("/away-7")
+    refused = router.record("/refused-7")
 
     assert (mine.variant, mine.user, mine.why, mine.port) == (f"01JV{6:022d}", ALICE, "user", HTTP)
     assert (mine.method, mine.status, mine.received, mine.fallback, mine.error) == ("POST", 234, 5, "", "")
@@ -856,6 +861,7 @@ def test_requests_that_a_variant_decided_are_logged_and_no_others(router: Router
     assert (instead.variant, instead.fallback) == (CLOSED, data_plane.UNREACHABLE)
     assert instead.why == "header x-team:closed"
     assert (away.variant, away.fallback) == (AWAY, data_plane.AWAY)
+    assert (refused.variant, refused.status) == (f"01JV{1:022d}", 403)
     log = (router.folder / "access").read_bytes()
     assert b"unmatched-7" not in log
     assert b"secret" not in log

@@ -93,8 +93,11 @@ _LOGGED = {
     "flags": "%RESPONSE_FLAGS%",
     "details": "%RESPONSE_CODE_DETAILS%",
 }
-# What does not come from a variant's rule costs no more than this question.
+# By which the routes of rules mark their requests for the access log; whoever meets no condition pays no more for it than a look whether it is there.
+_DECIDED_MARK = "codezero.decided"
+# An answer of Envoy's own may come before the mark, such as the refusal of an upgrade; asking this of each request costs a tenth of its way.
 _DECIDED = "xds.route_name.startsWith('variant:')"
+_REFUSED_FROM = 400
 _DECIDED_RAW = "'codezero' in xds.upstream_host_metadata.filter_metadata"
 
 _RUNTIME = {
@@ -396,6 +399,7 @@ def _route(rule: Rule, port: PortPlan) -> Configuration:
             _mark(VARIANT_HEADER, "%UPSTREAM_METADATA(codezero:variant)%"),
             _mark(FALLBACK_HEADER, "%UPSTREAM_METADATA(codezero:fallback)%"),
         ],
+        "typed_per_filter_config": {_DECIDED_MARK: _switched_on(_decided_mark())},
     }
 
 
@@ -531,15 +535,32 @@ def _listener(port: PortPlan, folder: str, bind: str) -> Configuration:
             }
 
 
-def _access_log(decided: str) -> list[Configuration]:
-    question = _extension(
-        "envoy.access_loggers.extension_filters.cel",
-        "access_loggers.filters.cel.v3.ExpressionFilter",
-        expression=decided,
-    )
+def _access_log(which: Configuration) -> list[Configuration]:
     line = {"json_format": _LOGGED, "omit_empty_values": True}
     log = _extension("envoy.access_loggers.stdout", "access_loggers.stream.v3.StdoutAccessLog", log_format=line)
-    return [log | {"filter": {"extension_filter": question}}]
+    return [log | {"filter": which}]
+
+
+def _holds(expression: str) -> Configuration:
+    name, kind = "envoy.access_loggers.extension_filters.cel", "access_loggers.filters.cel.v3.ExpressionFilter"
+    return {"extension_filter": _extension(name, kind, expression=expression)}
+
+
+def _decided() -> Configuration:
+    mark = {"filter": _DECIDED_MARK, "path": [{"key": "rule"}], "value": {"present_match": True}}
+    refused = {"op": "GE", "value": {"default_value": _REFUSED_FROM, "runtime_key": "codezero.refused_from"}}
+    may_lack_it = {"filters": [{"status_code_filter": {"comparison": refused}}, _holds(_DECIDED)]}
+    marked = {"matcher": mark, "match_if_key_not_found": False}
+    return {"or_filter": {"filters": [{"metadata_filter": marked}, {"and_filter": may_lack_it}]}}
+
+
+def _decided_mark() -> Configuration:
+    mark = {"metadata_namespace": _DECIDED_MARK, "value": {"rule": True}}
+    return _extension(_DECIDED_MARK, "filters.http.set_metadata.v3.Config", metadata=[mark])
+
+
+def _switched_on(filter_: Configuration) -> Configuration:
+    return {"@type": f"{_TYPE}envoy.config.route.v3.FilterConfig", "config": filter_["typed_config"]}
 
 
 def _raw(port: PortPlan) -> Configuration:
@@ -548,7 +569,7 @@ def _raw(port: PortPlan) -> Configuration:
         "filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix="raw",
         cluster=f"raw:{port.listen}",
-        access_log=_access_log(_DECIDED_RAW),
+        access_log=_access_log(_holds(_DECIDED_RAW)),
         idle_timeout=_NEVER,
         max_connect_attempts=4,
         backoff_options={"base_interval": "0.02s", "max_interval": "0.1s"},
@@ -560,7 +581,7 @@ def _http(port: PortPlan, folder: str) -> Configuration:
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="http",
-        access_log=_access_log(_DECIDED),
+        access_log=_access_log(_decided()),
         codec_type="AUTO",
         rds={
             "route_config_name": f"http:{port.listen}",
@@ -600,7 +621,8 @@ def _http(port: PortPlan, folder: str) -> Configuration:
             )
         ],
         http_filters=[
-            # Routes of mirrors switch these on.
+            # Routes of rules switch on the first, those of mirrors the others.
+            _decided_mark() | {"disabled": True},
             _mirror_id() | {"disabled": True},
             _mirror_tells() | {"disabled": True},
             _header_mutation(_DEPARTURE),
