@@ -14,11 +14,10 @@ test: $(VENV)/.dev
 	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep node npm mariadbd mariadb
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Numbers for this machine; tests assert none.
-bench: $(VENV)/.dev
-	@tools/system-packages ip ss nft unshare nsenter curl getent pgrep
-	@$(BIN)/python bench/consume.py
-	@$(BIN)/python bench/serve.py
+# Numbers for this machine; tests assert none. What it leaves is in build/bench; fewer rounds, or some parts: BENCH_ARGS="--rounds 1 --only path".
+bench: $(VENV)/.bench
+	@tools/system-packages ip ss nft unshare nsenter curl getent dig pgrep gcc wrk nginx haproxy ssh sshd /usr/include/openssl/ssl.h /usr/lib/nginx/modules/ngx_stream_module.so
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests tools bench
@@ -40,6 +39,10 @@ $(VENV)/.demo: pyproject.toml requirements/sandbox.txt
 $(VENV)/.dev: pyproject.toml requirements/dev.txt
 	@$(PYTHON) tools/environment.py $(VENV) requirements/dev.txt
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: pyproject.toml requirements/bench.txt
+	@$(PYTHON) tools/environment.py $(VENV) requirements/bench.txt
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 # Needs uv (any recent one on PATH); the result names no index.
 lock:

@@ -464,14 +464,15 @@ static double percentile(struct samples *samples, double share) {
 }
 
 static void run_ping(const struct sockaddr_in *address, double seconds, SSL_CTX *context) {
-    enum { WARM_UP = 50 };
+    enum { WARM_UP = 20 };
     struct connection connection;
     struct samples samples = {0};
     char message[MESSAGE] = {0};
     dial_or_fail(&connection, address, context);
     say(&connection, ECHO, 0);
-    double until = now() + seconds;
+    double until = 0;
     for (int each = 0; each < WARM_UP || now() < until; each++) {
+        if (each == WARM_UP - 1) until = now() + seconds;
         double begun = now();
         if (!transmit_all(&connection, message, MESSAGE) || !receive_all(&connection, message, MESSAGE)) fail("ping");
         if (each >= WARM_UP) add_sample(&samples, now() - begun);

@@ -71,5 +71,7 @@ def _processor() -> str:
 
 def _revision() -> str:
     """The commit, and whether there is more than that in the folder."""
+    if shutil.which("git") is None:
+        return "an unknown revision"
     said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return said.stdout.strip() or "an unknown revision"

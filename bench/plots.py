@@ -1,4 +1,4 @@
-"""The byte path as pictures: one bar for each candidate, and a dot for each round. Readable on light and dark ground."""
+"""The byte path as pictures: a mark for each candidate, and a small one for each round. Readable on light and dark ground."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,23 +24,26 @@ _STYLE = {
     "xtick.color": _TEXT,
     "ytick.color": _TEXT,
 }
-# By file: whether the axis is logarithmic, and for each panel its title and the measures shown in it, the first as the solid bar.
-_PICTURES: dict[str, tuple[bool, tuple[tuple[str, tuple[str, ...]], ...]]] = {
+# By file: what the darker and the paler mark are, whether the axis is logarithmic, and for each panel its title and the measures shown in it.
+_PICTURES: dict[str, tuple[str, bool, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "bulk": (
+        "up, paler down",
         False,
         (
-            ("1 stream, MB/s: up and, paler, down", ("bulk up, 1 stream", "bulk down, 1 stream")),
-            ("16 streams, MB/s: up and, paler, down", ("bulk up, 16 streams", "bulk down, 16 streams")),
+            ("1 stream, MB/s", ("bulk up, 1 stream", "bulk down, 1 stream")),
+            ("16 streams, MB/s", ("bulk up, 16 streams", "bulk down, 16 streams")),
         ),
     ),
     "latency": (
+        "p50, paler p99",
         True,
         (
-            ("100 bytes and back, ms: p50 and, paler, p99", ("ping p50", "ping p99")),
-            ("connect, ask, answer, ms: p50 and p99", ("connect and request p50", "connect and request p99")),
+            ("100 bytes there and back, ms", ("ping p50", "ping p99")),
+            ("connect and request, ms", ("connect and request p50", "connect and request p99")),
         ),
     ),
     "requests": (
+        "",
         False,
         (
             ("HTTP/1.1 requests/s, 64 connections", ("requests/s",)),
@@ -53,16 +56,20 @@ _PICTURES: dict[str, tuple[bool, tuple[tuple[str, tuple[str, ...]], ...]]] = {
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     """The pictures as SVG files in a folder; none where the byte path was not measured."""
     found = {(one.subject, one.measure): one for one in results if one.part == "path"}
-    subjects = list(dict.fromkeys(subject for subject, _ in found))
     files: list[Path] = []
-    for name, (logarithmic, panels) in _PICTURES.items():
-        if not any((subject, panels[0][1][0]) in found for subject in subjects):
+    for name, (marks, logarithmic, panels) in _PICTURES.items():
+        first = panels[0][1][0]
+        subjects = list(dict.fromkeys(subject for subject, measure in found if measure == first))
+        if not subjects:
             continue
         with mpl.rc_context(_STYLE):
-            figure, axes = plt.subplots(1, len(panels), figsize=(11, 0.45 * len(subjects) + 1.2), layout="constrained")
+            size = (11, 0.4 * len(subjects) + 1.2)
+            figure, axes = plt.subplots(1, len(panels), sharey=True, figsize=size, layout="constrained")
             for axis, (title, measures) in zip(axes, panels, strict=True):
-                named = [one for one in subjects if (one, measures[0]) in found]
-                _panel(axis, title, [[found[one, measure] for measure in measures] for one in named], logarithmic)
+                rows = [[found.get((subject, measure)) for measure in measures] for subject in subjects]
+                _panel(axis, f"{title}: {marks}" if marks else title, rows, logarithmic)
+            axes[0].set_yticks(range(len(subjects)), subjects)
+            axes[0].invert_yaxis()
             file = folder / f"{name}.svg"
             figure.savefig(file, transparent=True, metadata={"Date": None})
             plt.close(figure)
@@ -70,23 +77,35 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     return files
 
 
-def _panel(axis: Any, title: str, rows: Sequence[Sequence[Result]], logarithmic: bool) -> None:  # noqa: ANN401 - has no types
+def _panel(
+    axis: Any,  # noqa: ANN401 - has no types
+    title: str,
+    rows: Sequence[Sequence[Result | None]],
+    logarithmic: bool,
+) -> None:
     height = 0.8 / len(rows[0])
     for place, several in enumerate(rows):
         for number, one in enumerate(several):
+            if one is None:
+                continue
             at = place + (number - (len(several) - 1) / 2) * height
-            axis.barh(at, one.median, height * 0.9, color=_color(one.subject), alpha=1.0 if number == 0 else 0.5)
-            axis.plot(one.rounds, [at] * len(one.rounds), ".", color=_TEXT, markersize=3)
-            axis.annotate(f" {_short(one.median)}", (one.median, at), va="center", fontsize=7)
-    axis.set_yticks(range(len(rows)), [several[0].subject for several in rows])
-    axis.invert_yaxis()
+            color, strength = _color(one.subject), 1.0 if number == 0 else 0.5
+            if logarithmic:  # where a bar would have no beginning
+                axis.plot([one.median], [at], "o", color=color, alpha=strength)
+            else:
+                axis.barh(at, one.median, height * 0.9, color=color, alpha=strength)
+            axis.plot(one.rounds, [at] * len(one.rounds), "|", color=_TEXT, markersize=5)
+            axis.annotate(
+                _short(one.median), (max(one.rounds), at), (6, 0), textcoords="offset points", va="center", fontsize=8
+            )
     axis.set_title(title, fontsize=10, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.25)
     axis.set_axisbelow(True)
-    axis.margins(x=0.12)
     if logarithmic:
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+    axis.margins(x=0.12)
 
 
 def _color(subject: str) -> str:
