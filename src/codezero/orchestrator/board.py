@@ -99,6 +99,8 @@ class Board:
         self._catalog_known = False
         self._stale_since: float | None = None
         self._presence: Ledger[SessionId, Presence] = Ledger()
+        # Of each laptop, oldest first.
+        self._sessions_of: dict[Device, list[SessionId]] = {}
         self._gone: dict[SessionId, Presence] = {}
         self._activities: deque[tuple[int, Activity]] = deque(maxlen=KEPT_ACTIVITIES)
         self._activity_number = 0
@@ -243,7 +245,7 @@ class Board:
 
     def sessions_of(self, device: Device) -> tuple[SessionId, ...]:
         """The sessions of a laptop, oldest first."""
-        return tuple(session for session, presence in self._presence.values.items() if presence.device == device)
+        return tuple(self._sessions_of.get(device, ()))
 
     @property
     def sessions(self) -> int:
@@ -267,6 +269,7 @@ class Board:
             if not again:
                 self._note(ActivityKind.JOINED, session, device, at=at)
             presence = Presence(session, device, name, PresenceState.ONLINE, at)
+            self._sessions_of.setdefault(device, []).append(session)
         elif presence.state is PresenceState.AWAY:
             self._note(ActivityKind.RETURNED, session, device, at=at)
         self._presence.set(session, replace(presence, name=name, user_name=user_name, state=PresenceState.ONLINE))
@@ -288,6 +291,10 @@ class Board:
         if presence is not None:
             self._gone[session] = replace(presence, state=PresenceState.GONE, consumes=())
             self._presence.remove(session)
+            sessions = self._sessions_of[presence.device]
+            sessions.remove(session)
+            if not sessions:
+                del self._sessions_of[presence.device]
             self._note(ActivityKind.LEFT, session, presence.device, at=at)
 
     def consumes(self, session: SessionId, services: Iterable[ServiceRef], *, at: float) -> None:
@@ -514,6 +521,8 @@ def _activity_weight(activity: Activity) -> int:
 
 
 def _as_seen(presence: Presence, viewer: Viewer) -> Presence:
+    if not presence.consumes:
+        return presence
     shown: list[ServiceRef] = []
     for ref in presence.consumes:
         if viewer.sees(ref):
