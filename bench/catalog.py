@@ -13,6 +13,7 @@ laptops, System, Orchestrator and API server share the machine's cores. "System,
 import argparse
 import asyncio
 import gc
+import itertools
 import json
 import os
 import random
@@ -34,8 +35,11 @@ from bench.results import Result
 
 from codezero import __version__
 from codezero.kit import certificates
+from codezero.kit.backoff import Backoff
 from codezero.kit.certificates import Authority, Credentials
-from codezero.model.ids import Device
+from codezero.local.daemon.link import MOST_DELAY
+from codezero.model.ids import Device, SessionId
+from codezero.model.problems import CodezeroError
 from codezero.sandbox.api import MASTERS, ApiServer, Store, User, bootstrap
 from codezero.testing.teamspace import RealTeamspace
 from codezero.transport import messages, tunnel
@@ -205,49 +209,77 @@ class Laptop(asyncio.Protocol):
         return None
 
 
+Connected = tuple[Json, ClientTunnel, Laptop]
+
+
 async def be_laptops(own: Path) -> None:
-    """Connect the laptops listed in the file `own`, then tell on demand what they have heard."""
+    """Connect the laptops listed in the file `own`, tell on demand what they have heard, or let all lose their tunnels and come back."""
     listed = msgspec.json.decode(own.read_bytes(), type=Json)
-    laptops: list[Laptop] = []
-    tunnels: list[ClientTunnel] = []
+    everybody: list[Connected] = []
+    known: tuple[str | None, int] = (None, 0)
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def connect(laptop: Json, epoch: str | None, revision: int) -> Laptop:
-        async with slots:
-            credentials = Credentials.from_pem(laptop["certificate"], laptop["key"])
-            context = certificates.client_context(roots=listed["roots"], credentials=credentials)
-            made = await tunnel.connect_tunnel(
-                "127.0.0.1",
-                listed["port"],
-                context=context,
-                server_name=listed["server_name"],
-                release=__version__,
-                acceptor=_refuse,
-            )
-            follower = Laptop(epoch)
-            stream = made.open(OpenHeader(StreamKind.ORCHESTRATOR), follower)
-            stream.write(messages.frame(DaemonHello(PROTOCOL_VERSIONS, __version__, "laptop", epoch, revision)))
+    async def connect(laptop: Json, epoch: str | None, revision: int, session: SessionId | None = None) -> Connected:
+        credentials = Credentials.from_pem(laptop["certificate"], laptop["key"])
+        context = certificates.client_context(roots=listed["roots"], credentials=credentials)
+        made = await tunnel.connect_tunnel(
+            "127.0.0.1",
+            listed["port"],
+            context=context,
+            server_name=listed["server_name"],
+            release=__version__,
+            acceptor=_refuse,
+            session=session,
+        )
+        follower = Laptop(epoch)
+        stream = made.open(OpenHeader(StreamKind.ORCHESTRATOR), follower)
+        stream.write(messages.frame(DaemonHello(PROTOCOL_VERSIONS, __version__, "laptop", epoch, revision)))
+        try:
             await asyncio.wait_for(follower.welcomed, 30)
-        laptops.append(follower)
-        tunnels.append(made)
-        return follower
+        except BaseException:
+            made.abandon()
+            raise
+        return laptop, made, follower
+
+    async def arrive(laptop: Json, epoch: str | None, revision: int) -> None:
+        async with slots:
+            everybody.append(await connect(laptop, epoch, revision))
+
+    async def come_back(cut: Connected) -> int:
+        """As the Daemon does; gives how many attempts it took."""
+        laptop, before, follower = cut
+        backoff = Backoff(most=MOST_DELAY)
+        for attempt in itertools.count(1):
+            await asyncio.sleep(backoff.next())
+            try:
+                everybody.append(await connect(laptop, follower.epoch, known[1], before.session))
+            except (CodezeroError, EOFError, TimeoutError):
+                continue
+            return attempt
+        raise AssertionError("it tries for ever")
 
     say({})
     async for order in orders():
+        begun = time.monotonic()
         if "connect" in order:
-            begun = time.monotonic()
-            epoch, revision = order.get("epoch"), order.get("revision", 0)
-            wanted = listed["laptops"][len(laptops) : order["connect"]]
-            made = await asyncio.gather(*(connect(laptop, epoch, revision) for laptop in wanted))
-            if epoch is None:
-                await asyncio.wait_for(made[0].has_catalog, 60)
-            say({"seconds": time.monotonic() - begun, "epoch": made[0].epoch, "revision": made[0].revision})
+            known = order.get("epoch"), order.get("revision", 0)
+            wanted = listed["laptops"][len(everybody) : order["connect"]]
+            await asyncio.gather(*(arrive(laptop, *known) for laptop in wanted))
+            follower = everybody[0][2]
+            await asyncio.wait_for(follower.has_catalog, 60)
+            say({"epoch": follower.epoch, "revision": follower.revision})
             gc.collect()
             gc.freeze()
+        elif "cut" in order:
+            cut, everybody = everybody, []
+            for _, made, _ in cut:
+                made.abandon()
+            attempts = await asyncio.gather(*map(come_back, cut))
+            say({"seconds": time.monotonic() - begun, "attempts": sum(attempts)})
         else:
-            say({"heard": [[laptop.heard.get(port) for laptop in laptops] for port in order["ports"]]})
-    for each in tunnels:
-        each.abandon()
+            say({"heard": [[follower.heard.get(port) for _, _, follower in everybody] for port in order["ports"]]})
+    for _, made, _ in everybody:
+        made.abandon()
 
 
 def _refuse(_header: OpenHeader, _stream: TunnelStream) -> asyncio.Protocol:
@@ -463,6 +495,7 @@ async def figures(rounds: int) -> Mapping[tuple[str, str], tuple[float, ...]]:
 
 def measure(rounds: int) -> Iterator[Result]:
     """Changes once a round; memory and the time to connect once."""
+    allow_many_files()
     for (what, unit), values in uvloop.run(figures(rounds)).items():
         yield Result(part="catalog", subject="codezero", measure=what, unit=unit, rounds=values)
 
