@@ -395,8 +395,9 @@ def _routes(port: PortPlan) -> Configuration:
     routes = [_route(rule, port) for rule in port.rules if rule.mirror is None]
     routes += [_mirror_route(rule, port) for rule in port.rules if rule.mirror and rule.holder]
     routes.append({"name": "origin", "match": {"prefix": "/"}, "route": _action(f"origin:{port.listen}")})
-    host = {"name": "all", "domains": ["*"], "routes": routes}
-    return {"name": f"http:{port.listen}", "virtual_hosts": [host]}
+    host = {"name": "all", "domains": ["*"], "routes": routes, **_DEPARTURE}
+    # Those of hosts come first: what they read is taken out here.
+    return {"name": f"http:{port.listen}", "virtual_hosts": [host], "request_headers_to_remove": [_KEPT_PROTO]}
 
 
 def _route(rule: Rule, port: PortPlan) -> Configuration:
@@ -636,7 +637,6 @@ def _http(port: PortPlan, folder: str) -> Configuration:
             _decided_mark() | {"disabled": True},
             _mirror_id() | {"disabled": True},
             _mirror_tells() | {"disabled": True},
-            _header_mutation(_DEPARTURE),
             _extension(
                 "envoy.filters.http.router",
                 "filters.http.router.v3.Router",
@@ -718,11 +718,10 @@ _ARRIVAL: list[Configuration] = [
     {"remove": _KEPT_PROTO},
     {"append": _mark(_KEPT_PROTO, "%REQ(x-forwarded-proto)%")},
 ]
-_DEPARTURE: list[Configuration] = [
-    {"remove": "x-forwarded-proto"},
-    {"append": _mark("x-forwarded-proto", f"%REQ({_KEPT_PROTO})%")},
-    {"remove": _KEPT_PROTO},
-]
+_DEPARTURE: Configuration = {
+    "request_headers_to_remove": ["x-forwarded-proto"],
+    "request_headers_to_add": [_mark("x-forwarded-proto", f"%REQ({_KEPT_PROTO})%")],
+}
 # Envoy sends copies as a client of its own would: it says that it is internal and adds its own address to those forwarded for.
 _COPY_ARRIVAL: list[Configuration] = [
     {"append": _mark(MIRROR_HEADER, f"%FILTER_STATE({_MIRROR}:PLAIN)%")},
