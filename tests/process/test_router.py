@@ -22,7 +22,9 @@ from codezero.kit.certificates import Authority
 from codezero.model.ids import Workload, new_ulid
 from codezero.model.serve import parse_condition
 from codezero.model.services import ServiceRef
+from codezero.router.admin import Admin
 from codezero.router.envoy_process import program
+from codezero.router.folder import RouterFolder
 from codezero.routing.plan import Address, PortKind, PortPlan, RoutePlan, Rule
 from codezero.testing.router_system import TOKEN, RouterSystem
 from codezero.testing.teamspace import Authorities, free_port
@@ -626,6 +628,20 @@ async def test_a_router_that_is_told_to_end_lets_requests_finish(pod: Pod) -> No
     assert "connection: close" in answer.lower()
     assert await router.end() == 0
     assert not any(child is None or child.is_running() for child in children)
+
+
+async def test_connections_are_counted_where_those_who_drain_look(pod: Pod) -> None:
+    """Envoy keeps few of its statistics; without this one a Router would go while callers are connected."""
+    await pod.serving()
+    admin = Admin(RouterFolder(pod.folder / "router").admin_socket)
+    before = await admin.connections()
+    _, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+
+    async def is_counted() -> bool:
+        return await admin.connections() == before + 1
+
+    await until(is_counted)
+    writer.close()
 
 
 async def test_mistakes_in_settings_are_told_at_once(pod: Pod) -> None:
