@@ -12,17 +12,22 @@ It runs for about two minutes: `python -m bench.scale`.
 import asyncio
 import heapq
 import itertools
+import json
 import random
+import subprocess
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 import uvloop
 from bench.catalog import (
     CHANGES,
     PROCESSES,
+    ROOT,
     Part,
     allow_many_files,
     changes,
@@ -34,11 +39,17 @@ from bench.catalog import (
 from bench.results import Result
 
 from codezero.kit.backoff import Backoff
+from codezero.local.daemon.consumption import Consumption
 from codezero.local.daemon.link import MOST_DELAY
+from codezero.local.daemon.names import NameTable
+from codezero.model.addresses import AddressPlan
+from codezero.model.consume import parse_rules
+from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.transport.tls import UnprovenLimits
 
 SERVICES = 1_000
 LAPTOPS = 1_000
+MANY_SERVICES = 10_000
 IDLE_SECONDS = 12.0
 # The rate of changes that "how many laptops" is worked out for: a cluster in which somebody rolls something out all the time.
 CHANGES_PER_SECOND = 1.0
@@ -144,6 +155,36 @@ async def measured() -> Measured:
             system=memory[0],
             orchestrator=memory[1],
         )
+
+
+def be_daemon() -> None:
+    """Be the part of a Daemon that grows with the catalog, and print its memory: before it, with it, with all of it consumed."""
+    sizes = [_resident()]
+    refs = [ServiceRef(f"team-{number % 100}", f"service-{number}") for number in range(MANY_SERVICES)]
+    ports = [(ServicePort(80, name="http"),) for _ in refs]
+    consumption = Consumption(AddressPlan("bench"))
+    services = [Service(ref, ServiceKind.CLUSTER_IP, own, 3, 3) for ref, own in zip(refs, ports, strict=True)]
+    consumption.change_catalog(services, ())
+    sizes.append(_resident())
+    consumption.replace_rules(parse_rules(["*"]), primary_namespace=None)
+    consumption.decide(refs, {})
+    table = NameTable()
+    table.add(consumption.take_change().add_names)
+    sizes.append(_resident())
+    assert len(table) == 3 * MANY_SERVICES
+    print(json.dumps(sizes))
+
+
+def daemon_growth() -> tuple[float, float]:
+    """MB by which a Daemon grows with a catalog of `MANY_SERVICES`, and then by consuming all of them; in a process of its own."""
+    command = [sys.executable, "-m", "bench.scale", "daemon"]
+    before, known, consumed = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    return known - before, consumed - known
+
+
+def _resident() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 # --- worked out -----------------------------------------------------------------------------------------------------------------------------
@@ -276,6 +317,9 @@ def measure(rounds: int) -> Iterator[Result]:
             laptops_of_a_core(costs.orchestrator_idle, costs.orchestrator_change),
         ),
     )
+    known, consumed = daemon_growth()
+    yield _result("Daemon, more by a catalog of 10,000 services", "MB", known)
+    yield _result("Daemon, more by consuming all of them", "MB", consumed)
     cost = seen.return_system / LAPTOPS
     for what, replicas, jitter, most_waiting in (
         ("simulated restart of the only System, 1,000 laptops", 1, True, UNPROVEN.in_all),
@@ -297,7 +341,10 @@ def _result(measure: str, unit: str, *values: float) -> Result:
 
 
 def main() -> None:
-    """The part alone, as a table."""
+    """The part alone, as a table; or its Daemon."""
+    if sys.argv[1:] == ["daemon"]:
+        be_daemon()
+        return
     for each in measure(5):
         print(f"{each.measure}: {each.median:.3f} {each.unit}", flush=True)
 
