@@ -8,7 +8,7 @@ import sys
 import uvloop
 
 from codezero import __version__
-from codezero.kit import certificates, logs
+from codezero.kit import certificates, collector, logs
 from codezero.kit.mounted import MountedFiles
 from codezero.kit.probes import Probes
 from codezero.kit.settings import SettingsError
@@ -87,6 +87,7 @@ def main() -> None:
         raise SystemExit(2) from None
     logs.configure(level=wanted.log_level, json=wanted.log_json)
     try:
+        collector.settle()
         uvloop.run(_main(wanted))
     except OSError as error:
         print(f"czorchestrator: a port cannot be had: {error}", file=sys.stderr)

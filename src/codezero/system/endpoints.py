@@ -27,6 +27,7 @@ RESOLVE_SECONDS = 3.0
 RESOLVED_FOR_SECONDS = 5.0
 MOST_RESOLVED = 256
 MOST_ROTATIONS = 4096
+MOST_JUDGED = 4096
 MOST_RESOLUTIONS_AT_ONCE = 8
 
 Address = IPv4Address | IPv6Address
@@ -146,6 +147,15 @@ async def resolve_by_system(name: str) -> Sequence[str]:
     return tuple(dict.fromkeys(addresses))
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What the rules alone say of an address, in its one spelling: they do not change while the System runs, what stands in the cluster does."""
+
+    verdict: str | None
+    address: str
+    is_let_in: bool = False
+
+
 class EndpointChooser:
     """Turns catalog ids into endpoints, by turns, within the rules."""
 
@@ -166,6 +176,7 @@ class EndpointChooser:
         self._random = source or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._turns: OrderedDict[tuple[CatalogId, Protocol], int] = OrderedDict()
         self._resolved: OrderedDict[str, tuple[float, Sequence[str]]] = OrderedDict()
+        self._judged: dict[str, _Judged] = {}
         self._resolving = asyncio.Semaphore(MOST_RESOLUTIONS_AT_ONCE)
 
     async def choose(
@@ -268,20 +279,30 @@ class EndpointChooser:
 
     def _judge(self, text: str, *, virtual: bool) -> tuple[str | None, str]:
         """Why that address is refused, or None; and its one spelling. ClusterIPs are fine only where `virtual` says so."""
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            return "which is not an address", text
-        normal = str(address)
-        verdict = refusal(address, self._rules)
-        if verdict is None and (normal in self._api_hosts or self._inventory.is_api_address(normal)):
+        judged = self._judged.get(text)
+        if judged is None:
+            if len(self._judged) >= MOST_JUDGED:
+                self._judged.clear()
+            judged = self._judged[text] = self._judge_by_rules(text)
+        verdict, normal = judged.verdict, judged.address
+        if verdict is None and self._inventory.is_api_address(normal):
             verdict = "the Kubernetes API itself"
-        if verdict is None and not any(address in network for network in self._rules.networks):
+        if verdict is None and not judged.is_let_in:
             node = self._inventory.node_of(normal)
             verdict = None if node is None else f"an address of node {node}"
             if verdict is None and not virtual and self._inventory.virtual_of(normal) is not None:
                 verdict = "the ClusterIP of a service"
         return verdict, normal
+
+    def _judge_by_rules(self, text: str) -> "_Judged":
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return _Judged("which is not an address", text)
+        verdict = refusal(address, self._rules)
+        if verdict is None and str(address) in self._api_hosts:
+            verdict = "the Kubernetes API itself"
+        return _Judged(verdict, str(address), any(address in network for network in self._rules.networks))
 
     # --- ExternalName ---------------------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ slow one costs at most one name per service.
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol as Shape
@@ -59,6 +59,8 @@ class Inventory:
         self._slices: dict[ServiceRef, dict[str, EndpointSliceObject]] = {}
         self._namespaces: set[str] = set()
         self._nodes: dict[str, frozenset[str]] = {}
+        self._node_of: dict[str, str] | None = None  # by address; made when somebody asks after a change
+        self._api_addresses: frozenset[str] = frozenset()
         self._virtual: dict[str, ServiceRef] = {}
         self._sources: dict[str, ReflectorStatus] = {}
         self._views: dict[ServiceRef, Service] = {}
@@ -108,6 +110,8 @@ class Inventory:
         if new is not None and after is not None:
             self._slices.setdefault(after, {})[new.metadata.name] = new
             self._touch(after)
+        if API_SERVICE in (before, after):
+            self._api_addresses = _listed_addresses(self._slices.get(API_SERVICE, {}).values())
 
     def namespace_changed(self, old: NamespaceObject | None, new: NamespaceObject | None) -> None:
         """A Namespace came, changed or went."""
@@ -118,6 +122,7 @@ class Inventory:
 
     def node_changed(self, old: NodeObject | None, new: NodeObject | None) -> None:
         """A Node came, changed or went."""
+        self._node_of = None
         if new is not None:
             self._nodes[new.metadata.name] = _addresses_of(new)
         elif old is not None:
@@ -197,7 +202,9 @@ class Inventory:
 
     def node_of(self, address: str) -> str | None:
         """The node that has this address, if one has."""
-        return next((name for name, addresses in self._nodes.items() if address in addresses), None)
+        if self._node_of is None:
+            self._node_of = {each: name for name, addresses in self._nodes.items() for each in addresses}
+        return self._node_of.get(address)
 
     def virtual_of(self, address: str) -> ServiceRef | None:
         """The service whose ClusterIP this address is, if it is one."""
@@ -205,14 +212,7 @@ class Inventory:
 
     def is_api_address(self, address: str) -> bool:
         """Whether the Kubernetes API itself answers at this address."""
-        if self.virtual_of(address) == API_SERVICE:
-            return True
-        return any(
-            address == _normal(listed)
-            for item in self._slices.get(API_SERVICE, {}).values()
-            for endpoint in item.endpoints or ()
-            for listed in endpoint.addresses or ()
-        )
+        return address in self._api_addresses or self.virtual_of(address) == API_SERVICE
 
     @property
     def serves_synced(self) -> bool:
@@ -397,6 +397,13 @@ def _virtual_addresses_of(service: ServiceObject | None) -> frozenset[str]:
     if service is None:
         return frozenset()
     listed = (_normal(text) for text in (service.spec.cluster_ip, *(service.spec.cluster_ips or ())))
+    return frozenset(address for address in listed if address is not None)
+
+
+def _listed_addresses(slices: Iterable[EndpointSliceObject]) -> frozenset[str]:
+    listed = (
+        _normal(text) for item in slices for endpoint in item.endpoints or () for text in endpoint.addresses or ()
+    )
     return frozenset(address for address in listed if address is not None)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import uvloop
 
 from codezero import __version__
-from codezero.kit import certificates, logs
+from codezero.kit import certificates, collector, logs
 from codezero.kit.mounted import MountedFiles
 from codezero.kit.probes import Probes
 from codezero.kit.settings import SettingsError
@@ -241,6 +241,7 @@ def main() -> None:
         raise SystemExit(2) from None
     logs.configure(level=wanted.log_level, json=wanted.log_json)
     try:
+        collector.settle()
         uvloop.run(_main(wanted))
     except CodezeroError as error:
         print(f"czsystem: {error}", *([f"fix: {error.fix}"] if error.fix else []), sep="\n", file=sys.stderr)
