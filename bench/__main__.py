@@ -78,7 +78,9 @@ def _into_documents(run: Run) -> None:
     for document, (name, text) in _DOCUMENTS.items():
         begin, end = f"<!-- bench: {name} -->", "<!-- bench: end -->"
         between = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
-        written, count = between.subn(lambda found, text=text: f"{found[1]}{text(run)}{found[2]}", document.read_text())
+        written, count = between.subn(
+            lambda found, text=text: f"{found[1]}\n{text(run)}\n{found[2]}", document.read_text()
+        )
         if count != 1:
             sys.exit(f"{document.relative_to(ROOT)} has no place for it: {begin} and {end}")
         document.write_text(written)

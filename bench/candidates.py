@@ -42,6 +42,7 @@ class Candidate:
     laptop_end: Processes = _none
     cluster_end: Processes = _none
     holds_streams: bool = False  # whether 1,000 idle streams of it are measured
+    slow: bool = False  # many streams of it take seconds until every buffer on the way is empty again
 
 
 Starting = Callable[[Lab], AbstractContextManager[Candidate]]
@@ -181,6 +182,7 @@ def sshuttle(lab: Lab) -> Generator[Candidate]:
             layout.LAPTOP,
             laptop_end=_below(laptop),
             cluster_end=_below(cluster),
+            slow=True,
         )
 
 

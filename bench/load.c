@@ -31,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -550,6 +551,23 @@ static void run_idle(const struct sockaddr_in *address, int count) {
     while (read(STDIN_FILENO, message, sizeof message) > 0) continue;
 }
 
+/* Return once nothing more arrives, and what is on the way has had its time to fill every buffer there is. */
+static void wait_until_full(struct connection *readers, int count) {
+    enum { STEP = 100 * 1000, QUIET_STEPS = 5, MOST_STEPS = 100 };
+    long before = -1;
+    for (int step = 0, quiet = 0; step < MOST_STEPS && quiet < QUIET_STEPS; step++) {
+        long waiting = 0;
+        for (int each = 0; each < count; each++) {
+            int size = 0;
+            ioctl(readers[each].socket, FIONREAD, &size);
+            waiting += size;
+        }
+        quiet = waiting == before ? quiet + 1 : 0;
+        before = waiting;
+        usleep(STEP);
+    }
+}
+
 static void run_stalled(const struct sockaddr_in *address, int count, double seconds) {
     double alone = move(address, false, 1, seconds, NULL).megabytes_a_second;
     struct connection *readers = allocate(count, sizeof *readers);
@@ -557,7 +575,7 @@ static void run_stalled(const struct sockaddr_in *address, int count, double sec
         dial_or_fail(&readers[each], address, NULL);
         say(&readers[each], DOWN, ENDLESS);
     }
-    usleep(700 * 1000);  /* until every buffer on the way is full */
+    wait_until_full(readers, count);
     double beside = move(address, false, 1, seconds, NULL).megabytes_a_second;
     for (int each = 0; each < count; each++) hang_up(&readers[each]);
     printf("{\"alone\": %.2f, \"beside\": %.2f}\n", alone, beside);
