@@ -121,18 +121,18 @@ class Load:
             running.stdin.close()
             running.wait(timeout=30)
 
-    def _latency(self, *words: object) -> Latency:
-        found = self._measure(*words)
+    def _latency(self, what: str, *words: object) -> Latency:
+        found = self._measure(what, *words)
         return Latency(found["p50"], found["p99"])
 
-    def _measure(self, *words: object) -> dict[str, Any]:
-        running = self.start(self._command(*words))
+    def _measure(self, what: str, *words: object) -> dict[str, Any]:
+        running = self.start(self._command(what, *words))
         printed, complaints = running.communicate(timeout=90)
         if running.returncode != 0:
-            raise LoadError(f"load {' '.join(map(str, words))} at {self.address}: {complaints.strip()}")
+            raise LoadError(f"load {' '.join(map(str, (what, *words)))} at {self.address}: {complaints.strip()}")
         found: dict[str, Any] = json.loads(printed)
         if found.get("failed"):
-            raise LoadError(f"load {' '.join(map(str, words))} at {self.address}: {found['failed']} failed")
+            raise LoadError(f"load {' '.join(map(str, (what, *words)))} at {self.address}: {found['failed']} failed")
         return found
 
     def _command(self, what: str, *words: object) -> list[str]:

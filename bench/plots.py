@@ -13,7 +13,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 
 _OURS, _LIMIT, _OTHER, _TEXT = "#2f81f7", "#57ab5a", "#8b949e", "#848d97"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "codezero",  # the same run gives the same file
     "font.family": "sans-serif",
