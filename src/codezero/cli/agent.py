@@ -23,6 +23,8 @@ INSTALLED_CZCTL = Path("/usr/local/bin/codezero/czctl")
 LOG_NAME = "agent.log"
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
+# A person waits; to ask takes the Daemon well under a millisecond. Soon enough that nobody sees it, seldom enough not to slow down what is waited for.
+_ASK_AGAIN_SECONDS = 0.01
 
 
 def supervisor_command(places: Places, *, capture: str, names: str, log_level: str) -> list[str]:
@@ -106,7 +108,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, what: str, fix:
         if not told and left < seconds - 2:
             say("waiting ...")
             told = True
-        time.sleep(0.05)
+        time.sleep(_ASK_AGAIN_SECONDS)
 
 
 def _python() -> list[str]:
