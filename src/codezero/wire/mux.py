@@ -42,6 +42,9 @@ _MOST_ID: Final = 0xFFFF_FFFF
 _WORN_OUT_ID: Final = 0xFFFF_0000
 _LEAST_FRAME: Final = 16 * 1024 - 2 * HEADER_SIZE  # about a TLS record
 _LITTLE: Final = 4 * 1024  # a stream with no more to send is asking or answering, not transferring
+_MOST_STEP: Final = 1024 * 1024
+_FEW_ROUND_TRIPS: Final = 4
+_MANY_ROUND_TRIPS: Final = 64
 _FRESH_ROUND_TRIP: Final = 0.1  # under load the round trip is measured at most this often
 _MOST_PENDING: Final = 65536  # answers, or resets, that a peer can have us keep in mind by not reading
 
@@ -65,7 +68,7 @@ class Limits:
 
     streams: int = 1024
     unacknowledged: int = 256
-    window: int = 16 * 1024 * 1024
+    window: int = 32 * 1024 * 1024
     window_budget: int = 64 * 1024 * 1024
     frame: int = 64 * 1024
 
@@ -148,6 +151,7 @@ class MuxStream:
         "_queued",
         "_receive_window",
         "_send_window",
+        "_step",
         "_waiting",
         "_window",
         "closed",
@@ -179,6 +183,7 @@ class MuxStream:
         self._finished = False  # told to the owner
         # What the peer may hold us to: _receive_window (it may still send) + held + _consumed == _window.
         self._window = INITIAL_WINDOW
+        self._step = INITIAL_WINDOW // 2  # so much consumed is worth a message that gives it back
         self._receive_window = INITIAL_WINDOW
         self._consumed = 0
         self._granted_at: float | None = None
@@ -234,7 +239,7 @@ class MuxStream:
             data = held.popleft()
             self.owner.received(memoryview(data))
             self._consumed += len(data)
-            if self._consumed * 2 >= self._window:
+            if self._consumed >= self._step:
                 self._mux._give_credit(self, now)
         if self._finish_received:
             self._mux._deliver_finish(self)
@@ -475,7 +480,7 @@ class Mux:
         else:
             stream.owner.received(data)
             stream._consumed += size
-            if stream._consumed * 2 >= stream._window:
+            if stream._consumed >= stream._step:
                 self._give_credit(stream, self._now)
         if stream._finish_received and not self._payload_left:
             self._deliver_finish(stream)
@@ -596,6 +601,8 @@ class Mux:
             return
         change = self._fitting_change(stream, now)
         stream._window += change
+        # Half of a large window would leave the link idle for as long as the credit for it travels.
+        stream._step = min(stream._window // 2, _MOST_STEP)
         self._budget -= change
         credit = stream._consumed + change
         stream._consumed = 0
@@ -605,16 +612,18 @@ class Mux:
             self._send_control(WINDOW_UPDATE, 0, stream.id, credit)
 
     def _fitting_change(self, stream: MuxStream, now: float) -> int:
-        """By how much the stream's window should grow, or shrink: half of it was used since the last grant."""
+        """By how much the stream's window should grow, or shrink: `_consumed` of it was used since the last grant."""
         if now - self._measured_at > _FRESH_ROUND_TRIP:
             self.measure(now)
         if self.round_trip is None or stream._granted_at is None:
             return 0
-        elapsed = now - stream._granted_at
         window = stream._window
-        if elapsed < 2 * self.round_trip:
-            return max(0, min(window, self.limits.window - window, self._budget))
-        if elapsed > 32 * self.round_trip and window > INITIAL_WINDOW:
+        # How many round trips a whole window would take at this pace.
+        pace = (now - stream._granted_at) / max(self.round_trip, 1e-6) * window / stream._consumed
+        if pace < _FEW_ROUND_TRIPS:
+            # What is left of the budget is never given to one: the next may be the one that needs it.
+            return max(0, min(window, self.limits.window - window, self._budget // 4))
+        if pace > _MANY_ROUND_TRIPS and window > INITIAL_WINDOW:
             # Far more than it needs: give back, so that others may grow.
             return -min(window - INITIAL_WINDOW, stream._consumed)
         return 0

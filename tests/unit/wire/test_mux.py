@@ -512,7 +512,9 @@ def test_growth_of_all_windows_stays_within_the_budget() -> None:
         now += 0.02
         client.mux.receive(server.output(), now)
     windows = [server.mux.streams[stream.id].window for stream in streams]
-    assert sum(windows) == 8 * INITIAL_WINDOW + limits.window_budget
+    growth = sum(windows) - 8 * INITIAL_WINDOW
+    assert limits.window_budget * 0.9 < growth <= limits.window_budget
+    assert min(windows) > INITIAL_WINDOW, "the first took all, so that a later one stays slow"
     for stream in streams:
         stream.reset()
     exchange(client, server)
