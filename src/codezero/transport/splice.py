@@ -32,7 +32,10 @@ Opener = Callable[[asyncio.Transport, asyncio.Protocol], TunnelStream]
 
 SocketFactory = Callable[[], asyncio.BaseProtocol]
 Dial = Callable[[SocketFactory], Awaitable[Any]]
-"""Connects a socket and gives it the protocol that the factory makes, as `loop.create_connection` does. Raises OSError or `CodezeroError`."""
+"""Connects a socket and gives it the protocol that the factory makes, as `loop.create_connection` does, within a time that it bounds itself.
+
+Raises OSError (TimeoutError is one) or `CodezeroError`.
+"""
 
 
 class _Buffer(threading.local):
@@ -202,22 +205,21 @@ def accepted(opener: Opener, *, refused: Callable[[CodezeroError], None] | None 
     return SocketSide(attach)
 
 
-def dialled(dial: Dial, *, tasks: Tasks, seconds: float = 10.0) -> asyncio.Protocol:
+def dialled(dial: Dial, *, tasks: Tasks) -> asyncio.Protocol:
     """The owner of an incoming stream, for an acceptor to return: connects a socket, then joins both.
 
-    The stream's bytes wait until then. Where `dial` fails or takes longer than `seconds`, the stream is reset with the reason.
+    The stream's bytes wait until then. Where `dial` fails, the stream is reset with the reason.
     """
-    return _Dialling(dial, tasks=tasks, seconds=seconds)
+    return _Dialling(dial, tasks=tasks)
 
 
 class _Dialling(StreamSide):
     """A stream's owner whose socket is not there yet."""
 
-    def __init__(self, dial: Dial, *, tasks: Tasks, seconds: float) -> None:
+    def __init__(self, dial: Dial, *, tasks: Tasks) -> None:
         super().__init__()
         self._dial = dial
         self._tasks = tasks
-        self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -236,12 +238,10 @@ class _Dialling(StreamSide):
 
     async def _connect(self, stream: TunnelStream) -> None:
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._dial(lambda: SocketSide(self._attach))
-        except TimeoutError:
-            stream.reset(CodezeroError(problems.DIAL_FAILED, f"no answer within {self._seconds:g} s"))
+            await self._dial(lambda: SocketSide(self._attach))
         except OSError as error:
-            stream.reset(CodezeroError(problems.DIAL_FAILED, f"connecting failed: {error.strerror or error}"))
+            why = error.strerror or str(error) or "no answer in time"
+            stream.reset(CodezeroError(problems.DIAL_FAILED, f"connecting failed: {why}"))
         except CodezeroError as error:
             stream.reset(error)
         finally:
