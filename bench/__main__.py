@@ -87,4 +87,7 @@ def _into_documents(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # what ran is gone by now, and nothing is left of it

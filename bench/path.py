@@ -43,27 +43,31 @@ def measure(rounds: int) -> Iterator[Result]:
         running: dict[str, Candidate] = {}
         for name, start in candidates.ALL.items():
             with _named(name, missing):
-                running[name] = stack.enter_context(start(place))
-                running[name].load.until_answered()
-        set_delay, far = _far_laptop(place, stack)
+                candidate = stack.enter_context(start(place))
+                candidate.load.until_answered()
+                running[name] = candidate
+        with _named(LONG_LINK, missing):
+            set_delay, far = _far_laptop(place, stack)
         for number in range(rounds):
             for name, candidate in running.items():
-                _tell(number, name)
                 if name not in missing:
+                    _tell(number, name)
                     with _named(name, missing):
                         for what, unit, value in _figures(candidate):
                             found[name, what, unit].append(value)
-            _tell(number, LONG_LINK)
-            with _named(LONG_LINK, missing):
-                for milliseconds in (0, LONG_MILLISECONDS):
-                    set_delay(milliseconds)
-                    time.sleep(1.5)  # until the tunnel has measured the round trip anew
-                    for what, unit, value in _long_figures(far, 2 * milliseconds):
-                        found[LONG_LINK, what, unit].append(value)
-            with _named(candidates.CONSUME, missing):
-                alone, beside = running[candidates.CONSUME].load.stalled(READERS, STALLED_SECONDS)
-                found[candidates.CONSUME, "bulk down, 1 stream, alone", "MB/s"].append(alone)
-                found[candidates.CONSUME, f"bulk down, 1 stream, beside {READERS} stalled", "MB/s"].append(beside)
+            if LONG_LINK not in missing:
+                _tell(number, LONG_LINK)
+                with _named(LONG_LINK, missing):
+                    for milliseconds in (0, LONG_MILLISECONDS):
+                        set_delay(milliseconds)
+                        time.sleep(1.5)  # until the tunnel has measured the round trip anew
+                        for what, unit, value in _long_figures(far, 2 * milliseconds):
+                            found[LONG_LINK, what, unit].append(value)
+            if candidates.CONSUME not in missing:
+                with _named(candidates.CONSUME, missing):
+                    alone, beside = running[candidates.CONSUME].load.stalled(READERS, STALLED_SECONDS)
+                    found[candidates.CONSUME, "bulk down, 1 stream, alone", "MB/s"].append(alone)
+                    found[candidates.CONSUME, f"bulk down, 1 stream, beside {READERS} stalled", "MB/s"].append(beside)
     for (subject, what, unit), values in found.items():
         yield Result(part=PART, subject=subject, measure=what, unit=unit, rounds=tuple(values))
     if missing:
