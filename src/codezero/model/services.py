@@ -3,6 +3,7 @@
 Clients name a catalog id, never an address (T17).
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,6 +54,7 @@ class CatalogId:
         return f"{self.service}{f'/{self.pod}' if self.pod else ''}:{self.port}"
 
     @staticmethod
+    @functools.lru_cache(maxsize=4096)  # each stream names one
     def parse(text: str) -> "CatalogId":
         """The catalog id that `text` names; raises `CodezeroError` for any other form and for ports above 65535."""
         match = _CATALOG_ID.fullmatch(text) if len(text) <= 200 else None

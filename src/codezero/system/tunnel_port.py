@@ -5,7 +5,7 @@ A stream names a catalog id. The policy is asked at each stream, then the invent
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -84,6 +84,7 @@ class TunnelPort:
         self._clock = clock
         self._timing = timing
         self._laptops: dict[SessionId, _Laptop] = {}
+        self._tunnels_of: Counter[Device] = Counter()
         self._owners: OrderedDict[SessionId, Device] = OrderedDict()
         self._followers: list[Callable[[SessionId], None]] = []
         self._tasks: Tasks | None = None
@@ -184,6 +185,8 @@ class TunnelPort:
         if before is None and (reason := self._no_room_for(device)) is not None:
             self._start_closing(tunnel, Farewell(problems.TUNNEL_DOWN.code, reason, retry=True))
             return
+        if before is None:
+            self._tunnels_of[device] += 1
         self._laptops[session] = laptop
         self._owners[session] = device
         self._owners.move_to_end(session)
@@ -204,7 +207,7 @@ class TunnelPort:
     def _no_room_for(self, device: Device) -> str | None:
         if len(self._laptops) >= MAX_TUNNELS:
             return f"this System has {MAX_TUNNELS} tunnels already"
-        own = sum(laptop.device == device for laptop in self._laptops.values())
+        own = self._tunnels_of[device]
         if own >= MAX_TUNNELS_OF_A_DEVICE:
             return f"this device has {own} tunnels already"
         return None
@@ -213,6 +216,9 @@ class TunnelPort:
         session = laptop.tunnel.session
         if self._laptops.get(session) is laptop:
             del self._laptops[session]
+            self._tunnels_of[laptop.device] -= 1
+            if not self._tunnels_of[laptop.device]:
+                del self._tunnels_of[laptop.device]
             self._outbox.tunnel_down(session)
             self._tell(session)
         _log.info("tunnel down", session=session, cause=laptop.tunnel.closed.result().detail)
