@@ -145,13 +145,19 @@ def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on.
+    """A port of 127.0.0.1 that nobody listens on, and that this process was not given before.
 
     Below the range from which the kernel gives ports to connections, or one of those may have it before the server that it is for.
     """
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _given:
+            continue
+        _given.add(port)
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port
