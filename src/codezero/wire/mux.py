@@ -3,6 +3,7 @@
 Not obvious at first: there are no event objects and no queue of incoming bytes. Payload reaches the stream's owner as a view into the caller's
 read buffer, in the pieces in which it came; only what arrives for a paused stream is copied and kept, at most a window of it.
 
+An ACK goes with the first frame that a stream has to send anyway; those of streams that stay silent go together, before the opener has to wait for them.
 Out go, in this order: control frames and the frames of urgent streams as they were made, new streams and those with little to send, the others
 in turn, one frame each.
 Time (seconds, monotonic) comes in as a value. Every rule of the protocol a peer can break raises `CodezeroError` (`problems.PROTOCOL`).
@@ -271,6 +272,7 @@ class Mux:
         self._theirs = 0
         self._unacknowledged: set[int] = set()
         self._unopened: deque[MuxStream] = deque()
+        self._to_acknowledge: dict[int, None] = {}  # streams of the peer's
         self._going_away = False
         self._budget = self.limits.window_budget
 
@@ -373,7 +375,7 @@ class Mux:
     def _take_frame(self, stream: MuxStream, out: list[Buffer], most: int) -> int:
         """Append the stream's next frame and, behind its last byte, the finish; return the payload's size."""
         size = min(most, stream._send_window, stream.waiting_size)
-        flags = 0
+        flags = self._ack_of(stream)
         if not stream._announced:
             stream._announced = True
             flags = SYN
@@ -386,11 +388,11 @@ class Mux:
                 _move(stream._waiting, out, size)
             stream.waiting_size -= size
             stream._send_window -= size
-        elif flags:
-            out.append(yamux.encode(WINDOW_UPDATE, flags, stream.id, 0))
+        elif flags == SYN:
+            out.append(yamux.encode(WINDOW_UPDATE, SYN, stream.id, 0))
         if stream._finish_wanted and not stream._finish_sent and not stream.waiting_size:
             # In a frame of its own: some implementations end a stream before they read the payload of the frame that says so.
-            out.append(yamux.encode(WINDOW_UPDATE, FIN, stream.id, 0))
+            out.append(yamux.encode(WINDOW_UPDATE, FIN if size else FIN | flags & ACK, stream.id, 0))
             stream._finish_sent = True
             if stream._finished:
                 self._forget(stream)
@@ -533,7 +535,22 @@ class Mux:
         if stream.urgent:
             self._theirs -= 1
         if not stream.closed:
+            self._to_acknowledge[number] = None
+            # Long before the peer, whose limit is ours, has to wait for one.
+            if len(self._to_acknowledge) * 4 >= self.limits.unacknowledged:
+                self._acknowledge()
+
+    def _ack_of(self, stream: MuxStream) -> int:
+        """The flag that a frame of the stream has to carry, once."""
+        if not stream.mine and stream.id in self._to_acknowledge:
+            del self._to_acknowledge[stream.id]
+            return ACK
+        return 0
+
+    def _acknowledge(self) -> None:
+        for number in self._to_acknowledge:
             self._send_control(WINDOW_UPDATE, ACK, number, 0)
+        self._to_acknowledge.clear()
 
     def _begin_payload(self, stream: MuxStream, length: int) -> None:
         if stream._finish_received:
@@ -609,7 +626,7 @@ class Mux:
         stream._granted_at = now
         stream._receive_window += credit
         if credit:
-            self._send_control(WINDOW_UPDATE, 0, stream.id, credit)
+            self._send_control(WINDOW_UPDATE, self._ack_of(stream), stream.id, credit)
 
     def _fitting_change(self, stream: MuxStream, now: float) -> int:
         """By how much the stream's window should grow, or shrink: `_consumed` of it was used since the last grant."""
@@ -641,7 +658,8 @@ class Mux:
         self._send_control(PING, SYN, 0, self._ping)
 
     def tick(self, now: float) -> None:
-        """To be called about every second: measures the round trip where there was traffic, and so forgets closed streams."""
+        """To be called about every second: acknowledges what is left, measures the round trip where there was traffic, and so forgets closed streams."""
+        self._acknowledge()
         if self._received_since_ping or self._reset_after_ping:
             self.measure(now)
 
@@ -700,6 +718,8 @@ class Mux:
         stream.waiting_size = 0
         if stream.mine:
             self._acknowledged(stream.id)
+        else:
+            self._to_acknowledge.pop(stream.id, None)
 
 
 def _move(source: deque[Buffer], target: list[Buffer], size: int) -> None:

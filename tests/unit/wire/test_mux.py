@@ -134,7 +134,51 @@ def test_bytes_arrive_with_the_first_frame() -> None:
     server.mux.receive(client.output(), 0.0)
 
     assert server.owners[1].data == b"hello"
-    assert server.frames() == [FrameHeader(WINDOW_UPDATE, ACK, 1, 0)]
+
+
+def test_acknowledgement_goes_with_the_answer() -> None:
+    """A message of its own would cost both ends as much as the answer."""
+    client, server = pair()
+    stream, _ = client.open()
+    stream.write(b"hello")
+    server.mux.receive(client.output(), 0.0)
+
+    assert server.frames() == []
+    server.mux.streams[1].write(b"hello yourself")
+    server.mux.streams[1].finish()
+    assert server.frames() == [FrameHeader(DATA, ACK, 1, 14), FrameHeader(WINDOW_UPDATE, FIN, 1, 0)]
+
+
+def test_stream_that_is_only_ended_is_acknowledged_by_that() -> None:
+    """There is no other frame of it."""
+    client, server = pair()
+    client.open()
+    server.mux.receive(client.output(), 0.0)
+    server.mux.streams[1].finish()
+
+    assert server.frames() == [FrameHeader(WINDOW_UPDATE, ACK | FIN, 1, 0)]
+
+
+def test_silent_streams_are_acknowledged_before_the_opener_has_to_wait() -> None:
+    """A thousand connections that wait for something must not keep new ones out."""
+    client, server = pair(Limits(unacknowledged=8))
+    for _ in range(100):
+        client.open()
+    exchange(client, server)
+
+    assert len(server.mux.streams) == 100
+
+
+def test_acknowledgements_left_over_go_with_the_next_tick() -> None:
+    """A peer of another kind may wait for each."""
+    client, server = pair()
+    client.open()
+    server.mux.receive(client.output(), 0.0)
+    server.mux.tick(1.0)
+
+    assert FrameHeader(WINDOW_UPDATE, ACK, 1, 0) in server.frames()
+    server.mux.tick(2.0)
+    assert not any(frame.flags == ACK and frame.stream == 1 for frame in server.frames())
 
 
 def test_either_side_opens_streams() -> None:
@@ -676,14 +720,27 @@ def test_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
             server.mux.receive(pings, 0.0)
 
 
-def test_peer_that_opens_and_resets_without_end_is_cut_off() -> None:
-    """HTTP/2's rapid reset, in yamux: each pair is an answer of ours that nobody reads."""
+def test_streams_opened_and_reset_at_once_leave_nothing_behind() -> None:
+    """HTTP/2's rapid reset, in yamux: what is gone before it was answered is not answered."""
     server = Side(Role.SERVER)
-    with pytest.raises(CodezeroError, match="does not read"):
-        for number in range(1, 400_000, 2):
-            server.mux.receive(yamux.encode(DATA, SYN, number, 0) + yamux.encode(WINDOW_UPDATE, RST, number, 0), 0.0)
+    for number in range(1, 200_000, 2):
+        server.mux.receive(yamux.encode(DATA, SYN, number, 0) + yamux.encode(WINDOW_UPDATE, RST, number, 0), 0.0)
 
     assert not server.mux.streams
+    assert server.output() == b""
+
+
+def test_peer_that_opens_and_resets_without_end_is_cut_off() -> None:
+    """Each stream that stood for a moment is an answer of ours that nobody reads."""
+    server = Side(Role.SERVER)
+    many = 512
+    with pytest.raises(CodezeroError, match="does not read"):
+        for first in range(1, 400_000, 2 * many):
+            numbers = range(first, first + 2 * many, 2)
+            server.mux.receive(b"".join(yamux.encode(DATA, SYN, number, 0) for number in numbers), 0.0)
+            server.mux.receive(b"".join(yamux.encode(WINDOW_UPDATE, RST, number, 0) for number in numbers), 0.0)
+
+    assert server.mux.closed
 
 
 def test_stalled_reader_holds_at_most_its_window() -> None:
