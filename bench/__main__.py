@@ -1,6 +1,6 @@
 """`make bench`: measures, prints the tables, and leaves them with plots and raw numbers in build/bench.
 
-python -m bench [--rounds 5] [--only path,router,names,catalog,times]
+python -m bench [--rounds 5] [--only path,router,names,catalog,scale,times]
 python -m bench --docs          the newest run into the documents, without measuring
 """
 
@@ -18,7 +18,7 @@ from bench import machine, plots, report
 from bench.report import Run
 from bench.results import Result
 
-PARTS = ("path", "router", "names", "catalog", "times")
+PARTS = ("path", "router", "names", "catalog", "scale", "times")
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "build" / "bench"
 SHOWN = ROOT / "docs" / "bench"
