@@ -62,6 +62,7 @@ _TITLES = {
     "router": "Served services, for those who meet no condition",
     "names": "Names",
     "catalog": "The live picture, at 10,000 services and 2,000 laptops",
+    "scale": "A thousand laptops, measured and simulated",
     "times": "Waiting times",
 }
 _VERDICTS = {
