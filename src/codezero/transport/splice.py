@@ -86,9 +86,10 @@ class StreamSide(asyncio.Protocol):
             self._socket.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The stream has ended."""
-        if self._socket is not None:
-            self._socket.stream_ended(exc)
+        """The stream has ended. Nothing here holds what held it, so all of it is freed at once."""
+        side, self._socket, self._stream = self._socket, None, None
+        if side is not None:
+            side.stream_ended(exc)
 
 
 class SocketSide(asyncio.BufferedProtocol):
@@ -144,9 +145,10 @@ class SocketSide(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; where the stream is not, it was reset."""
-        if self._stream is not None and not self._stream_ended:
+        stream, self._stream, self._transport = self._stream, None, None
+        if stream is not None and not self._stream_ended:
             self._stream_ended = True
-            self._stream.abort()
+            stream.abort()
 
     # --- For the stream's side ----------------------------------------------------------------------------------------------------------
 

@@ -687,9 +687,9 @@ class Tunnel(ViewProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._orphans.clear()
-        for stream in self._mux.close():
-            if isinstance(stream.owner, TunnelStream):
-                stream.owner.tunnel_ended(cause)
+        for owner in self._mux.close():
+            if isinstance(owner, TunnelStream):
+                owner.tunnel_ended(cause)
 
 
 class ServerTunnel(Tunnel):

@@ -395,8 +395,7 @@ class Mux:
             out.append(yamux.encode(WINDOW_UPDATE, FIN if size else FIN | flags & ACK, stream.id, 0))
             stream._finish_sent = True
             if stream._finished:
-                self._forget(stream)
-                stream.owner.ended()
+                self._forget(stream).ended()
             else:
                 stream.owner.finish_sent()
         elif stream._mark is not None and stream.waiting_size <= stream._mark:
@@ -507,8 +506,7 @@ class Mux:
             # A payload in the same frame would have to be skipped: nobody sends that.
             if self._payload_left:
                 raise yamux.violation(f"data in the frame that resets stream {number}")
-            self._forget(stream)
-            stream.owner.was_reset()
+            self._forget(stream).was_reset()
         elif flags & FIN:
             if stream._finish_received:
                 raise yamux.violation(f"second end of stream {number}")
@@ -608,8 +606,7 @@ class Mux:
         stream._finished = True
         stream.owner.finished()
         if stream._finish_sent and not stream.closed:
-            self._forget(stream)
-            stream.owner.ended()
+            self._forget(stream).ended()
 
     # --- Windows ------------------------------------------------------------------------------------------------------------------------
 
@@ -680,17 +677,15 @@ class Mux:
             self._going_away = True
             self._send_control(GO_AWAY, 0, 0, code)
 
-    def close(self) -> list[MuxStream]:
-        """End the session without a word to the peer; returns the streams that were open. Owners are not called any more."""
+    def close(self) -> list[StreamOwner]:
+        """End the session without a word to the peer; returns the owners of the streams that were open. They are not called any more."""
         self.closed = True
-        streams = list(self.streams.values())
-        for stream in streams:
-            self._forget(stream)
+        owners = [self._forget(stream) for stream in list(self.streams.values())]
         self._control.clear()
         self._fresh.clear()
         self._ready.clear()
         self._unopened.clear()
-        return streams
+        return owners
 
     def _reset(self, stream: MuxStream) -> None:
         announced = stream._announced
@@ -703,9 +698,11 @@ class Mux:
     def _remember_reset(self, number: int, credit: int) -> None:
         self._reset_after_ping[number] = credit
 
-    def _forget(self, stream: MuxStream) -> None:
+    def _forget(self, stream: MuxStream) -> StreamOwner:
+        """Close the stream and let go of its owner, which is returned: an owner that holds its stream is freed without the collector of cycles."""
+        owner, stream.owner = stream.owner, NOBODY
         if self.streams.pop(stream.id, None) is None:
-            return
+            return owner
         stream.closed = True
         if not stream.urgent:
             if stream.mine:
@@ -720,6 +717,7 @@ class Mux:
             self._acknowledged(stream.id)
         else:
             self._to_acknowledge.pop(stream.id, None)
+        return owner
 
 
 def _move(source: deque[Buffer], target: list[Buffer], size: int) -> None:

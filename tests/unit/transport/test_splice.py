@@ -1,6 +1,7 @@
 """An application's socket and a service's socket, joined by a tunnel: as if there were none."""
 
 import asyncio
+import gc
 import hashlib
 import os
 import random
@@ -19,6 +20,7 @@ from codezero.testing.tunnels import Recorder, TunnelServer, until
 from codezero.transport import splice
 from codezero.transport.splice import DatagramStream, SocketFactory
 from codezero.transport.tunnel import ServerTunnel, TunnelStream
+from codezero.wire.mux import MuxStream
 from codezero.wire.open_header import OpenHeader, StreamKind
 
 ORDERS = OpenHeader(StreamKind.CONSUME, "shop/orders:80")
@@ -93,6 +95,31 @@ async def test_bytes_pass_both_ways_and_ends_too() -> None:
         writer.close()
         await writer.wait_closed()
         await until(lambda: path.system.streams == 0)
+
+
+async def test_ended_connections_leave_nothing_to_the_collector() -> None:
+    """Thousands a second come and go; what only the collector of cycles frees grows until it looks."""
+    kinds = (splice.SocketSide, splice.StreamSide, TunnelStream, MuxStream)
+
+    def alive() -> int:
+        return sum(isinstance(one, kinds) for one in gc.get_objects())
+
+    async with path_to(echo) as path:
+        gc.collect()
+        before = alive()
+        gc.disable()
+        try:
+            for number in range(20):
+                reader, writer = await path.connect()
+                writer.write(b"question")
+                await reader.readexactly(8)
+                if number % 2:
+                    writer.transport.abort()
+                else:
+                    writer.close()
+            await until(lambda: path.system.streams == 0 and alive() == before)
+        finally:
+            gc.enable()
 
 
 async def test_service_that_speaks_first() -> None:

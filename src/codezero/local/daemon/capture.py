@@ -201,6 +201,7 @@ class _Captured(SocketSide):
     def connection_lost(self, exc: Exception | None) -> None:
         """The program's socket is gone."""
         super().connection_lost(exc)
+        self._tunnel_stream = None
         if self._service is not None:
             self._capture.ended(self, self._service)
 
