@@ -206,10 +206,11 @@ class TlsConnection(asyncio.Transport, asyncio.BufferedProtocol):
         self._closing = True
         self._leave_unproven()
         cause = self._cause or exc
-        if self._protocol is not None:
-            self._protocol.connection_lost(cause)
-        elif self._holder is not None:
-            self._holder.connection_lost(cause)
+        owner = self._protocol or self._holder
+        # What held this connection and what it held are freed without the collector of cycles.
+        self._socket = self._protocol = self._holder = None
+        if owner is not None:
+            owner.connection_lost(cause)
         elif self._failed is not None:
             self._failed(cause or ConnectionAbortedError("the connection was closed"))
         self._queue.clear()
