@@ -13,6 +13,7 @@ import asyncio
 import heapq
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -21,9 +22,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 import uvloop
+from bench import processes
 from bench.catalog import (
     CHANGES,
     PROCESSES,
@@ -32,11 +33,10 @@ from bench.catalog import (
     allow_many_files,
     changes,
     connected,
-    quantile,
     quiet,
     teamspace,
 )
-from bench.results import Result
+from bench.results import Result, quantile
 
 from codezero.kit.backoff import Backoff
 from codezero.local.daemon.consumption import Consumption
@@ -60,7 +60,7 @@ RESTART_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """CPU in milliseconds and memory in KB, of the System and of the Orchestrator."""
+    """CPU in milliseconds and memory in KB (1,000 bytes), of the System and of the Orchestrator."""
 
     system_join: float
     system_idle: float  # of each second
@@ -139,11 +139,11 @@ async def measured() -> Measured:
                 system_join=joins[0][0] * each,
                 system_idle=idle[0] * each,
                 system_change=change[0] * each,
-                system_memory=joins[0][1] * 1024 / LAPTOPS,
+                system_memory=joins[0][1] * 1000 / LAPTOPS,
                 orchestrator_join=joins[1][0] * each,
                 orchestrator_idle=idle[1] * each,
                 orchestrator_change=change[1] * each,
-                orchestrator_memory=joins[1][1] * 1024 / LAPTOPS,
+                orchestrator_memory=joins[1][1] * 1000 / LAPTOPS,
             ),
             idle_system=100 * idle[0],
             idle_orchestrator=100 * idle[1],
@@ -183,8 +183,7 @@ def daemon_growth() -> tuple[float, float]:
 
 
 def _resident() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    return processes.megabytes([os.getpid()])
 
 
 # --- worked out -----------------------------------------------------------------------------------------------------------------------------
@@ -205,10 +204,10 @@ class _Kind(Enum):
 
 @dataclass(slots=True)
 class _System:
-    """One core that proves laptops in the order in which they came. `waiting` says since when each has waited."""
+    """One core that proves laptops in the order in which they came. `waiting` says in which of its attempts each one waits."""
 
     listens_from: float
-    waiting: OrderedDict[int, float] = field(default_factory=OrderedDict[int, float])
+    waiting: OrderedDict[int, int] = field(default_factory=OrderedDict[int, int])
     is_busy: bool = False
 
 
@@ -226,7 +225,7 @@ class Restart:
         self._random = random.Random(seed)
         self._backoffs = [Backoff(most=MOST_DELAY, source=self._random) for _ in range(LAPTOPS)]
         self._systems = [_System(0.0 if number else RESTART_SECONDS) for number in range(replicas)]
-        self._events: list[tuple[float, int, _Kind, int, int]] = []
+        self._events: list[tuple[float, int, _Kind, int, int, int]] = []
         self._order = itertools.count()
         self.attempts = 0
 
@@ -236,13 +235,13 @@ class Restart:
             self._fail(0.0, laptop)
         last = now = 0.0
         while self._events:
-            now, _, kind, number, laptop = heapq.heappop(self._events)
+            now, _, kind, number, laptop, attempt = heapq.heappop(self._events)
             system = self._systems[number]
             match kind:
                 case _Kind.TRY:
                     self._try(now, laptop)
                 case _Kind.GIVE_UP:
-                    if system.waiting.get(laptop) == now - UNPROVEN.seconds:
+                    if system.waiting.get(laptop) == attempt:  # else it was served or dropped since, and may wait anew
                         del system.waiting[laptop]
                         self._fail(now, laptop)
                 case _Kind.DONE:
@@ -259,10 +258,10 @@ class Restart:
             return
         number = self._random.choice(listening)
         waiting = self._systems[number].waiting
-        waiting[laptop] = now
+        waiting[laptop] = self.attempts
+        self._happens(now + UNPROVEN.seconds, _Kind.GIVE_UP, number, laptop, self.attempts)
         if len(waiting) > self._most_waiting:
             self._fail(now, waiting.popitem(last=False)[0])
-        self._happens(now + UNPROVEN.seconds, _Kind.GIVE_UP, number, laptop)
         self._next(now, number)
 
     def _next(self, now: float, number: int) -> None:
@@ -276,8 +275,8 @@ class Restart:
         pause = self._backoffs[laptop].next() if self._jitter else 0.2
         self._happens(now + pause, _Kind.TRY, 0, laptop)
 
-    def _happens(self, at: float, kind: _Kind, number: int, laptop: int) -> None:
-        heapq.heappush(self._events, (at, next(self._order), kind, number, laptop))
+    def _happens(self, at: float, kind: _Kind, number: int, laptop: int, attempt: int = 0) -> None:
+        heapq.heappush(self._events, (at, next(self._order), kind, number, laptop, attempt))
 
 
 # --- results --------------------------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ import pytest
 from bench.scale import LAPTOPS, RESTART_SECONDS, UNPROVEN, Restart
 
 
-def restart(*, cost: float, replicas: int = 1, most_waiting: int = UNPROVEN.in_all) -> Restart:
-    return Restart(cost=cost, replicas=replicas, jitter=True, most_waiting=most_waiting, seed=1)
+def restart(*, cost: float, replicas: int = 1, jitter: bool = True, most_waiting: int = UNPROVEN.in_all) -> Restart:
+    return Restart(cost=cost, replicas=replicas, jitter=jitter, most_waiting=most_waiting, seed=1)
 
 
 def test_nobody_is_back_before_there_is_a_system_and_all_are_served_one_after_the_other() -> None:
@@ -28,3 +28,12 @@ def test_who_is_dropped_comes_again(most_waiting: int) -> None:
 
     assert limited.run() >= unlimited.run()
     assert limited.attempts > unlimited.attempts
+
+
+def test_who_is_not_served_in_time_tries_again() -> None:
+    """All in step at 6 ms each are 6 s of work, and nobody waits longer than five: who is not served by then comes once more."""
+    quick, slow = restart(cost=0.001, jitter=False), restart(cost=0.006, jitter=False)
+    quick.run()
+
+    assert RESTART_SECONDS + LAPTOPS * 0.006 <= slow.run() < RESTART_SECONDS + LAPTOPS * 0.006 + 1
+    assert slow.attempts - quick.attempts == pytest.approx(LAPTOPS - UNPROVEN.seconds / 0.006, abs=1)
