@@ -8,7 +8,7 @@ import sys
 import uvloop
 
 from codezero import __version__
-from codezero.kit import certificates, collector, logs
+from codezero.kit import certificates, logs, memory
 from codezero.kit.mounted import MountedFiles
 from codezero.kit.probes import Probes
 from codezero.kit.settings import SettingsError
@@ -54,6 +54,7 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
             sock = listening.bind(*wanted.listen)
             tasks.start_service("identity", follow_identity())
             tasks.start_service("policy", follow_policy())
+            tasks.start_service("memory", memory.give_back())
             tasks.start_service("coordinator", coordinator.run())
             async with listening.serving(
                 sock,
@@ -87,7 +88,7 @@ def main() -> None:
         raise SystemExit(2) from None
     logs.configure(level=wanted.log_level, json=wanted.log_json)
     try:
-        collector.settle()
+        memory.settle()
         uvloop.run(_main(wanted))
     except OSError as error:
         print(f"czorchestrator: a port cannot be had: {error}", file=sys.stderr)

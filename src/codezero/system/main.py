@@ -13,7 +13,7 @@ from typing import Any, Final
 import uvloop
 
 from codezero import __version__
-from codezero.kit import certificates, collector, logs
+from codezero.kit import certificates, logs, memory
 from codezero.kit.mounted import MountedFiles
 from codezero.kit.probes import Probes
 from codezero.kit.settings import SettingsError
@@ -148,6 +148,7 @@ async def serve(
             tasks.start_service("keys", _follow_keys(wanted, tokens))
             if serves is not None:
                 tasks.start_service("seal", _follow_seal_key(wanted, serves))
+            tasks.start_service("memory", memory.give_back())
             tasks.start_service("tunnels", port.run())
             tasks.start_service("door", door.run())
             tasks.start_service("orchestrator", link.run())
@@ -241,7 +242,7 @@ def main() -> None:
         raise SystemExit(2) from None
     logs.configure(level=wanted.log_level, json=wanted.log_json)
     try:
-        collector.settle()
+        memory.settle()
         uvloop.run(_main(wanted))
     except CodezeroError as error:
         print(f"czsystem: {error}", *([f"fix: {error.fix}"] if error.fix else []), sep="\n", file=sys.stderr)

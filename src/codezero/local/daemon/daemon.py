@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from codezero import __version__
-from codezero.kit import logs
+from codezero.kit import logs, memory
 from codezero.kit.tasks import Tasks, task_group
 from codezero.kit.watched import Watched
 from codezero.local.daemon import api, dns_server
@@ -770,6 +770,7 @@ async def running(
         # Without nftables nothing is sent to the ports, and any stand for "ready".
         dns_port = daemon.dns_port or DNS_PORT
         await host.ready(capture_port=capture_port or dns_port, dns_port=dns_port)
+        tasks.start_service("memory", memory.give_back())
         tasks.start_service("machine", daemon.machine.keep())
         tasks.start_service("warnings", daemon.tell_warnings())
         tasks.start_service("addresses", daemon.keep_addresses())

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from codezero import __version__
-from codezero.kit import collector, logs
+from codezero.kit import logs, memory
 from codezero.local.daemon import daemon, host_client
 from codezero.local.daemon.host_client import HostClient, SupervisorLostError
 from codezero.local.daemon.settings import DaemonSettings
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = _parse(arguments)
     logs.configure(level=settings.log_level, json=not sys.stderr.isatty())
     _limit()
-    collector.settle()
+    memory.settle()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
