@@ -41,6 +41,7 @@ class Candidate:
     place: str  # where the clients are
     laptop_end: Processes = _none
     cluster_end: Processes = _none
+    daemon: Processes | None = None  # of the laptop's end of the product, the process that has the streams
     holds_streams: bool = False  # whether 1,000 idle streams of it are measured
     slow: bool = False  # many streams of it take seconds until every buffer on the way is empty again
 
@@ -60,8 +61,9 @@ def consume(lab: Lab) -> Generator[Candidate]:
         lab.load(layout.LAPTOP, f"{address}:7000"),
         f"{address}:8080",
         layout.LAPTOP,
-        laptop_end=lab.agents(),
+        laptop_end=lab.agent(),
         cluster_end=lab.system(),
+        daemon=lab.daemon(),
         holds_streams=True,
     )
 
@@ -76,7 +78,7 @@ def serve(lab: Lab) -> Generator[Candidate]:
         lab.load(layout.CLUSTER, f"{address}:7000"),
         f"{address}:8080",
         layout.CLUSTER,
-        laptop_end=lab.agents(),
+        laptop_end=lab.agent(),
         cluster_end=lambda: system() | routers(),
     )
 

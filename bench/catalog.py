@@ -18,12 +18,12 @@ import json
 import os
 import random
 import resource
-import statistics
 import sys
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +31,8 @@ from typing import Any, ClassVar
 import msgspec
 import uvloop
 import yaml
-from bench.results import Result
+from bench import processes
+from bench.results import Result, of_part, quantile
 
 from codezero import __version__
 from codezero.kit import certificates
@@ -159,12 +160,10 @@ class Laptop(asyncio.Protocol):
         self.revision = 0
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.has_catalog: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.bytes = 0
         self._received = bytearray()
 
     def data_received(self, data: bytes) -> None:
         """A part of the messages."""
-        self.bytes += len(data)
         received = self._received
         received += data
         while len(received) >= 4 and len(received) >= (end := 4 + int.from_bytes(received[:4], "big")):
@@ -322,14 +321,12 @@ class Part:
     @property
     def resident(self) -> float:
         """Its resident memory in MB."""
-        status = Path(f"/proc/{self._running.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+        return processes.megabytes([self._running.pid])
 
     @property
     def busy(self) -> float:
         """The seconds of CPU that it has used."""
-        fields = Path(f"/proc/{self._running.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processes.seconds([self._running.pid])
 
     async def end(self) -> None:
         """End it at once."""
@@ -438,7 +435,7 @@ async def connected(crowds: Sequence[Part], each: int) -> float:
 
 
 async def quiet(parts: Sequence[Part]) -> None:
-    """Wait until everybody has been told of everybody's arrival: the parts use less than a half of a core."""
+    """Wait until everybody has been told of everybody's arrival: the parts use less than 0.6 of a core."""
     async with asyncio.timeout(60):
         while True:
             before = sum(part.busy for part in parts)
@@ -462,13 +459,12 @@ async def changes(cluster: Part, crowds: Sequence[Part], first: int) -> list[lis
     ]
 
 
-def quantile(values: Sequence[float], share: int) -> float:
-    """The value that `share` percent stay below."""
-    return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
+async def figures(rounds: int, found: dict[tuple[str, str, str], list[float]]) -> None:
+    """Everything this part measures, put into `found` as it comes."""
 
+    def add(what: str, unit: str, value: float) -> None:
+        found["codezero", what, unit].append(value)
 
-async def figures(rounds: int) -> Mapping[tuple[str, str], tuple[float, ...]]:
-    """Everything this part measures, by measure and unit."""
     async with teamspace() as place:
         cluster = await place.cluster(SERVICES)
         orchestrator = await place.run("orchestrator")
@@ -476,28 +472,26 @@ async def figures(rounds: int) -> Mapping[tuple[str, str], tuple[float, ...]]:
         crowds = [await place.laptops(LAPTOPS // PROCESSES, number) for number in range(PROCESSES)]
         # Ready is when the cluster is known; the Orchestrator is told a moment later.
         await asyncio.sleep(2)
-        alone = system.resident
-        joining = await connected(crowds, LAPTOPS // PROCESSES)
+        add("System, 10,000 services", "MB", system.resident)
+        add("2,000 laptops connect", "s", await connected(crowds, LAPTOPS // PROCESSES))
         await quiet([system, orchestrator])
-        waits: list[list[float]] = []
         for number in range(rounds):
             each = await changes(cluster, crowds, number * CHANGES)
-            waits.append([wait for change in each for wait in change])
-        return {
-            ("change to 2,000 clients p50", "s"): tuple(quantile(wait, 50) for wait in waits),
-            ("change to 2,000 clients p99", "s"): tuple(quantile(wait, 99) for wait in waits),
-            ("System, 10,000 services", "MB"): (alone,),
-            ("System, 10,000 services and 2,000 tunnels", "MB"): (system.resident,),
-            ("Orchestrator, 10,000 services and 2,000 clients", "MB"): (orchestrator.resident,),
-            ("2,000 laptops connect", "s"): (joining,),
-        }
+            waits = [wait for change in each for wait in change]
+            add("change to 2,000 clients p50", "s", quantile(waits, 50))
+            add("change to 2,000 clients p99", "s", quantile(waits, 99))
+        add("System, 10,000 services and 2,000 tunnels", "MB", system.resident)
+        add("Orchestrator, 10,000 services and 2,000 clients", "MB", orchestrator.resident)
 
 
 def measure(rounds: int) -> Iterator[Result]:
     """Changes once a round; memory and the time to connect once."""
     allow_many_files()
-    for (what, unit), values in uvloop.run(figures(rounds)).items():
-        yield Result(part="catalog", subject="codezero", measure=what, unit=unit, rounds=values)
+    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    try:
+        uvloop.run(figures(rounds, found))
+    finally:  # what was found before a failure counts
+        yield from of_part("catalog", found)
 
 
 def main() -> None:

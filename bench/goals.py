@@ -177,8 +177,8 @@ ALL: tuple[Goal, ...] = (
         goal=1.6,
     ),
     Goal(
-        what=f"Daemon, resident, with {IDLE_STREAMS:,} idle streams",
-        of=_path(CONSUME, f"memory of the laptop's end, {IDLE_STREAMS:,} idle streams"),
+        what=f"Daemon alone, resident, with {IDLE_STREAMS:,} idle streams",
+        of=_path(CONSUME, f"Daemon, resident, {IDLE_STREAMS:,} idle streams"),
         comparison=Comparison.ALONE,
         unit="MB",
         floor=100,

@@ -108,11 +108,23 @@ class Lab:
                 running.kill()
                 running.wait()
 
-    def agents(self, place: str = layout.LAPTOP) -> Callable[[], set[int]]:
-        """The Daemon of a laptop."""
-        daemon = self._named(r"codezero\.local\.daemon\.main")
+    def agent(self, place: str = layout.LAPTOP) -> Callable[[], set[int]]:
+        """All of a laptop's agent: Supervisor and Daemon, the guard of the Supervisor, and the `nft` that holds the capture."""
+        return self._on_laptop(r"codezero\.local\.(supervisor|daemon)\.main", place, below=True)
+
+    def daemon(self, place: str = layout.LAPTOP) -> Callable[[], set[int]]:
+        """The Daemon of a laptop, alone."""
+        return self._on_laptop(r"codezero\.local\.daemon\.main", place, below=False)
+
+    def _on_laptop(self, pattern: str, place: str, *, below: bool) -> Callable[[], set[int]]:
+        everywhere = self._named(pattern)
         network = self.sandbox.run(place, ["readlink", "/proc/self/ns/net"]).stdout.strip()
-        return lambda: {one for one in daemon() if processes.network(one) == network}
+
+        def found() -> set[int]:
+            here = {one for one in everywhere() if processes.network(one) == network}
+            return processes.trees(here) if below else here
+
+        return found
 
     def system(self) -> Callable[[], set[int]]:
         """The System."""
@@ -124,9 +136,8 @@ class Lab:
 
     def _named(self, pattern: str) -> Callable[[], set[int]]:
         """Those processes of the sandbox itself (not what the bench runs in it) in whose command line the pattern is."""
-        found = re.compile(pattern)
         keeper = self.sandbox.keeper
-        return lambda: {one for one in processes.trees([keeper]) if found.search(processes.command(one))}
+        return lambda: processes.named(keeper, pattern)
 
     def serve(self, *arguments: str) -> None:
         """Serve on the laptop, until the condition is met."""

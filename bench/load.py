@@ -3,10 +3,13 @@
 It is in C so that what is measured is the tunnel and not the load. It runs wherever the bench is told to, by a runner that puts it there.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -14,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench import processes
 
 SOURCE = Path(__file__).with_name("load.c")
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers")
@@ -62,6 +67,51 @@ class Moved:
 
     rate: float
     gigabytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """How many were answered each second, and how long half and nearly all of them took, in milliseconds."""
+
+    a_second: float
+    p50: float
+    p99: float
+
+
+_RATE = re.compile(r"^Requests/sec: +([\d.]+)$", re.MULTILINE)
+_PERCENTILE = re.compile(r"^ +(50|99)% +([\d.]+)(us|ms|s)$", re.MULTILINE)
+_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+def requests(start: Start, url: str, *, clients: int, seconds: int = 2, options: Sequence[str] = ()) -> Requests:
+    """By `wrk`, which knows whole seconds: HTTP/1.1 over connections that stay open, each asking again when it is answered."""
+    command = ["wrk", "-t", "1", "-c", str(clients), "-d", f"{seconds}s", "--latency", *options, url]
+    printed, complaints = _ended(start(command), within=seconds + 30)
+    rate = _RATE.search(printed)
+    times = {percent: float(value) * _MILLISECONDS[unit] for percent, value, unit in _PERCENTILE.findall(printed)}
+    if rate is None or float(rate[1]) == 0 or len(times) < 2 or "Non-2xx" in printed or "Socket errors" in printed:
+        raise LoadError(f"wrk at {url}: not every request was answered: {printed}{complaints}")
+    return Requests(float(rate[1]), times["50"], times["99"])
+
+
+def _ended(running: "subprocess.Popen[str]", *, within: float) -> tuple[str, str]:
+    """What a command printed, and its complaints; killed where it does not end."""
+    try:
+        return running.communicate(timeout=within)
+    except BaseException:
+        _kill(running)
+        raise
+
+
+def _kill(running: "subprocess.Popen[str]") -> None:
+    """End a command that hangs, with what runs below it: the program that steps into a sandbox is not the one that measures."""
+    for each in processes.trees([running.pid]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+    running.wait()
+    for pipe in (running.stdin, running.stdout, running.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +165,24 @@ class Load:
         assert running.stdout is not None
         try:
             if not running.stdout.readline():
-                raise LoadError(running.communicate()[1])
+                raise LoadError(f"load idle {streams} at {self.address}: {_ended(running, within=30)[1].strip()}")
             yield
         finally:
-            running.stdin.close()
-            running.wait(timeout=30)
+            with contextlib.suppress(BrokenPipeError):
+                running.stdin.close()
+            try:
+                running.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                _kill(running)
+                raise
+            finally:
+                for pipe in (running.stdout, running.stderr):
+                    if pipe is not None:
+                        pipe.close()
+
+    def requests(self, address: str, seconds: int) -> float:
+        """HTTP/1.1 requests a second over 64 connections that stay open, from where the load is to the web server at `address`."""
+        return requests(self.start, f"http://{address}/", clients=64, seconds=seconds).a_second
 
     def _latency(self, what: str, *words: object) -> Latency:
         found = self._measure(what, *words)
@@ -127,7 +190,7 @@ class Load:
 
     def _measure(self, what: str, *words: object) -> dict[str, Any]:
         running = self.start(self._command(what, *words))
-        printed, complaints = running.communicate(timeout=90)
+        printed, complaints = _ended(running, within=90)
         if running.returncode != 0:
             raise LoadError(f"load {' '.join(map(str, (what, *words)))} at {self.address}: {complaints.strip()}")
         found: dict[str, Any] = json.loads(printed)

@@ -1,7 +1,6 @@
 """The byte path: what a stream through us costs beside the same stream through others, in rounds that go through all of them in turn."""
 
 import contextlib
-import re
 import sys
 import time
 from collections import defaultdict
@@ -11,7 +10,7 @@ from pathlib import Path
 from bench import candidates, lab, processes
 from bench.candidates import Candidate
 from bench.lab import Lab
-from bench.results import Result
+from bench.results import Result, of_part, rotated
 
 from codezero.sandbox import layout
 
@@ -19,10 +18,12 @@ PART = Path(__file__).stem
 BULK_SECONDS = 0.4
 LATENCY_SECONDS = 0.3
 CONNECTIONS_SECONDS = 0.4
-HTTP_SECONDS = 1  # wrk knows whole seconds
+HTTP_SECONDS = 2
 IDLE_STREAMS = 1000
 READERS = 64
 STALLED_SECONDS = 0.8
+FRESH, AFTER_LOAD = "freshly started", "after a round's load"
+WARM_UP_SECONDS = 0.2
 LONG_LINK = "codezero, consume, through a delay proxy"
 LONG_MILLISECONDS = 20
 LONG_SECONDS = 2.0
@@ -46,10 +47,20 @@ def measure(rounds: int) -> Iterator[Result]:
                 candidate = stack.enter_context(start(place))
                 candidate.load.until_answered()
                 running[name] = candidate
+        for name, candidate in running.items():
+            with _named(name, missing):
+                if candidate.holds_streams:
+                    for what, unit, value in _memory(candidate, FRESH):
+                        found[name, what, unit].append(value)
+        for name, candidate in running.items():
+            if name not in missing:
+                with _named(name, missing):
+                    for direction in ("up", "down"):
+                        candidate.load.bulk(direction, 1, WARM_UP_SECONDS)
         with _named(LONG_LINK, missing):
             set_delay, far = _far_laptop(place, stack)
         for number in range(rounds):
-            for name, candidate in running.items():
+            for name, candidate in rotated(list(running.items()), number):
                 if name not in missing:
                     _tell(number, name)
                     with _named(name, missing):
@@ -68,8 +79,7 @@ def measure(rounds: int) -> Iterator[Result]:
                     alone, beside = running[candidates.CONSUME].load.stalled(READERS, STALLED_SECONDS)
                     found[candidates.CONSUME, "bulk down, 1 stream, alone", "MB/s"].append(alone)
                     found[candidates.CONSUME, f"bulk down, 1 stream, beside {READERS} stalled", "MB/s"].append(beside)
-    for (subject, what, unit), values in found.items():
-        yield Result(part=PART, subject=subject, measure=what, unit=unit, rounds=tuple(values))
+    yield from of_part(PART, found)
     if missing:
         raise IncompleteError("; ".join(f"{name}: {why}" for name, why in missing.items()))
 
@@ -94,19 +104,21 @@ def _figures(candidate: Candidate) -> Iterator[Figure]:
     yield "connections/s", "1/s", load.connections(CONNECTIONS_SECONDS)
     if candidate.http is not None:
         before = processes.seconds(ends)
-        rate = _requests_a_second(candidate)
+        rate = load.requests(candidate.http, HTTP_SECONDS)
         yield "requests/s", "1/s", rate
         if ends:
             yield "CPU per request", "us", (processes.seconds(ends) - before) / (rate * HTTP_SECONDS) * 1e6
     if candidate.holds_streams:
-        yield from _memory(candidate, "idle")
+        yield from _memory(candidate, AFTER_LOAD)
         with load.idle(IDLE_STREAMS):
             yield from _memory(candidate, f"{IDLE_STREAMS:,} idle streams")
 
 
 def _memory(candidate: Candidate, when: str) -> Iterator[Figure]:
     for name, end in (("laptop's end", candidate.laptop_end), ("cluster's end", candidate.cluster_end)):
-        yield f"memory of the {name}, {when}", "MB", processes.megabytes(end())
+        yield f"memory of the {name}, {when}", "MB", processes.megabytes_shared(end())
+    if candidate.daemon is not None:
+        yield f"Daemon, resident, {when}", "MB", processes.megabytes(candidate.daemon())
 
 
 def _long_figures(candidate: Candidate, round_trip: int) -> Iterator[Figure]:
@@ -115,16 +127,6 @@ def _long_figures(candidate: Candidate, round_trip: int) -> Iterator[Figure]:
         yield f"bulk {direction}, 1 stream, {round_trip} ms", "MB/s", moved.rate
     latency = candidate.load.connect(LATENCY_SECONDS)
     yield f"connect and request p50, {round_trip} ms", "ms", latency.p50
-
-
-def _requests_a_second(candidate: Candidate) -> float:
-    """HTTP/1.1 over 64 connections that stay open, as many requests as are answered."""
-    command = ["wrk", "-t", "1", "-c", "64", "-d", f"{HTTP_SECONDS}s", f"http://{candidate.http}/"]
-    printed, complaints = candidate.load.start(command).communicate(timeout=30)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", printed)
-    if rate is None or "Non-2xx" in printed or "Socket errors" in printed:
-        raise RuntimeError(f"wrk: {printed}{complaints}")
-    return float(rate[1])
 
 
 def _far_laptop(place: Lab, stack: contextlib.ExitStack) -> tuple[Callable[[float], None], Candidate]:

@@ -1,10 +1,18 @@
-"""What processes have used, asked of the kernel: of a process and all that descend from it."""
+"""What processes have used, asked of the kernel: of a process and all that descend from it.
+
+Who has ended is an error where something is counted: a sum without it would be a smaller number, and nobody would see why.
+"""
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class GoneError(Exception):
+    """There is no process to count, or one of them has ended."""
 
 
 def trees(roots: Iterable[int]) -> set[int]:
@@ -27,17 +35,22 @@ def trees(roots: Iterable[int]) -> set[int]:
 
 def seconds(processes: Iterable[int]) -> float:
     """Seconds of CPU that these processes have used so far, in their own code and in the kernel for them."""
-    ticks = 0
-    for process in processes:
-        fields = _stat(process)
-        if fields:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS
+    return sum(_ticks(process) for process in processes) / _TICKS
 
 
-def megabytes(processes: Iterable[int]) -> float:
-    """Resident memory of these processes together, in MB (10^6 bytes)."""
-    return sum(_resident(process) for process in processes) / 1e6
+def megabytes(processes: Collection[int]) -> float:
+    """Resident memory of these processes together, in MB (10^6 bytes); what they share with others counts in full, and for each of them."""
+    return _together(_resident, processes)
+
+
+def megabytes_shared(processes: Collection[int]) -> float:
+    """The same, but a page that several map counts for each of them by its share; in full where the kernel does not tell."""
+    return _together(_proportional, processes)
+
+
+def named(root: int, pattern: str) -> set[int]:
+    """The processes below `root` in whose command line the pattern is."""
+    return {one for one in trees([root]) if re.search(pattern, command(one))}
 
 
 def command(process: int) -> str:
@@ -64,9 +77,37 @@ def _stat(process: int) -> list[str]:
         return []
 
 
+def _ticks(process: int) -> int:
+    fields = _stat(process)
+    if not fields:
+        raise GoneError(f"process {process} has ended")
+    return int(fields[11]) + int(fields[12])
+
+
+def _together(size: Callable[[int], int], processes: Collection[int]) -> float:
+    if not processes:
+        raise GoneError("no process runs whose memory could be told")
+    return sum(size(process) for process in processes) / 1e6
+
+
 def _resident(process: int) -> int:
+    return _field(process, "status", "VmRSS:")
+
+
+def _proportional(process: int) -> int:
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+        return _field(process, "smaps_rollup", "Pss:")
+    except PermissionError:
+        return _resident(process)
+
+
+def _field(process: int, file: str, name: str) -> int:
+    """Bytes of a line that the kernel writes in KB; a process that has ended has no such line."""
+    try:
+        lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        lines = []
+    found = next((line for line in lines if line.startswith(name)), None)
+    if found is None:
+        raise GoneError(f"process {process} has ended")
+    return int(found.split()[1]) * 1024

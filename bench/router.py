@@ -13,11 +13,13 @@ direct then.
 import json
 import os
 import re
+import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.results import Result
+from bench import load
+from bench.results import Result, of_part, rotated
 
 from codezero.router import envoy_process
 from codezero.sandbox.control import Sandbox
@@ -41,30 +43,27 @@ SUBJECTS = {
 AT_LAPTOP = "codezero, Router, answered by the laptop"
 HEADER, CONDITION = "x-team: blue", ("--condition-type", "header", "--condition", "x-team:blue")
 LAPTOP_PORT = 9001
-UNITS = {"request p50": "ms", "request p99": "ms", "requests/s": "1/s"}
-SECONDS = 1
-
-_PERCENTILE = re.compile(r"^ +(50|99)% +([\d.]+)(us|ms|s)$", re.MULTILINE)
-_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 def measure(rounds: int) -> Iterator[Result]:
     """In a sandbox of its own."""
-    with Sandbox.up(name=f"bench-router-{os.getpid()}", tied=True) as sandbox:
-        laptop = Laptop(sandbox)
-        laptop.start()
-        with application(laptop, "http", LAPTOP_PORT):
-            urls = {(backend, service): url for backend in BACKENDS for service, url in _urls(sandbox, laptop, backend)}
-            found: dict[tuple[str, str], list[float]] = defaultdict(list)
-            for _ in range(rounds):
-                for (backend, service), url in urls.items():
-                    for what, value in _load(sandbox, url).items():
-                        found[SUBJECTS[service], what + BACKENDS[backend][0]].append(value)
-                for what, value in _load(sandbox, urls["application", "served"], "-H", HEADER).items():
-                    found[AT_LAPTOP, what].append(value)
-    for (subject, what), values in found.items():
-        unit = UNITS[what.partition(",")[0]]
-        yield Result(part="router", subject=subject, measure=what, unit=unit, rounds=tuple(values))
+    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    try:
+        with Sandbox.up(name=f"bench-router-{os.getpid()}", tied=True) as sandbox:
+            laptop = Laptop(sandbox)
+            laptop.start()
+            with application(laptop, "http", LAPTOP_PORT):
+                urls = {
+                    (backend, service): url for backend in BACKENDS for service, url in _urls(sandbox, laptop, backend)
+                }
+                for number in range(rounds):
+                    for (backend, service), url in rotated(list(urls.items()), number):
+                        for what, unit, value in _load(sandbox, url):
+                            found[SUBJECTS[service], what + BACKENDS[backend][0], unit].append(value)
+                    for what, unit, value in _load(sandbox, urls["application", "served"], "-H", HEADER):
+                        found[AT_LAPTOP, what, unit].append(value)
+    finally:  # what was found before a failure counts
+        yield from of_part("router", found)
 
 
 def _urls(sandbox: Sandbox, laptop: Laptop, backend: str) -> Iterator[tuple[str, str]]:
@@ -89,16 +88,12 @@ def _urls(sandbox: Sandbox, laptop: Laptop, backend: str) -> Iterator[tuple[str,
         yield service, url
 
 
-def _load(sandbox: Sandbox, url: str, *options: str) -> dict[str, float]:
-    one = _wrk(sandbox, url, "-c", "1", *options)
-    many = _wrk(sandbox, url, "-c", "64", *options)
-    times = {percent: float(value) * _MILLISECONDS[unit] for percent, value, unit in _PERCENTILE.findall(one)}
-    rate = float(many.partition("Requests/sec:")[2].split()[0])
-    return {"request p50": times["50"], "request p99": times["99"], "requests/s": rate}
+def _load(sandbox: Sandbox, url: str, *options: str) -> Iterator[tuple[str, str, float]]:
+    def start(command: Sequence[str]) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        return sandbox.popen("cluster", command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
-
-def _wrk(sandbox: Sandbox, url: str, *options: str) -> str:
-    printed = sandbox.run("cluster", ["wrk", "-t", "1", "-d", f"{SECONDS}s", "--latency", *options, url]).stdout
-    if "Non-2xx" in printed or "Socket errors" in printed:
-        raise RuntimeError(f"not every request was answered:\n{printed}")
-    return printed
+    one = load.requests(start, url, clients=1, options=options)
+    yield "request p50", "ms", one.p50
+    yield "request p99", "ms", one.p99
+    yield "requests/s", "1/s", load.requests(start, url, clients=64, options=options).a_second

@@ -1,10 +1,10 @@
 """Which figures the byte path yields: those that the goals ask for."""
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import pytest
 from bench import candidates, goals, path
 from bench.candidates import Candidate
 from bench.load import Latency, Load, Moved
@@ -12,6 +12,9 @@ from bench.load import Latency, Load, Moved
 
 class InstantLoad:
     """A load that measures at once."""
+
+    def requests(self, _address: str, _seconds: int) -> float:
+        return 20000.0
 
     def bulk(self, _direction: str, streams: int, _seconds: float) -> Moved:
         return Moved(rate=100.0 * streams, gigabytes=2.0)
@@ -30,11 +33,11 @@ class InstantLoad:
         yield
 
 
-def test_the_figures_that_goals_ask_for_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_that_goals_ask_for_are_measured() -> None:
     """A goal whose figure had another name would only be seen after minutes of measuring."""
-    monkeypatch.setattr(path, "_requests_a_second", lambda _candidate: 20000.0)
     load = cast("Load", cast("Any", InstantLoad()))
-    candidate = Candidate(load, "127.0.0.1:1", "laptop", holds_streams=True)
+    ours = lambda: {os.getpid()}  # noqa: E731 - so short
+    candidate = Candidate(load, "127.0.0.1:1", "laptop", ours, ours, ours, holds_streams=True)
 
     measured = {what for what, _, _ in path._figures(candidate)}
     far = {what for trip in (0, 2 * path.LONG_MILLISECONDS) for what, _, _ in path._long_figures(candidate, trip)}
