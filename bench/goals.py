@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bench import router
 from bench.candidates import CONSUME, ENVOY, NGINX, SSHUTTLE
 from bench.path import IDLE_STREAMS, LONG_LINK, LONG_MILLISECONDS, READERS
 from bench.results import Result
+
+DIRECT, ROUTER, PLAIN = "direct", "served", "envoy"  # the Services of `bench.router`
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +47,21 @@ class Verdict(StrEnum):
     GOAL = "goal"
     FLOOR = "floor"
     MISSED = "missed"
+    NONE = "nothing asked"
     UNKNOWN = "not measured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A row of the table of goals. Where the floor is below the goal, more is better."""
+    """A row of the table of goals. Where the floor is below the goal, more is better; a row beside the goals has neither."""
 
     what: str
     of: Key
     against: Key | None = None
     comparison: Comparison
     unit: str = ""
-    floor: float
-    goal: float
+    floor: float | None = None
+    goal: float | None = None
 
     def rounds(self, results: Sequence[Result]) -> tuple[float, ...]:
         """The value in each round; none where it was not measured."""
@@ -76,6 +80,8 @@ class Goal:
 
     def judge(self, value: float) -> Verdict:
         """Goal, floor, or neither."""
+        if self.goal is None or self.floor is None:
+            return Verdict.NONE
         sign = 1 if self.goal > self.floor else -1
         if sign * value >= sign * self.goal:
             return Verdict.GOAL
@@ -101,12 +107,18 @@ class Row:
 
 
 def rows(results: Sequence[Result]) -> list[Row]:
-    """All goals."""
-    return [Row(goal, goal.rounds(results)) for goal in ALL]
+    """All goals, and what belongs beside them where it was measured."""
+    asked = [Row(goal, goal.rounds(results)) for goal in ALL]
+    beside = [Row(goal, goal.rounds(results)) for goal in BESIDE]
+    return [*asked, *(row for row in beside if row.rounds)]
 
 
 def _path(subject: str, measure: str) -> Key:
     return Key("path", subject, measure)
+
+
+def _router(service: str, measure: str) -> Key:
+    return Key("router", router.SUBJECTS[service], measure)
 
 
 def _bulk() -> Iterator[Goal]:
@@ -128,7 +140,7 @@ def _long_link() -> Iterator[Goal]:
     for direction in ("up", "down"):
         measure = f"bulk {direction}, 1 stream"
         yield Goal(
-            what=f"{measure}, at {far} ms round trip against local",
+            what=f"{measure}, at {far} ms round trip against local, through the same proxy",
             of=_path(LONG_LINK, f"{measure}, {far} ms"),
             against=_path(LONG_LINK, f"{measure}, 0 ms"),
             comparison=Comparison.RATIO,
@@ -195,18 +207,18 @@ ALL: tuple[Goal, ...] = (
     *_long_link(),
     *_sshuttle(),
     Goal(
-        what="served through the Router, no condition met: added p50",
-        of=Key("router", "codezero, Router, no condition met", "request p50"),
-        against=Key("router", "direct", "request p50"),
+        what="served through the Router (Python application), no condition met: added p50",
+        of=_router(ROUTER, "request p50"),
+        against=_router(DIRECT, "request p50"),
         comparison=Comparison.ADDED,
         unit="ms",
         floor=0.6,
         goal=0.3,
     ),
     Goal(
-        what="served through the Router, no condition met: requests/s, against direct",
-        of=Key("router", "codezero, Router, no condition met", "requests/s"),
-        against=Key("router", "direct", "requests/s"),
+        what="served through the Router (Python application), no condition met: requests/s, against direct",
+        of=_router(ROUTER, "requests/s"),
+        against=_router(DIRECT, "requests/s"),
         comparison=Comparison.RATIO,
         floor=0.4,
         goal=0.6,
@@ -228,7 +240,7 @@ ALL: tuple[Goal, ...] = (
         goal=0.3,
     ),
     Goal(
-        what="System with 10,000 services, resident",
+        what="System with 10,000 services, no laptop connected, resident",
         of=Key("catalog", None, "System, 10,000 services"),
         comparison=Comparison.ALONE,
         unit="MB",
@@ -236,3 +248,40 @@ ALL: tuple[Goal, ...] = (
         goal=120,
     ),
 )
+
+
+def _beside() -> Iterator[Goal]:
+    far = 2 * LONG_MILLISECONDS
+    for direction in ("up", "down"):
+        measure = f"bulk {direction}, 1 stream"
+        yield Goal(
+            what=f"{measure}, at {far} ms round trip against local, without a proxy",
+            of=_path(LONG_LINK, f"{measure}, {far} ms"),
+            against=_path(CONSUME, measure),
+            comparison=Comparison.RATIO,
+        )
+    static = router.BACKENDS["static"][0]
+    for name, service in (("served through the Router", ROUTER), ("a plain Envoy in its place", PLAIN)):
+        yield Goal(
+            what=f"{name} (static answer), no condition met: added p50",
+            of=_router(service, f"request p50{static}"),
+            against=_router(DIRECT, f"request p50{static}"),
+            comparison=Comparison.ADDED,
+            unit="ms",
+        )
+        yield Goal(
+            what=f"{name} (static answer), no condition met: requests/s, against direct",
+            of=_router(service, f"requests/s{static}"),
+            against=_router(DIRECT, f"requests/s{static}"),
+            comparison=Comparison.RATIO,
+        )
+    yield Goal(
+        what="System with 10,000 services and 2,000 tunnels, resident",
+        of=Key("catalog", None, "System, 10,000 services and 2,000 tunnels"),
+        comparison=Comparison.ALONE,
+        unit="MB",
+    )
+
+
+# What nobody asked for, and the goals say too little without.
+BESIDE: tuple[Goal, ...] = tuple(_beside())

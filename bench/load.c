@@ -44,7 +44,7 @@ enum {
     MOST_EVENTS = 256,
     MOST_TURNS = 8,         /* system calls for one connection before others have their turn */
 };
-enum { UP = 'U', DOWN = 'D', ECHO = 'E', ANSWER = 'A' };  /* ANSWER: one message back, then the end */
+enum { UP = 'U', DOWN = 'D', ECHO = 'E', HANDSHAKE = 'H', ANSWER = 'A' };  /* HANDSHAKE, ANSWER: one message back; then another hello, or the end */
 enum { MORE = 0, LAST = 1 };
 #define ENDLESS UINT32_MAX
 
@@ -54,10 +54,13 @@ struct hello {
     uint32_t milliseconds;  /* for how long the backend sends */
 };
 
-static void fail(const char *what) {
-    fprintf(stderr, "%s: %s\n", what, strerror(errno));
+static void give_up(const char *what, const char *why) {
+    fprintf(stderr, "%s: %s\n", what, why);
     exit(2);
 }
+
+/* Of a call that has just said why in errno. */
+static void fail(const char *what) { give_up(what, strerror(errno)); }
 
 static double now(void) {
     struct timespec time;
@@ -76,6 +79,7 @@ static void *allocate(size_t count, size_t size) {
 struct connection {
     int socket;
     SSL *tls;  /* NULL without */
+    const char *ended;  /* why nothing more goes through it; NULL while it is well */
 };
 
 /* Results of reading and writing that are no number of bytes. */
@@ -147,36 +151,57 @@ static SSL *tls_over(SSL_CTX *context, int socket, bool server) {
     return tls;
 }
 
-static ssize_t tls_result(SSL *tls, int result) {
-    switch (SSL_get_error(tls, result)) {
+static ssize_t broken(struct connection *connection, const char *why) {
+    connection->ended = why;
+    return BROKEN;
+}
+
+static ssize_t ended(struct connection *connection) {
+    connection->ended = "the other side has ended it";
+    return ENDED;
+}
+
+static ssize_t tls_result(struct connection *connection, int result) {
+    switch (SSL_get_error(connection->tls, result)) {
         case SSL_ERROR_WANT_READ:
         case SSL_ERROR_WANT_WRITE:
             return WOULD_BLOCK;
         case SSL_ERROR_ZERO_RETURN:
-            return ENDED;
-        default:
-            ERR_clear_error();
-            return BROKEN;
+            return ended(connection);
+        case SSL_ERROR_SYSCALL:
+            return broken(connection, errno != 0 ? strerror(errno) : "ended without a farewell");
+        default: {
+            const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+            return broken(connection, reason != NULL ? reason : "TLS has failed");
+        }
     }
+}
+
+/* What a call before this one has left in OpenSSL's queue would be taken for an error of the next. */
+static void forget_errors(void) {
+    ERR_clear_error();
+    errno = 0;
 }
 
 static ssize_t receive(struct connection *connection, void *into, size_t size) {
     if (connection->tls != NULL) {
+        forget_errors();
         int count = SSL_read(connection->tls, into, size);
-        return count > 0 ? count : tls_result(connection->tls, count);
+        return count > 0 ? count : tls_result(connection, count);
     }
     ssize_t count = recv(connection->socket, into, size, 0);
-    if (count < 0) return errno == EAGAIN || errno == EINTR ? WOULD_BLOCK : BROKEN;
-    return count;
+    if (count < 0) return errno == EAGAIN || errno == EINTR ? WOULD_BLOCK : broken(connection, strerror(errno));
+    return count > 0 || size == 0 ? count : ended(connection);
 }
 
 static ssize_t transmit(struct connection *connection, const void *from, size_t size) {
     if (connection->tls != NULL) {
+        forget_errors();
         int count = SSL_write(connection->tls, from, size);
-        return count > 0 ? count : tls_result(connection->tls, count);
+        return count > 0 ? count : tls_result(connection, count);
     }
     ssize_t count = send(connection->socket, from, size, MSG_NOSIGNAL);
-    if (count < 0) return errno == EAGAIN || errno == EINTR ? WOULD_BLOCK : BROKEN;
+    if (count < 0) return errno == EAGAIN || errno == EINTR ? WOULD_BLOCK : broken(connection, strerror(errno));
     return count;
 }
 
@@ -202,7 +227,11 @@ static bool transmit_all(struct connection *connection, const void *from, size_t
 
 static void hang_up(struct connection *connection) {
     if (connection->tls != NULL) {
-        SSL_shutdown(connection->tls);
+        /* OpenSSL has nothing to say goodbye to before the handshake is done, nor after an error. */
+        if (connection->ended == NULL && !SSL_in_init(connection->tls)) {
+            forget_errors();
+            SSL_shutdown(connection->tls);
+        }
         SSL_free(connection->tls);
     }
     close(connection->socket);
@@ -221,14 +250,21 @@ static bool dial(struct connection *connection, const struct sockaddr_in *addres
     }
     if (context == NULL) return true;
     connection->tls = tls_over(context, connection->socket, false);
-    if (SSL_connect(connection->tls) == 1) return true;
-    ERR_print_errors_fp(stderr);
+    forget_errors();
+    int result = SSL_connect(connection->tls);
+    if (result == 1) return true;
+    tls_result(connection, result);
     hang_up(connection);
     return false;
 }
 
+/* For a blocking connection: what has kept it from going on. */
+static const char *reason(const struct connection *connection) {
+    return connection->ended != NULL ? connection->ended : "no progress for too long";
+}
+
 static void dial_or_fail(struct connection *connection, const struct sockaddr_in *address, SSL_CTX *context) {
-    if (!dial(connection, address, context)) fail("connect");
+    if (!dial(connection, address, context)) give_up("connect", connection->ended != NULL ? connection->ended : strerror(errno));
 }
 
 static void watch(int poll, int what, int socket, uint32_t events, void *whose) {
@@ -330,8 +366,10 @@ static ssize_t serve(int poll, struct guest *guest) {
             if (count <= 0) return count == ENDED ? BROKEN : count;
             guest->filled += count;
             if (guest->filled < MESSAGE) return count;
-            transmit(connection, guest->message, MESSAGE);
-            return BROKEN;
+            count = transmit(connection, guest->message, MESSAGE);
+            if (guest->hello.what != HANDSHAKE || count != MESSAGE) return BROKEN;
+            guest->greeted = guest->filled = 0;
+            return count;
     }
 }
 
@@ -375,7 +413,7 @@ static void run_server(const char *where, SSL_CTX *context) {
 
 static void say(struct connection *connection, uint8_t what, uint32_t milliseconds) {
     struct hello hello = {.what = what, .milliseconds = milliseconds};
-    if (!transmit_all(connection, &hello, sizeof hello)) fail("sending");
+    if (!transmit_all(connection, &hello, sizeof hello)) give_up("sending", reason(connection));
 }
 
 struct stream {
@@ -405,10 +443,21 @@ struct moved {
     double megabytes_a_second;  /* of 10^6 bytes, from the first byte sent until the last one arrived */
 };
 
+/* A message there and back: what a tunnel has still to do for a new stream (a handshake of its own, if need be) is over then. */
+static bool answers(struct connection *connection) {
+    char message[MESSAGE] = {0};
+    return transmit_all(connection, message, MESSAGE) && receive_all(connection, message, MESSAGE);
+}
+
 static struct moved move(const struct sockaddr_in *address, bool up, int count, double seconds, SSL_CTX *context) {
     struct stream *streams = allocate(count, sizeof *streams);
     int poll = epoll_create1(EPOLL_CLOEXEC);
-    for (int each = 0; each < count; each++) dial_or_fail(&streams[each].connection, address, context);
+    for (int each = 0; each < count; each++) {
+        struct connection *connection = &streams[each].connection;
+        dial_or_fail(connection, address, context);
+        say(connection, HANDSHAKE, 0);
+        if (!answers(connection)) give_up("bulk, the first message", reason(connection));
+    }
     double begun = now();
     for (int each = 0; each < count; each++) {
         struct stream *stream = &streams[each];
@@ -428,7 +477,7 @@ static struct moved move(const struct sockaddr_in *address, bool up, int count, 
             ssize_t step = 1;
             for (int turn = 0; step > 0 && (turn < MOST_TURNS || context != NULL); turn++)
                 step = up ? go_up(poll, stream) : go_on_receiving(&stream->connection, &stream->receiving);
-            if (step == BROKEN) fail("bulk, a stream");
+            if (step == BROKEN) give_up("bulk, a stream", reason(&stream->connection));
             if (step != ENDED) continue;
             left--;
             total += up ? stream->arrived : stream->receiving.total;
@@ -459,7 +508,7 @@ static int by_size(const void *first, const void *second) {
 
 /* Sorts the samples; in milliseconds. */
 static double percentile(struct samples *samples, double share) {
-    if (samples->count == 0) return 0;
+    if (samples->count == 0) give_up("latency", "nothing was answered in time");
     qsort(samples->seconds, samples->count, sizeof *samples->seconds, by_size);
     return samples->seconds[(size_t)(samples->count * share)] * 1e3;
 }
@@ -468,14 +517,13 @@ static void run_ping(const struct sockaddr_in *address, double seconds, SSL_CTX 
     enum { WARM_UP = 20 };
     struct connection connection;
     struct samples samples = {0};
-    char message[MESSAGE] = {0};
     dial_or_fail(&connection, address, context);
     say(&connection, ECHO, 0);
     double until = 0;
-    for (int each = 0; each < WARM_UP || now() < until; each++) {
+    for (int each = 0; each <= WARM_UP || now() < until; each++) {
         if (each == WARM_UP - 1) until = now() + seconds;
         double begun = now();
-        if (!transmit_all(&connection, message, MESSAGE) || !receive_all(&connection, message, MESSAGE)) fail("ping");
+        if (!answers(&connection)) give_up("ping", reason(&connection));
         if (each >= WARM_UP) add_sample(&samples, now() - begun);
     }
     hang_up(&connection);
@@ -544,7 +592,7 @@ static void run_idle(const struct sockaddr_in *address, int count) {
     for (int each = 0; each < count; each++) {
         dial_or_fail(&connections[each], address, NULL);
         say(&connections[each], ECHO, 0);
-        if (!transmit_all(&connections[each], message, MESSAGE) || !receive_all(&connections[each], message, MESSAGE)) fail("idle");
+        if (!answers(&connections[each])) give_up("idle", reason(&connections[each]));
     }
     printf("{\"open\": %d}\n", count);
     fflush(stdout);

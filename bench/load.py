@@ -4,6 +4,7 @@ It is in C so that what is measured is the tunnel and not the load. It runs wher
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -32,8 +33,9 @@ class LoadError(Exception):
     """The load program failed; says what it printed."""
 
 
+@functools.cache
 def program() -> str:
-    """The load program, built where this source of it has not been built yet."""
+    """The load program, built where this source of it has not been built yet; one run uses one."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codezero" / "bench"
     built = folder / f"load-{hashlib.sha256(SOURCE.read_bytes() + repr(_FLAGS).encode()).hexdigest()[:16]}"
     if not built.exists():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,13 @@ _SIDE_BY_SIDE: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     (
-        f"Resident memory, MB: idle, and with {_MEMORY}",
+        f"Memory, MB, pages that several map by their share: {path.FRESH} (once), {path.AFTER_LOAD}, and with {_MEMORY}",
         (
-            ("memory of the laptop's end, idle", "laptop's end"),
+            (f"memory of the laptop's end, {path.FRESH}", "laptop's end, fresh"),
+            (f"memory of the laptop's end, {path.AFTER_LOAD}", "after load"),
             (f"memory of the laptop's end, {_MEMORY}", f"{path.IDLE_STREAMS:,} streams"),
-            ("memory of the cluster's end, idle", "cluster's end"),
+            (f"memory of the cluster's end, {path.FRESH}", "cluster's end, fresh"),
+            (f"memory of the cluster's end, {path.AFTER_LOAD}", "after load"),
             (f"memory of the cluster's end, {_MEMORY}", f"{path.IDLE_STREAMS:,} streams"),
         ),
     ),
@@ -50,7 +53,8 @@ _SIDE_BY_SIDE: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 _SUMMARY = (
     ("bulk up, 1 stream", "bulk up, MB/s"),
     ("bulk down, 1 stream", "down"),
-    ("CPU per GB up", "CPU s/GB"),
+    ("CPU per GB up", "CPU s/GB up"),
+    ("CPU per GB down", "down"),
     ("ping p50", "ping p50, ms"),
     ("connect and request p50", "connect and request p50, ms"),
     ("connections/s", "connections/s"),
@@ -69,6 +73,7 @@ _VERDICTS = {
     Verdict.GOAL: "goal",
     Verdict.FLOOR: "floor",
     Verdict.MISSED: "**missed**",
+    Verdict.NONE: "-",
     Verdict.UNKNOWN: "not measured",
 }
 
@@ -96,18 +101,21 @@ class Run:
 def whole(run: Run) -> str:
     """Everything as Markdown."""
     parts = dict.fromkeys(one.part for one in run.results)
-    pieces = [_head(run), _goals(run.results)]
+    count = int(run.facts["rounds"])
+    pieces = [_head(run), _goals(run.results, count)]
     for part in parts:
         results = [one for one in run.results if one.part == part]
         pieces.append(f"### {_TITLES.get(part, part)}\n")
-        pieces += _path(results) if part == "path" else [_any(results)]
+        pieces += _path(results, count) if part == "path" else [_any(results, count)]
     return "\n".join(pieces)
 
 
 def summary(run: Run) -> str:
-    """The goals and the heart of the byte path."""
+    """The goals, the heart of the byte path, and what others do better there."""
     results = [one for one in run.results if one.part == "path"]
-    return "\n".join([_head(run), _side_by_side(results, _SUMMARY), _goals(run.results)])
+    pieces = [_head(run), _side_by_side(results, _SUMMARY), _goals(run.results, int(run.facts["rounds"]))]
+    losses = _losses([one for one in results if not one.measure.endswith("p99")])
+    return "\n".join([*pieces, f"Where other tunnels are ahead of us (medians, without 99th percentiles):\n\n{losses}"])
 
 
 def _head(run: Run) -> str:
@@ -121,39 +129,39 @@ def _head(run: Run) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _goals(results: Sequence[Result]) -> str:
-    lines = []
+def _goals(results: Sequence[Result], count: int) -> str:
+    lines: list[tuple[str, ...]] = []
     for row in goals.rows(results):
         goal = row.goal
         unit = f" {goal.unit}" if goal.unit else ""
-        sign = "at least" if goal.goal > goal.floor else "at most"
-        value, spread = "-", "-"
+        value, spread, floor, wanted = "-", "-", "-", "-"
         if row.rounds:
-            value = f"{_number(row.median)}{unit}"
-            spread = f"{_number(min(row.rounds))} to {_number(max(row.rounds))}"
-        asked = f"{sign} {goal.floor:g}{unit}"
-        lines.append((goal.what, value, spread, asked, f"{goal.goal:g}{unit}", _VERDICTS[row.verdict]))
+            value, spread = f"{_number(row.median)}{unit}", _spread(row.rounds, count)
+        if goal.floor is not None and goal.goal is not None:
+            sign = "at least" if goal.goal > goal.floor else "at most"
+            floor, wanted = f"{sign} {goal.floor:g}{unit}", f"{goal.goal:g}{unit}"
+        lines.append((goal.what, value, spread, floor, wanted, _VERDICTS[row.verdict]))
     return _table(("", "median", "rounds", "floor", "goal", "holds"), lines)
 
 
-def _path(results: Sequence[Result]) -> list[str]:
+def _path(results: Sequence[Result], count: int) -> list[str]:
     pieces = []
     shown: set[tuple[str, str]] = set()
     for title, columns in _SIDE_BY_SIDE:
         pieces.append(f"{title}:\n\n{_side_by_side(results, columns)}")
         shown |= {(one.subject, one.measure) for one in results if one.measure in dict(columns)}
     rest = [one for one in results if (one.subject, one.measure) not in shown]
-    pieces.append(f"Over a long link, and beside readers that do not read:\n\n{_list(rest)}")
+    pieces.append(f"The Daemon alone, a long link, and beside readers that do not read:\n\n{_list(rest, count)}")
     return [*pieces, f"Where others are ahead of us:\n\n{_losses(results)}"]
 
 
-def _any(results: Sequence[Result]) -> str:
+def _any(results: Sequence[Result], count: int) -> str:
     measures = dict.fromkeys(one.measure for one in results)
     subjects = {one.subject for one in results}
     if len(subjects) > 1 and len(measures) <= 8 and len(results) > len(measures):
         units = {one.measure: one.unit for one in results}
         return _side_by_side(results, [(name, f"{name}, {units[name]}") for name in measures])
-    return _list(results)
+    return _list(results, count)
 
 
 def _side_by_side(results: Sequence[Result], columns: Sequence[tuple[str, str]]) -> str:
@@ -164,32 +172,45 @@ def _side_by_side(results: Sequence[Result], columns: Sequence[tuple[str, str]])
     return _table(("", *(heading for _, heading in columns)), lines)
 
 
-def _list(results: Iterable[Result]) -> str:
-    lines = [(one.subject, one.measure, f"{_number(one.median)} {one.unit}", _spread(one.rounds)) for one in results]
+def _list(results: Iterable[Result], count: int) -> str:
+    lines = [
+        (one.subject, one.measure, f"{_number(one.median)} {one.unit}", _spread(one.rounds, count)) for one in results
+    ]
     return _table(("", "", "median", "rounds"), lines)
 
 
 def _losses(results: Sequence[Result]) -> str:
-    """Each figure in which a tunnel of others beats ours, and by how much."""
+    """Each figure in which a tunnel of others beats ours, and by how much: the median of the rounds' ratios, as with the goals."""
     limits = {candidates.DIRECT, candidates.DIRECT_TLS}
-    lines = []
+    lines: list[tuple[str, str, str]] = []
     for ours in (one for one in results if one.subject == candidates.CONSUME):
-        sign = -1 if ours.measure.startswith(_LESS_IS_BETTER) else 1
         ahead = [
-            f"{other.subject} {_number(max(ours.median, other.median) / min(ours.median, other.median))}x"
+            f"{other.subject} {_number(factor)}x"
             for other in results
             if other.measure == ours.measure
             and other.subject not in limits
             and not other.subject.startswith("codezero")
-            if sign * other.median > sign * ours.median
+            and (factor := _ahead(other, ours)) > 1
         ]
         if ahead:
             lines.append((ours.measure, f"{_number(ours.median)} {ours.unit}", ", ".join(ahead)))
     return _table(("", "codezero, consume", "ahead, by"), lines)
 
 
-def _spread(rounds: Sequence[float]) -> str:
-    return f"{_number(min(rounds))} to {_number(max(rounds))}" if len(rounds) > 1 else ""
+def _ahead(other: Result, ours: Result) -> float:
+    """By how many times another is better, in the median round."""
+    pairs = list(zip(other.rounds, ours.rounds, strict=False))
+    if ours.measure.startswith(_LESS_IS_BETTER):
+        pairs = [(mine, theirs) for theirs, mine in pairs]
+    return statistics.median(better / worse for better, worse in pairs)
+
+
+def _spread(rounds: Sequence[float], count: int) -> str:
+    """From the lowest to the highest of a run of so many rounds; says so where there are fewer values than that."""
+    if len(rounds) == 1:
+        return "" if count == 1 else "once"
+    fewer = f" ({len(rounds)} of {count} rounds)" if len(rounds) < count else ""
+    return f"{_number(min(rounds))} to {_number(max(rounds))}{fewer}"
 
 
 def _number(value: float) -> str:
