@@ -51,4 +51,4 @@ lock:
 	uv pip compile pyproject.toml --all-extras --group build --group dev --group bench --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/bench.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -416,12 +415,6 @@ async def teamspace() -> AsyncGenerator[Teamspace]:
             yield Teamspace(Path(folder), stack)
 
 
-def allow_many_files() -> None:
-    """2,000 tunnels are 2,000 sockets at one end, and twice as many at the System."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 # --- the measurement ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -486,7 +479,7 @@ async def figures(rounds: int, found: dict[tuple[str, str, str], list[float]]) -
 
 def measure(rounds: int) -> Iterator[Result]:
     """Changes once a round; memory and the time to connect once."""
-    allow_many_files()
+    processes.allow_many_files()
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     try:
         uvloop.run(figures(rounds, found))
@@ -496,7 +489,7 @@ def measure(rounds: int) -> Iterator[Result]:
 
 def main() -> None:
     """A process of the bench, or without arguments the whole part alone."""
-    allow_many_files()
+    processes.allow_many_files()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", nargs="?", choices=("cluster", "laptops"))
     parser.add_argument("path", nargs="?", type=Path)

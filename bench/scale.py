@@ -30,7 +30,6 @@ from bench.catalog import (
     PROCESSES,
     ROOT,
     Part,
-    allow_many_files,
     changes,
     connected,
     quiet,
@@ -284,7 +283,7 @@ class Restart:
 
 def measure(rounds: int) -> Iterator[Result]:
     """Each figure once: costs are sums over 1,000 laptops already. `rounds` are for the simulation, which has dice in it."""
-    allow_many_files()
+    processes.allow_many_files()
     seen = uvloop.run(measured())
     costs = seen.costs
     yield from (

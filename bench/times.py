@@ -1,6 +1,8 @@
 """How long a person waits: for commands, for names, for the first answer, and until traffic finds its way after each thing that can break.
 
-What is measured on the laptop is timed there, so that stepping into the sandbox does not count; what is told apart from outside is asked for every 20 ms.
+What is measured on the laptop is timed there, so that stepping into the sandbox does not count. What is told apart from outside is asked again 20 ms after
+each answer: a value of this kind ends with the first answer that says so, and so has up to 20 ms and the time of one question in it, which is a step
+into the sandbox and a curl or `czctl`.
 """
 
 import itertools
