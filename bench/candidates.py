@@ -1,4 +1,4 @@
-"""Who is measured on the byte path: ours, the limits of the machine, and the baselines, each started in the lab until it answers."""
+"""Who is measured on the byte path: ours, direct connections, and the baselines, each started in the lab until it answers."""
 
 import contextlib
 import shutil
@@ -34,7 +34,7 @@ def _none() -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """How the backend is reached through it, and which processes are its two ends; a machine's limit has none."""
+    """How the backend is reached through it, and which processes are its two ends; a direct connection has none."""
 
     load: Load
     http: str | None  # address and port of the web server through it
@@ -113,7 +113,7 @@ def tunnel_from_cluster(lab: Lab) -> Generator[Candidate]:
 
 @contextlib.contextmanager
 def direct(lab: Lab) -> Generator[Candidate]:
-    """Nothing between: the limit of links and load."""
+    """Nothing between: links and load alone."""
     yield Candidate(
         lab.load(layout.LAPTOP, f"{layout.NODE_ADDRESS}:7000"), f"{layout.NODE_ADDRESS}:8080", layout.LAPTOP
     )

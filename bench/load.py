@@ -25,6 +25,8 @@ SOURCE = Path(__file__).with_name("load.c")
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers")
 _LIBRARIES = ("-lpthread", "-lssl", "-lcrypto")
 
+PATIENCE_SECONDS = 90.0
+
 Start = Callable[[Sequence[str]], "subprocess.Popen[str]"]
 """Starts a command where it belongs, with pipes for its input, its output and its errors."""
 
@@ -100,6 +102,9 @@ def _ended(running: "subprocess.Popen[str]", *, within: float) -> tuple[str, str
     """What a command printed, and its complaints; killed where it does not end."""
     try:
         return running.communicate(timeout=within)
+    except subprocess.TimeoutExpired as error:
+        _kill(running)
+        raise LoadError(f"it has not ended within {within:g} s") from error
     except BaseException:
         _kill(running)
         raise
@@ -192,7 +197,7 @@ class Load:
 
     def _measure(self, what: str, *words: object) -> dict[str, Any]:
         running = self.start(self._command(what, *words))
-        printed, complaints = _ended(running, within=90)
+        printed, complaints = _ended(running, within=PATIENCE_SECONDS)
         if running.returncode != 0:
             raise LoadError(f"load {' '.join(map(str, (what, *words)))} at {self.address}: {complaints.strip()}")
         found: dict[str, Any] = json.loads(printed)

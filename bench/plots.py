@@ -12,7 +12,7 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
-_OURS, _LIMIT, _OTHER, _TEXT = "#2f81f7", "#57ab5a", "#8b949e", "#848d97"
+_OURS, _DIRECT, _OTHER, _TEXT = "#2f81f7", "#57ab5a", "#8b949e", "#848d97"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "codezero",  # the same run gives the same file
@@ -111,7 +111,7 @@ def _panel(
 def _color(subject: str) -> str:
     if subject.startswith("codezero"):
         return _OURS
-    return _LIMIT if subject in {candidates.DIRECT, candidates.DIRECT_TLS} else _OTHER
+    return _DIRECT if subject in {candidates.DIRECT, candidates.DIRECT_TLS} else _OTHER
 
 
 def _short(value: float) -> str:

@@ -181,14 +181,14 @@ def _list(results: Iterable[Result], count: int) -> str:
 
 def _losses(results: Sequence[Result]) -> str:
     """Each figure in which a tunnel of others beats ours, and by how much: the median of the rounds' ratios, as with the goals."""
-    limits = {candidates.DIRECT, candidates.DIRECT_TLS}
+    direct = {candidates.DIRECT, candidates.DIRECT_TLS}
     lines: list[tuple[str, str, str]] = []
     for ours in (one for one in results if one.subject == candidates.CONSUME):
         ahead = [
             f"{other.subject} {_number(factor)}x"
             for other in results
             if other.measure == ours.measure
-            and other.subject not in limits
+            and other.subject not in direct
             and not other.subject.startswith("codezero")
             and (factor := _ahead(other, ours)) > 1
         ]
