@@ -261,16 +261,19 @@ def _beside() -> Iterator[Goal]:
             comparison=Comparison.RATIO,
         )
     static = router.BACKENDS["static"][0]
-    for name, service in (("served through the Router", ROUTER), ("a plain Envoy in its place", PLAIN)):
+    for name, service in (
+        ("served through the Router (static answer), no condition met", ROUTER),
+        ("through a plain Envoy (static answer)", PLAIN),
+    ):
         yield Goal(
-            what=f"{name} (static answer), no condition met: added p50",
+            what=f"{name}: added p50",
             of=_router(service, f"request p50{static}"),
             against=_router(DIRECT, f"request p50{static}"),
             comparison=Comparison.ADDED,
             unit="ms",
         )
         yield Goal(
-            what=f"{name} (static answer), no condition met: requests/s, against direct",
+            what=f"{name}: requests/s, against direct",
             of=_router(service, f"requests/s{static}"),
             against=_router(DIRECT, f"requests/s{static}"),
             comparison=Comparison.RATIO,
