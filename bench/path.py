@@ -116,7 +116,7 @@ def _figures(candidate: Candidate) -> Iterator[Figure]:
 
 def _memory(candidate: Candidate, when: str) -> Iterator[Figure]:
     for name, end in (("laptop's end", candidate.laptop_end), ("cluster's end", candidate.cluster_end)):
-        yield f"memory of the {name}, {when}", "MB", processes.megabytes_shared(end())
+        yield f"memory of the {name}, {when}", "MB", processes.megabytes_alone(end())
     if candidate.daemon is not None:
         yield f"Daemon, resident, {when}", "MB", processes.megabytes(candidate.daemon())
 

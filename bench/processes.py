@@ -6,7 +6,7 @@ Who has ended is an error where something is counted: a sum without it would be 
 import os
 import re
 import resource
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -46,13 +46,25 @@ def seconds(processes: Iterable[int]) -> float:
 
 
 def megabytes(processes: Collection[int]) -> float:
-    """Resident memory of these processes together, in MB (10^6 bytes); what they share with others counts in full, and for each of them."""
-    return _together(_resident, processes)
+    """Resident memory of these processes together, in MB (10^6 bytes); what they share counts for each of them."""
+    return sum(map(_resident, _somebody(processes))) / 1e6
 
 
-def megabytes_shared(processes: Collection[int]) -> float:
-    """The same, but a page that several map counts for each of them by its share; in full where the kernel does not tell."""
-    return _together(_proportional, processes)
+def megabytes_alone(processes: Collection[int]) -> float:
+    """What these processes would take on a machine of their own: what they share with each other counts once, and what they share with anybody else in full.
+
+    A page of a mapping that several of them have counts for the one that has most of it. Where the kernel does not show mappings, it is `megabytes`.
+    """
+    shared: dict[str, int] = {}
+    private = 0
+    try:
+        for process in _somebody(processes):
+            for mapping, own, common in _mappings(process):
+                private += own
+                shared[mapping] = max(shared.get(mapping, 0), common)
+    except PermissionError:
+        return megabytes(processes)
+    return (private + sum(shared.values())) / 1e6
 
 
 def named(root: int, pattern: str) -> set[int]:
@@ -91,30 +103,43 @@ def _ticks(process: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def _together(size: Callable[[int], int], processes: Collection[int]) -> float:
+def _somebody(processes: Collection[int]) -> Collection[int]:
     if not processes:
         raise GoneError("no process runs whose memory could be told")
-    return sum(size(process) for process in processes) / 1e6
+    return processes
 
 
 def _resident(process: int) -> int:
-    return _field(process, "status", "VmRSS:")
+    for line in _lines(process, "status"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise GoneError(f"process {process} has ended")
 
 
-def _proportional(process: int) -> int:
-    try:
-        return _field(process, "smaps_rollup", "Pss:")
-    except PermissionError:
-        return _resident(process)
+def _mappings(process: int) -> Iterator[tuple[str, int, int]]:
+    """Each mapping of a process, as its file and place in it or its address, with the bytes that it has alone and that others have too."""
+    mapping = ""
+    own = common = 0
+    for line in _lines(process, "smaps"):
+        name, *values = line.split()
+        if not name.endswith(":"):
+            yield mapping, own, common
+            own = common = 0
+            _, offset, device, inode, *_ = values
+            mapping = name if inode == "0" else f"{device} {inode} {offset}"
+        elif name.startswith("Private_"):
+            own += int(values[0]) * 1024
+        elif name.startswith("Shared_"):
+            common += int(values[0]) * 1024
+    yield mapping, own, common
 
 
-def _field(process: int, file: str, name: str) -> int:
-    """Bytes of a line that the kernel writes in KB; a process that has ended has no such line."""
+def _lines(process: int, file: str) -> list[str]:
+    """Of a file of /proc. A process that has ended has none, or one without lines until it was waited for."""
     try:
         lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         lines = []
-    found = next((line for line in lines if line.startswith(name)), None)
-    if found is None:
+    if not lines:
         raise GoneError(f"process {process} has ended")
-    return int(found.split()[1]) * 1024
+    return lines

@@ -39,7 +39,7 @@ _SIDE_BY_SIDE: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     (
-        f"Memory, MB, pages that several map by their share: {path.FRESH} (once), {path.AFTER_LOAD}, and with {_MEMORY}",
+        f"Memory, MB, as on a machine of its own: {path.FRESH} (once), {path.AFTER_LOAD}, and with {_MEMORY}",
         (
             (f"memory of the laptop's end, {path.FRESH}", "laptop's end, fresh"),
             (f"memory of the laptop's end, {path.AFTER_LOAD}", "after load"),
@@ -145,7 +145,7 @@ def _goals(results: Sequence[Result], count: int) -> str:
 
 
 def _path(results: Sequence[Result], count: int) -> list[str]:
-    pieces = []
+    pieces: list[str] = []
     shown: set[tuple[str, str]] = set()
     for title, columns in _SIDE_BY_SIDE:
         pieces.append(f"{title}:\n\n{_side_by_side(results, columns)}")

@@ -1,6 +1,7 @@
 """What is counted of processes, and that nobody is left out in silence."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -19,10 +20,24 @@ def test_memory_is_that_of_all_together() -> None:
     own = processes.megabytes([os.getpid()])
 
     assert own > 1
-    assert 0 < processes.megabytes_shared([os.getpid()]) <= own * 1.05
+    assert processes.megabytes_alone([os.getpid()]) == pytest.approx(own, rel=0.1)
 
 
-@pytest.mark.parametrize("count", [processes.megabytes, processes.megabytes_shared, processes.seconds])
+def test_what_is_shared_within_an_end_counts_once() -> None:
+    """A child with 50 MB of its parent's, of which it changes nothing."""
+    script = "import os, time; held = b'x' * 50_000_000; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        both = {int(parent.stdout.readline()) for _ in range(2)}
+        try:
+            assert processes.megabytes(both) > 100
+            assert 50 < processes.megabytes_alone(both) < 90
+        finally:
+            for one in both:
+                os.kill(one, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("count", [processes.megabytes, processes.megabytes_alone, processes.seconds])
 def test_who_has_ended_is_not_counted_as_nothing(count: object) -> None:
     assert callable(count)
     with pytest.raises(processes.GoneError):
