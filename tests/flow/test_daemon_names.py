@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import dns.asyncquery
 import dns.flags
@@ -340,6 +342,42 @@ async def test_a_burst_of_foreign_queries_is_answered(ours: OurServer) -> None:
             answers = [dns.message.from_wire(await taken(client)) for _ in range(BURST)]
 
         assert {answer.id for answer in answers} == set(range(BURST))
+
+
+async def test_a_query_that_fails_within_us_is_the_only_one(ours: OurServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect may lose an answer; it must not lose the machine its names."""
+    forward, failed = ours.forwarder.forward, list[bytes]()
+
+    def fail_once(query: bytes, *rest: Any) -> None:
+        if not failed:
+            failed.append(query)
+            raise RuntimeError("a defect")
+        forward(query, *rest)
+
+    async with name_server(good()) as upstream:
+        ours.forwarder.set_upstreams([upstream.address])
+        monkeypatch.setattr(ours.forwarder, "forward", fail_once)
+        with asking(ours.port) as client:
+            for number in range(20):
+                client.send(dns.message.make_query(f"n{number}.example.com", "A", id=number).to_wire())
+            answers = {dns.message.from_wire(await taken(client)).id for _ in range(19)}
+
+        assert len(answers) == 19
+
+
+async def test_queries_beyond_the_queue_are_failed_at_once(ours: OurServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is told can ask again; one that is not waits."""
+    monkeypatch.setattr(dns_server, "MAX_WAITING", 10)
+    async with name_server(good()) as upstream:
+        ours.forwarder.set_upstreams([upstream.address])
+        with asking(ours.port) as client:
+            for number in range(100):
+                client.send(dns.message.make_query(f"n{number}.example.com", "A", id=number).to_wire())
+            answers = [dns.message.from_wire(await taken(client)) for _ in range(100)]
+
+        codes = Counter(answer.rcode() for answer in answers)
+        assert codes[dns.rcode.SERVFAIL] >= 50
+        assert codes[dns.rcode.NOERROR] >= 10
 
 
 async def test_our_names_do_not_wait_behind_foreign_ones(ours: OurServer) -> None:

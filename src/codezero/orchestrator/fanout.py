@@ -132,7 +132,11 @@ class Fanout:
             self._dirty.clear()
             self._move_on()
             for number, subscriber in enumerate(tuple(self._subscribers), 1):
-                self._tell(subscriber)
+                try:
+                    self._tell(subscriber)
+                except Exception as error:  # noqa: BLE001 - what cannot be told to one must not end it for all
+                    _log.error("a laptop cannot be told of a change", exc_info=error)
+                    subscriber.wake.set()  # its own task meets the same, and ends its connection alone
                 if number % TOLD_AT_ONCE == 0:
                     # What is written leaves at the end of the turn; the first shall not wait for the last.
                     await asyncio.sleep(0)

@@ -175,7 +175,10 @@ class TunnelPort:
         """The session a laptop claims, unless another laptop has or had it; else a new one."""
         # Teammates see each other's sessions, so knowing one proves nothing.
         if claimed is not None and is_ulid(claimed) and self._owners.get(claimed, device) == device:
-            return claimed
+            # One that stands is known even when so many came later that its owner is forgotten.
+            standing = self._laptops.get(claimed)
+            if standing is None or standing.device == device:
+                return claimed
         return SessionId(new_ulid())
 
     def _established(self, laptop: _Laptop) -> None:

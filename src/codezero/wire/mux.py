@@ -182,7 +182,7 @@ class MuxStream:
         self._finish_sent = False
         self._finish_received = False  # on the wire
         self._finished = False  # told to the owner
-        # What the peer may hold us to: _receive_window (it may still send) + held + _consumed == _window.
+        # What the peer may hold us to: _receive_window (it may still send) + what of a frame still arrives + held + _consumed == _window.
         self._window = INITIAL_WINDOW
         self._step = INITIAL_WINDOW // 2  # so much consumed is worth a message that gives it back
         self._receive_window = INITIAL_WINDOW
@@ -635,8 +635,9 @@ class Mux:
         # How many round trips a whole window would take at this pace.
         pace = (now - stream._granted_at) / max(self.round_trip, 1e-6) * window / stream._consumed
         if pace < _FEW_ROUND_TRIPS:
-            # What is left of the budget is never given to one: the next may be the one that needs it.
-            return max(0, min(window, self.limits.window - window, self._budget // 4))
+            # Never more than half of what it has and what is free: the next may be the one that needs it.
+            own = window - INITIAL_WINDOW
+            return max(0, min(window, self.limits.window - window, (self._budget + own) // 2 - own))
         if pace > _MANY_ROUND_TRIPS and window > INITIAL_WINDOW:
             # Far more than it needs: give back, so that others may grow.
             return -min(window - INITIAL_WINDOW, stream._consumed)

@@ -227,6 +227,28 @@ async def test_nodes_and_the_kubernetes_api_are_refused(inventory: FilledInvento
     assert await choose.choose(ORDERS) == (Endpoint("10.0.0.1", 8080),)
 
 
+async def test_an_address_is_judged_by_what_stands_there_now(inventory: FilledInventory) -> None:
+    """Addresses are given away again; only what the rules say of one is remembered."""
+    leads_to(inventory, "10.0.0.1")
+    choose = chooser(inventory)
+    fine = (Endpoint("10.0.0.1", 8080),)
+    api = slice_json("kubernetes", "default", endpoints=[endpoint_json("10.0.0.1")])
+
+    assert await choose.choose(ORDERS) == fine
+    inventory.put(node_json("worker-1", "10.0.0.1"))
+    assert (await refused(choose))[1].endswith("an address of node worker-1")
+    inventory.put(node_json("worker-1", "10.0.0.9", version=2))
+    assert await choose.choose(ORDERS) == fine
+    inventory.put(service_json("payroll", "finance", clusterIP="10.0.0.1"))
+    assert (await refused(choose))[1].endswith("the ClusterIP of a service")
+    inventory.remove(service_json("payroll", "finance"))
+    assert await choose.choose(ORDERS) == fine
+    inventory.put(service_json("kubernetes", "default", clusterIP="10.96.0.1", ports=[{"port": 443}]), api)
+    assert (await refused(choose))[1].endswith("the Kubernetes API itself")
+    inventory.remove(api)
+    assert await choose.choose(ORDERS) == fine
+
+
 @pytest.mark.parametrize("address", ["10.244.1.0", "10.244.1.1", "fd00:1::1"])
 async def test_a_node_is_refused_inside_its_network_of_pods_too(inventory: FilledInventory, address: str) -> None:
     """Bridge and overlay give each node addresses among its pods, where the kubelet and the host's ports answer as well."""

@@ -11,6 +11,7 @@ from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.system import tunnel_port
 from codezero.system.grants import Grants
 from codezero.system.outbox import Outbox
 from codezero.system.tunnel_port import TunnelPort
@@ -30,7 +31,7 @@ async def port_with(told: list[SessionId]) -> AsyncIterator[tuple[TunnelPort, An
         handlers = {tunnel.ALPN: port.connection}
         listener = await tls.listen("127.0.0.1", 0, identities().server(), handlers=handlers)
 
-        async def connect(session: SessionId | None = None) -> ClientTunnel:
+        async def connect(session: SessionId | None = None, *, stays: bool = True) -> ClientTunnel:
             context = identities().client()
             found = await tunnel.connect_tunnel(
                 "127.0.0.1",
@@ -41,7 +42,8 @@ async def port_with(told: list[SessionId]) -> AsyncIterator[tuple[TunnelPort, An
                 acceptor=echo,
                 session=session,
             )
-            await until(lambda: found.session in port.sessions)
+            if stays:
+                await until(lambda: found.session in port.sessions)
             return found
 
         try:
@@ -69,6 +71,36 @@ async def test_those_who_follow_hear_of_each_tunnel() -> None:
         assert port.device_of(first.session) is None
         assert port.sessions == frozenset()
         assert port.round_trip(first.session) == 0.0
+
+
+async def test_a_device_has_so_many_tunnels_and_others_when_those_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop gone wild takes no room from others, and is not kept out for good."""
+    monkeypatch.setattr(tunnel_port, "MAX_TUNNELS_OF_A_DEVICE", 2)
+    async with port_with([]) as (port, connect):
+        first, second = await connect(), await connect()
+        again = await connect(second.session)
+        third = await connect(stays=False)
+        assert "2 tunnels already" in (await third.closed).detail
+        assert port.tunnels == 2
+
+        first.abandon()
+        await until(lambda: port.tunnels == 1)
+        await connect()
+        again.abandon()
+        await until(lambda: port.tunnels == 1)
+        await connect()
+
+
+async def test_a_session_that_stands_is_its_laptops_however_many_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes the System forget owners must not get at the streams of a laptop that is there."""
+    monkeypatch.setattr(tunnel_port, "REMEMBERED_OWNERS", 1)
+    other = Device.parse(identities().device.rsplit("/", 1)[0] + "/" + new_ulid())
+    async with port_with([]) as (port, connect):
+        first = await connect()
+        await connect()
+
+        assert port._session_for(other, first.session) != first.session
+        assert port._session_for(Device.parse(identities().device), first.session) == first.session
 
 
 async def test_a_served_stream_goes_to_the_laptop_of_that_session_and_device() -> None:

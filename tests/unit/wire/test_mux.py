@@ -540,6 +540,46 @@ def test_window_of_a_slow_transfer_does_not_grow() -> None:
     assert server.mux.streams[1].window == INITIAL_WINDOW
 
 
+def test_two_transfers_leave_room_for_a_third() -> None:
+    """Windows that have grown come back only when they are used, so the first streams must not take everything."""
+    limits = Limits(window=4 * 1024 * 1024, window_budget=4 * 1024 * 1024)
+    client, server = pair(limits)
+    server.mux.measure(0.0)
+    now, windows = 0.0, list[int]()
+    for _ in range(3):
+        stream = client.open()[0]
+        stream.write(bytes(64 * 1024 * 1024))
+        for _ in range(60):
+            now += 0.05
+            server.mux.receive(client.output(), now)
+            now += 0.05
+            client.mux.receive(server.output(), now)
+        windows.append(server.mux.streams[stream.id].window)
+
+    assert windows[0] > windows[1] > windows[2] >= 2 * INITIAL_WINDOW
+
+
+def test_credit_of_a_large_window_comes_back_by_the_megabyte() -> None:
+    """Half of it would leave a long link idle for as long as the credit travels."""
+    client, server = pair()
+    stream = client.open()[0]
+    server.mux.measure(0.0)
+    now = 0.0
+    while server.mux.streams.get(stream.id) is None or server.mux.streams[stream.id].window < 16 * 1024 * 1024:
+        stream.write(bytes(max(0, (1 << 25) - stream.waiting_size)))
+        now += 0.02
+        server.mux.receive(client.output(), now)
+        now += 0.02
+        client.mux.receive(server.output(), now)
+    exchange(client, server, now)
+    stream.write(bytes(3 << 20))
+    server.mux.receive(client.output(), now)
+
+    given = [frame.length for frame in server.frames() if frame.type == WINDOW_UPDATE and frame.stream == stream.id]
+    assert given, "three megabytes were consumed and nothing came back"
+    assert sum(given) >= 1 << 20
+
+
 def test_growth_of_all_windows_stays_within_the_budget() -> None:
     """A thousand fast streams must not take a thousand times the most memory."""
     limits = Limits(window=4 * 1024 * 1024, window_budget=1024 * 1024)
@@ -557,7 +597,7 @@ def test_growth_of_all_windows_stays_within_the_budget() -> None:
         client.mux.receive(server.output(), now)
     windows = [server.mux.streams[stream.id].window for stream in streams]
     growth = sum(windows) - 8 * INITIAL_WINDOW
-    assert limits.window_budget * 0.9 < growth <= limits.window_budget
+    assert limits.window_budget * 0.75 < growth <= limits.window_budget
     assert min(windows) > INITIAL_WINDOW, "the first took all, so that a later one stays slow"
     for stream in streams:
         stream.reset()

@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import cast
 
+import dns.rcode
+
 from codezero.kit import logs
 from codezero.kit.tasks import Tasks
 from codezero.local.daemon.forwarding import Deliver, Forwarder
-from codezero.local.daemon.names import LOOP_DOMAIN, Foreign, Responder, read_question
+from codezero.local.daemon.names import LOOP_DOMAIN, Foreign, Responder, failure, read_question
 from codezero.local.daemon.own_ports import at_own_port
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -22,7 +24,7 @@ IDLE_SECONDS = 10.0
 MAX_QUERY = 4096
 READ_AT_ONCE = 256  # datagrams in one turn of the loop
 FORWARD_AT_ONCE = 8
-MAX_WAITING = 4096  # foreign queries that nobody has been asked yet; more are dropped
+MAX_WAITING = 4096  # foreign queries that nobody has been asked yet; more are answered with SERVFAIL
 RECEIVE_BUFFER = 1024 * 1024  # or what the kernel allows
 
 Address = tuple[str, int]
@@ -77,6 +79,7 @@ class _Datagrams:
         self._service = service
         self._socket = own
         self._foreign: deque[tuple[bytes, Foreign, Address]] = deque()
+        self._is_asking = False  # whether the loop will come to it
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(own, self._read)
 
@@ -87,31 +90,42 @@ class _Datagrams:
         self._socket.close()
 
     def _read(self) -> None:
-        waited = bool(self._foreign)
         for _ in range(READ_AT_ONCE):
             try:
                 query, client = self._socket.recvfrom(MAX_QUERY)
             except OSError:
                 break  # nothing more, or news that a client did not take its answer
             if _is_of_this_machine(client):
-                self._take(query, client)
-        if self._foreign and not waited:
-            self._loop.call_soon(self._ask_others)
+                try:
+                    self._take(query, client)
+                except Exception as error:  # noqa: BLE001 - a defect loses one answer, not all names
+                    _log.error("a query could not be answered", exc_info=error)
+        self._go_on()
 
     def _take(self, query: bytes, client: Address) -> None:
         answer = self._service.answer(query)
         if isinstance(answer, Foreign):
             if len(self._foreign) < MAX_WAITING:
                 self._foreign.append((query, answer, client))
+            else:
+                self._send(client, failure(query, dns.rcode.SERVFAIL, answer.question))
         elif answer is not None:
             self._send(client, answer)
 
+    def _go_on(self) -> None:
+        if self._foreign and not self._is_asking:
+            self._is_asking = True
+            self._loop.call_soon(self._ask_others)
+
     def _ask_others(self) -> None:
+        self._is_asking = False
         for _ in range(min(FORWARD_AT_ONCE, len(self._foreign))):
             query, foreign, client = self._foreign.popleft()
-            self._service.forward(query, foreign, functools.partial(self._send, client))
-        if self._foreign:
-            self._loop.call_soon(self._ask_others)
+            try:
+                self._service.forward(query, foreign, functools.partial(self._send, client))
+            except Exception as error:  # noqa: BLE001 - a defect loses one answer, not all names
+                _log.error("a query could not be passed on", exc_info=error)
+        self._go_on()
 
     def _send(self, client: Address, answer: bytes) -> None:
         try:

@@ -31,7 +31,9 @@ LOOP_DOMAIN = "loop-check.codezero.test"
 _MAX_NAME = 255
 _PAYLOAD = 1232  # EDNS buffer that avoids fragments (DNS flag day 2020)
 _MAX_CACHED = 4096
+_MAX_KEPT = 512  # bytes of a query whose answer is kept; by TCP one may have 64 KB
 _MAX_FORMS = 64
+_BARE_OPT = 11  # RFC 6891: an OPT record without options
 _RECORD_START = b"\xc0\x0c\0\1\0\1"  # the name at the question's, A, IN
 _SOA = f"ns.dns.{CLUSTER_DOMAIN}. hostmaster.{CLUSTER_DOMAIN}. 1 7200 1800 86400 {TTL_SECONDS}"
 _TRANSFERS = frozenset({dns.rdatatype.AXFR, dns.rdatatype.IXFR, dns.rdatatype.MAILA, dns.rdatatype.MAILB})
@@ -183,7 +185,8 @@ class Responder:
             answer = self._answer_address(query, question, question.name, address)
         else:
             answer = self._answer_ours(query, question, question.name)
-        _keep(self._packed, query[2:], answer[2:], most=_MAX_CACHED)
+        if len(query) <= _MAX_KEPT:
+            _keep(self._packed, query[2:], answer[2:], most=_MAX_CACHED)
         return answer
 
     def _answer_address(self, query: bytes, question: Question, name: str, address: str) -> bytes:
@@ -196,7 +199,7 @@ class Responder:
             )
         answer = self._answer_ours(query, question, name)
         form = _form_of(answer, query, question, address)
-        if form is not None:
+        if form is not None and len(query) <= _MAX_KEPT:
             _keep(self._forms, key, form, most=_MAX_FORMS)
         return answer
 
@@ -251,6 +254,7 @@ def _form_of(answer: bytes, query: bytes, question: Question, address: str) -> _
         and answer[HEADER : question.end] == query[HEADER : question.end]
         and answer[question.end :].startswith(_RECORD_START)
         and answer[at : at + 4] == _packed(address)
+        and len(answer) - at - 4 in {0, _BARE_OPT}  # options may depend on the length of the name, as padding does
     )
     return _Form(answer[2:HEADER], answer[question.end : at], answer[at + 4 :]) if is_plain else None
 
