@@ -7,9 +7,8 @@ import resource
 from pathlib import Path
 from typing import Final
 
-_YOUNG: Final = (
-    5_000  # Python's own is 700, which a burst of connections reaches several times in each turn of the loop
-)
+# Python's own is 700, which a burst of connections reaches several times in each turn of the loop.
+_YOUNG: Final = 5_000
 _WORTH_IT: Final = 8 * 1024 * 1024
 _STATM: Final = Path("/proc/self/statm")
 
