@@ -120,6 +120,7 @@ class Sandbox:
         sample: bool = True,
         tied: bool = False,
         bound_files: bool = False,
+        cluster: bool = True,
         leaf_lifetime: timedelta = LEAF_LIFETIME,
         progress: Callable[[str], None] = lambda _: None,
         deadline: float = START_DEADLINE,
@@ -127,7 +128,8 @@ class Sandbox:
         """Start a sandbox and wait until all in it is ready.
 
         With `sample`, the sample project is installed too. A `tied` sandbox ends when this process does. With `bound_files`, the laptop's hosts
-        and resolv.conf are bind mounts, as in containers. `leaf_lifetime` is how long certificates of System and Orchestrator live; they are
+        and resolv.conf are bind mounts, as in containers. Without `cluster` there are the laptops, the LAN and the internet alone, and a way to a
+        cluster that somebody else brings. `leaf_lifetime` is how long certificates of System and Orchestrator live; they are
         renewed in time. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
         """
         folder = layout.state_folder(name)
@@ -142,6 +144,7 @@ class Sandbox:
             isolate = support.isolating_command()
             options = ["--name", name, "--leaf-seconds", str(leaf_lifetime.total_seconds())]
             options += [*(["--no-sample"] if not sample else []), *(["--bound"] if bound_files else [])]
+            options += [] if cluster else ["--no-cluster"]
             return _start(name, folder, isolate, options=options, tied=tied, progress=progress, deadline=deadline)
 
     @staticmethod

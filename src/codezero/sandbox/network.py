@@ -68,6 +68,18 @@ route add default via {layout.NODE_GATEWAY} src {layout.NODE_ADDRESS}
 """,
 }
 
+# The cluster stands elsewhere: whoever brings it joins its node to this place, and adds the routes.
+_FORWARDING = {
+    layout.CLUSTER: f"""
+link set lo up
+addr add {layout.FORWARDER_ADDRESS}/24 dev uplink0
+link set uplink0 up
+route add default via {layout.NODE_GATEWAY}
+""",
+    layout.INTERNET: _ADDRESSES[layout.INTERNET]
+    + f"route add {layout.NODE_ADDRESS}/32 via {layout.FORWARDER_ADDRESS}\n",
+}
+
 # Before address translation, so that "port 8800 of the node" means what the outside world asked for. What nodes and pods began may be answered.
 # From the internet comes more, and of that only what a Service has translated gets any further: nothing of the node's own.
 _DOORS = f"""
@@ -108,10 +120,13 @@ def _between(table: str, places: Collection[str], *, priority: int, verdict: str
     return "\n".join(lines) + "\n"
 
 
-async def make_places() -> None:
-    """Make the places and their links. Needs root in the sandbox's namespaces."""
+async def make_places(*, node: bool = True) -> None:
+    """Make the places and their links. Needs root in the sandbox's namespaces.
+
+    Without `node` nothing stands at the node's address: the place `cluster` forwards what goes there, to whatever somebody joins to it.
+    """
     await run(["ip", "-batch", "-"], given=_LINKS)
-    for place, commands in _ADDRESSES.items():
+    for place, commands in (_ADDRESSES if node else _ADDRESSES | _FORWARDING).items():
         await run(["ip", "-n", place, "-batch", "-"], given=commands)
     for place in (layout.INTERNET, layout.CLUSTER):
         with namespaces.network(layout.network_file(place)):

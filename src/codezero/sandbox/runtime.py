@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--no-sample", dest="sample", action="store_false")
     parser.add_argument("--bound", action="store_true")
+    parser.add_argument("--no-cluster", dest="cluster", action="store_false")
     parser.add_argument("--leaf-seconds", type=float, required=True)
     options = parser.parse_args(arguments)
     namespaces.die_with_parent()
@@ -98,35 +99,42 @@ async def _ready(stand_in: Cluster, namespace: str) -> None:
         ) from None
 
 
+async def _start_cluster(
+    options: argparse.Namespace, operations: Operations, reporter: Reporter, stack: AsyncExitStack
+) -> None:
+    identities = operations.identities
+    lifetime = timedelta(seconds=options.leaf_seconds)
+    reporter.step("starting the cluster (a stand-in for Kubernetes)")
+    stand_in = await stack.enter_async_context(cluster.running(options.state / "log" / "pods"))
+    operations.cluster = stand_in
+    reporter.step("installing the Teamspace: System and Orchestrator")
+    cluster.write_access_files(identities)
+    cluster.install_teamspace(stand_in, identities, lifetime=lifetime)
+    tasks = await stack.enter_async_context(task_group("runtime"))
+    tasks.start_service("identities", cluster.keep_identities_fresh(stand_in, identities, lifetime=lifetime))
+    if options.sample:
+        reporter.step("installing the sample project")
+        stand_in.install(cluster.sample_manifests())
+    for namespace in (layout.TEAMSPACE_NAMESPACE, *((layout.SAMPLE_NAMESPACE,) if options.sample else ())):
+        reporter.step(f"waiting for the pods in namespace {namespace}")
+        await _ready(stand_in, namespace)
+
+
 async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    identities = Identities.create()
-    lifetime = timedelta(seconds=options.leaf_seconds)
-    operations = Operations(name=options.name, identities=identities, since=time.time())
+    operations = Operations(name=options.name, identities=Identities.create(), since=time.time())
     async with AsyncExitStack() as stack:
         reporter.step("making networks (stand-ins for laptops, LAN, internet and cluster)")
-        await network.make_places()
+        await network.make_places(node=options.cluster)
         namespaces.enter_file(layout.network_file(layout.CLUSTER), namespaces.NEW_NETWORK)
         log = options.state / "log" / "sandbox.log"
         for place in layout.LAPTOPS:
             await stack.enter_async_context(laptop.laptop(place, log, bound=options.bound))
         await stack.enter_async_context(internet.serving())
         await stack.enter_async_context(answering(operations, socket.socket(fileno=options.control)))
-        reporter.step("starting the cluster (a stand-in for Kubernetes)")
-        stand_in = await stack.enter_async_context(cluster.running(options.state / "log" / "pods"))
-        operations.cluster = stand_in
-        reporter.step("installing the Teamspace: System and Orchestrator")
-        cluster.write_access_files(identities)
-        cluster.install_teamspace(stand_in, identities, lifetime=lifetime)
-        tasks = await stack.enter_async_context(task_group("runtime"))
-        tasks.start_service("identities", cluster.keep_identities_fresh(stand_in, identities, lifetime=lifetime))
-        if options.sample:
-            reporter.step("installing the sample project")
-            stand_in.install(cluster.sample_manifests())
-        for namespace in (layout.TEAMSPACE_NAMESPACE, *((layout.SAMPLE_NAMESPACE,) if options.sample else ())):
-            reporter.step(f"waiting for the pods in namespace {namespace}")
-            await _ready(stand_in, namespace)
+        if options.cluster:
+            await _start_cluster(options, operations, reporter, stack)
         operations.ready = True
         reporter.ready()
         await stop.wait()
