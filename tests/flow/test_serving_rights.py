@@ -1,18 +1,18 @@
-"""The rights in the Teamspace's manifest are enough for all that a leading System does, and the API server enforces them here (T24)."""
+"""The rights of a Teamspace's System are enough for all that a leading System does, and the API server enforces them here (T24)."""
 
 from collections.abc import AsyncIterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import yaml
 
+from codezero.deploy import access
 from codezero.model.services import ServiceRef
+from codezero.sandbox.cluster import TEAMSPACE_VALUES
 from codezero.system.kubernetes.client import ApiError, from_kubeconfig
 from codezero.testing.serving import SERVES, TEAM, Json, ServingCluster, serving_cluster
 
 ORDERS = ServiceRef("shop", "orders")
-ACCESS = files("codezero.sandbox") / "teamspace" / "access.yaml"
 COLLECTIONS = {
     "ServiceAccount": "serviceaccounts",
     "ClusterRole": "clusterroles.rbac.authorization.k8s.io",
@@ -28,7 +28,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[ServingCluster]:
     async with serving_cluster(tmp_path) as cluster:
         for namespace in ("shop", "codezero"):
             cluster.add_namespace(namespace)
-        for one in yaml.safe_load_all(ACCESS.read_text()):
+        for one in access.objects(TEAMSPACE_VALUES, "codezero"):
             cluster.store.create(COLLECTIONS[one["kind"]], one["metadata"].get("namespace", ""), one)
         admin = cluster.api
         config: Json = yaml.safe_load(cluster.kubeconfig.read_text())

@@ -1,4 +1,4 @@
-"""System and Orchestrator as processes, against an API server with the roles of our manifests; killed and stopped in every way."""
+"""System and Orchestrator as processes, against an API server with the roles of a Teamspace; killed and stopped in every way."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import codezero.sandbox
+from codezero.deploy import access, objects
 from codezero.kit import certificates
 from codezero.kit.certificates import Authority
 from codezero.model.ids import SessionId
@@ -20,6 +20,7 @@ from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
 from codezero.model.sessions import PresenceState
 from codezero.sandbox.api import ApiServer, Store, User, bootstrap, services
+from codezero.sandbox.cluster import TEAMSPACE_VALUES
 from codezero.testing.teamspace import Coordination, RealTeamspace, echo_server
 from codezero.transport.tunnel import ClientTunnel
 from codezero.wire.coordination import ConsumeAssertion
@@ -45,10 +46,8 @@ class Processes:
         self.device = self.teamspace.authorities.device()
         self.store = Store()
         bootstrap(self.store)
-        for file in ("namespace.yaml", "access.yaml"):
-            for document in yaml.safe_load_all((Path(codezero.sandbox.__path__[0]) / "teamspace" / file).read_text()):
-                namespace = document["metadata"].get("namespace", "")
-                self.store.create(RESOURCES[document["kind"]], namespace, document)
+        for document in (objects.namespace_of("codezero"), *access.objects(TEAMSPACE_VALUES, "codezero")):
+            self.store.create(RESOURCES[document["kind"]], document["metadata"].get("namespace", ""), document)
         self.store.create("namespaces", "", {"metadata": {"name": "shop"}})
         node = {
             "metadata": {"name": "node"},

@@ -7,5 +7,5 @@ the machine. Ending its keeper ends all of it. Everything in here is a stand-in;
 - `keeper`: process 1; `runtime`: the process with cluster, networks and controllers in it.
 - `layout`, `network`, `laptop`: addresses, networks, the laptop's file system.
 - `api`: the Kubernetes API server; `workloads`, `kubelet`, `pods`, `containers`, `endpoints`, `proxy`, `cluster_dns`: what makes its objects real.
-- `identities`: development certificates; `teamspace`, `sample`: what is installed. `demo`: shows it all.
+- `identities`: development certificates; `sample`: what is installed besides the Teamspace. `demo`: shows it all.
 """

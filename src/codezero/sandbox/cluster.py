@@ -13,6 +13,9 @@ from typing import Any
 import msgspec
 import yaml
 
+from codezero.deploy import objects as teamspace
+from codezero.deploy.manifest import Release
+from codezero.deploy.values import EVERY_NAMESPACE, Orchestrator, Router, Serving, System, Values
 from codezero.kit import logs
 from codezero.kit.certificates import Authority, server_context
 from codezero.kit.tasks import task_group
@@ -34,6 +37,14 @@ from codezero.sandbox.workloads import DEPLOYMENTS, STATEFUL_SETS, is_ready, kee
 AUTHORITY_LIFETIME = timedelta(days=365)
 # Renewed when a third of their life is left, so that a part that is slow to reload still has time.
 _RENEWED_AFTER = 2 / 3
+
+# One node, and people who wait for it: one of each is enough here.
+TEAMSPACE_VALUES = Values(
+    system=System(replicas=1),
+    orchestrator=Orchestrator(replicas=1),
+    router=Router(replicas=1),
+    serve=Serving((EVERY_NAMESPACE,)),
+)
 
 _WEB_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{layout.DOMAIN}")
 _OPTIONS = Options(manager="codezero-sandbox")
@@ -156,21 +167,21 @@ class _Logs:
 
 
 def install_teamspace(cluster: Cluster, identities: Identities, *, lifetime: timedelta) -> None:
-    """Apply the Teamspace's own manifests, with the Secret (certificates of `lifetime`) and ConfigMap that a Hub would provide."""
-    manifests = list(documents(package_files("codezero.sandbox") / "teamspace"))
-    # The namespace comes first, then what pods mount.
-    manifests.sort(key=lambda manifest: manifest["kind"] != "Namespace")
-    for number, manifest in enumerate(manifests):
-        if number == 1:
-            apply_identities(cluster, identities, lifetime=lifetime)
-            cluster.apply(
-                {
-                    "apiVersion": "v1",
-                    "kind": "ConfigMap",
-                    "metadata": {"name": "codezero-policy", "namespace": layout.TEAMSPACE_NAMESPACE},
-                    "data": {"policy.json": identities.policy()},
-                }
-            )
+    """Install a Teamspace, with the Secret (certificates of `lifetime`) and ConfigMap that a Hub would provide."""
+    cluster.apply(teamspace.namespace_of(layout.TEAMSPACE_NAMESPACE))
+    # What pods mount comes before them.
+    apply_identities(cluster, identities, lifetime=lifetime)
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": teamspace.POLICY, "namespace": layout.TEAMSPACE_NAMESPACE},
+            "data": {"policy.json": identities.policy()},
+        }
+    )
+    for manifest in teamspace.objects(
+        TEAMSPACE_VALUES, namespace=layout.TEAMSPACE_NAMESPACE, release=Release(manager="codezero-sandbox")
+    ):
         cluster.apply(manifest)
 
 

@@ -9,13 +9,13 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
+from codezero.deploy.objects import serves_definition
 from codezero.kit import certificates
 from codezero.kit.certificates import Authority
 from codezero.kit.tasks import task_group
@@ -363,8 +363,7 @@ async def serving_cluster(folder: Path) -> AsyncGenerator[ServingCluster]:
     """A cluster with nothing in it, and a client with all rights."""
     store = Store()
     bootstrap(store)
-    definition = files("codezero.sandbox.teamspace").joinpath("serves.yaml").read_text()
-    store.create("customresourcedefinitions.apiextensions.k8s.io", "", yaml.safe_load(definition))
+    store.create("customresourcedefinitions.apiextensions.k8s.io", "", serves_definition())
     authority = Authority.create("cluster")
     leaf = authority.issue("api", addresses=["127.0.0.1"], server=True)
     tls = certificates.server_context(leaf, client_roots=authority.certificate_pem, require_client=False)

@@ -73,4 +73,4 @@ def test_documents_come_in_the_order_of_their_kustomization(tmp_path: Path) -> N
 
 
 def test_manifests_are_part_of_the_package() -> None:
-    assert (files("codezero.sandbox") / "teamspace" / "system.yaml").is_file()
+    assert (files("codezero.sandbox.sample") / "manifests" / "kustomization.yaml").is_file()
