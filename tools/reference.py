@@ -65,6 +65,7 @@ MEANINGS = {
     "ROUTER_LINGER": "How long, in seconds, a Router stays after the last serve of its service.",
     "ROUTER_REPLICAS": "How many pods a Router has.",
     "ROUTER_SYSTEM": "Where Routers find the System.",
+    "SERVE_NAMESPACES": "Namespaces whose services may be served, by commas or spaces; `*` for all, nothing for none.",
     "SESSION_SECONDS": "How long the session of a lost laptop is kept, in seconds.",
     "SYSTEM": "Where the System is.",
     "TEAMSPACE": "The Teamspace's ULID.",

@@ -13,6 +13,7 @@ from codezero.model.services import ServiceRef
 from codezero.model.variants import ConditionPart, Mirror, PortPair, VariantView
 from codezero.sandbox.api import Fault
 from codezero.system.inventory import Inventory
+from codezero.system.serving.enabled import parse_namespaces
 from codezero.system.serving.observing import serve_of
 from codezero.system.serving.orders import LONGEST_SECONDS, Orders
 from codezero.system.serving.serves import Serves
@@ -32,11 +33,11 @@ async def cluster(tmp_path: Path) -> AsyncIterator[ServingCluster]:
         yield cluster
 
 
-def orders_of(cluster: ServingCluster, *, key: bytes | None = SEAL_KEY) -> Orders:
+def orders_of(cluster: ServingCluster, *, key: bytes | None = SEAL_KEY, enabled: str = "*") -> Orders:
     """A replica of the System."""
     serves = Serves(Inventory(), cluster.api, clock=cluster.clock)
     serves.set_key(key)
-    return Orders(cluster.api, serves, namespace="codezero", clock=cluster.clock)
+    return Orders(cluster.api, serves, namespace="codezero", enabled=parse_namespaces(enabled), clock=cluster.clock)
 
 
 def view(cluster: ServingCluster, **changes: Any) -> VariantView:
@@ -296,3 +297,31 @@ async def test_an_api_that_fails_is_told_as_such(cluster: ServingCluster) -> Non
 
     assert done.code == problems.SERVE_FAILED.code
     assert (await put(cluster, view(cluster))).code == ""
+
+
+def requests(cluster: ServingCluster) -> int:
+    return sum(one["count"] for one in cluster.server.requests.counts())
+
+
+async def test_only_in_enabled_namespaces_is_served(cluster: ServingCluster) -> None:
+    """The System has no rights elsewhere, and whoever serves is told who can change that; the API server hears nothing of it."""
+    asked = requests(cluster)
+    order = PutVariant(7, ORDERS, view(cluster))
+
+    refused = await orders_of(cluster, enabled="billing stage").execute(order)
+
+    assert refused.code == problems.NOT_ENABLED.code
+    assert "namespace shop" in refused.detail
+    assert "enabled: billing, stage" in refused.detail
+    assert "czctl teamspace upgrade --serve-namespace shop" in (refused.fix or "")
+    assert requests(cluster) == asked
+    assert (await orders_of(cluster, enabled="billing,shop").execute(order)).variant is not None
+
+
+async def test_what_is_served_can_be_ended_where_serving_is_not_enabled_any_more(cluster: ServingCluster) -> None:
+    done = await put(cluster, view(cluster))
+    assert done.variant is not None
+
+    ended = await orders_of(cluster, enabled="").execute(EndVariants(8, ORDERS, (done.variant.variant_id,), ""))
+
+    assert [one.variant_id for one in ended.ended] == [done.variant.variant_id]

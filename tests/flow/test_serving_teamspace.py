@@ -48,6 +48,7 @@ async def system(
         "CODEZERO_KUBECONFIG": str(cluster.kubeconfig),
         "CODEZERO_POD": pod,
         "CODEZERO_ROUTER_LINGER": "0",
+        "CODEZERO_SERVE_NAMESPACES": "*",
         "CODEZERO_ROUTER_DRAIN": "0",
     }
     stop = asyncio.Event()

@@ -195,6 +195,30 @@ CLUSTER_REFUSED = Problem(
     8,
     502,
 )
+NOT_INSTALLED = Problem(
+    "CZ-CLUSTER-003", "No Teamspace there", "In that namespace of the cluster no Teamspace is installed.", 6, 404
+)
+IN_THE_WAY = Problem(
+    "CZ-CLUSTER-004",
+    "Something is in the way",
+    "The cluster holds what `czctl` did not make under the names a Teamspace needs, such as a Helm release, or something is still served. Nothing was changed.",
+    7,
+    409,
+)
+NOT_READY = Problem(
+    "CZ-CLUSTER-005",
+    "Teamspace not ready",
+    "The Teamspace is installed and a part of it does not work yet, or no more; the message names it and its reason.",
+    8,
+    503,
+)
+NO_ISSUER = Problem(
+    "CZ-CLUSTER-006",
+    "Keys of the Teamspace not here",
+    "Access is given with the keys that lie on the machine from which the Teamspace was installed, never in its cluster.",
+    3,
+    404,
+)
 SANDBOX_RUNNING = Problem(
     "CZ-SANDBOX-004", "Sandbox runs already", "A sandbox of that name runs, or is being started.", 7, 409
 )
@@ -254,6 +278,13 @@ FORGED = Problem(
     "Route not made by the System",
     "A route of a Serve object was not written by this Teamspace's System, so it is not followed.",
     5,
+    403,
+)
+NOT_ENABLED = Problem(
+    "CZ-SERVE-010",
+    "Namespace not enabled for serving",
+    "Services are served in the namespaces that the Teamspace's administrators have named for it. Nothing was changed.",
+    3,
     403,
 )
 

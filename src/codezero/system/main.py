@@ -36,6 +36,7 @@ from codezero.system.kubernetes import client
 from codezero.system.kubernetes.client import ApiClient
 from codezero.system.kubernetes.reflector import Reflector
 from codezero.system.outbox import Outbox
+from codezero.system.renewing import Renewal
 from codezero.system.routers import Routers, replicas_behind
 from codezero.system.serving.leadership import Leadership
 from codezero.system.serving.manifests import Trust
@@ -100,7 +101,9 @@ async def serve(
     tokens = TokenVerifier(issuer=wanted.token_issuer)
     dialler = Dialler(EndpointChooser(inventory, wanted.addresses))
     orchestrator = Orchestrator(wanted.orchestrator, identities)
-    orders = None if serves is None or api is None else Orders(api, serves, namespace=wanted.namespace)
+    orders = None
+    if serves is not None and api is not None:
+        orders = Orders(api, serves, namespace=wanted.namespace, enabled=wanted.serve_namespaces)
     link = OrchestratorLink(orchestrator, inventory, outbox, orders)
 
     def unready() -> str | None:
@@ -164,7 +167,8 @@ async def serve(
                     ended=outbox.variant_ended,
                     leads=lambda: leadership.is_sure,
                 )
-                tasks.start_service("leadership", leadership.run(reconciler.run))
+                renewal = Renewal(api, namespace=wanted.namespace, identities=identities)
+                tasks.start_service("leadership", leadership.run(lambda: _lead(reconciler, renewal)))
             async with (
                 listening.serving(
                     sock,
@@ -182,6 +186,13 @@ async def serve(
                 await routers.settle()
     finally:
         probes.close()
+
+
+async def _lead(reconciler: Reconciler, renewal: Renewal) -> None:
+    async with task_group("leading") as tasks:
+        tasks.start_service("serves", reconciler.run())
+        tasks.start_service("certificates", renewal.run())
+        await asyncio.Event().wait()
 
 
 def _context(own: Identity) -> ssl.SSLContext:

@@ -12,6 +12,7 @@ from codezero.kit.logs import LEVELS
 from codezero.kit.settings import Environment, SettingsError
 from codezero.model.problems import CodezeroError
 from codezero.system.endpoints import AddressRules, parse_allowed_domains, parse_networks
+from codezero.system.serving.enabled import EnabledNamespaces, parse_namespaces
 from codezero.system.serving.manifests import DEFAULT_IMAGE, RouterSettings
 
 
@@ -20,7 +21,8 @@ class SystemSettings:
     """Where to listen, where the Orchestrator and the mounted files are, where streams may lead, and how to log.
 
     `listen` is for laptops, `routers_listen` for Routers. `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from. `pod`,
-    `pod_address` and `namespace` say where this replica is: by them Routers find it, and replicas agree on who leads.
+    `pod_address` and `namespace` say where this replica is: by them Routers find it, and replicas agree on who leads. `serve_namespaces` are those
+    whose Services may be served.
     """
 
     listen: tuple[str, int]
@@ -35,6 +37,7 @@ class SystemSettings:
     namespace: str
     pod: str
     pod_address: str | None
+    serve_namespaces: EnabledNamespaces
     router: RouterSettings
     log_level: str
     log_json: bool
@@ -52,6 +55,11 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         )
     except CodezeroError as error:
         mistakes.append(f"CODEZERO_ALLOWED_DOMAINS or CODEZERO_ALLOWED_NETWORKS: {error.detail}")
+    enabled = EnabledNamespaces()
+    try:
+        enabled = parse_namespaces(environment.text("SERVE_NAMESPACES", ""))
+    except CodezeroError as error:
+        mistakes.append(f"CODEZERO_SERVE_NAMESPACES: {error.detail}")
     namespace = environment.text("NAMESPACE", "codezero")
     settings = SystemSettings(
         listen=environment.address("LISTEN", "0.0.0.0:8800"),
@@ -66,6 +74,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         namespace=namespace,
         pod=environment.text("POD", "") or socket.gethostname(),
         pod_address=environment.text("POD_IP", "") or None,
+        serve_namespaces=enabled,
         router=RouterSettings(
             image=environment.text("ROUTER_IMAGE", DEFAULT_IMAGE),
             replicas=int(environment.number("ROUTER_REPLICAS", 2, least=1, most=20)),

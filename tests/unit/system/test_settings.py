@@ -17,6 +17,7 @@ def test_a_pod_needs_no_settings() -> None:
     assert found.kubeconfig is None
     assert found.addresses.domains == ()
     assert found.log_json
+    assert found.serve_namespaces.names == frozenset()
 
 
 def test_everything_can_be_set() -> None:
@@ -29,6 +30,7 @@ def test_everything_can_be_set() -> None:
             "CODEZERO_KUBECONFIG": "/etc/kubeconfig",
             "CODEZERO_TOKEN_ISSUER": "https://hub.example",
             "CODEZERO_LOG_FORMAT": "text",
+            "CODEZERO_SERVE_NAMESPACES": "shop, billing",
         }
     )
 
@@ -37,6 +39,7 @@ def test_everything_can_be_set() -> None:
     assert found.kubeconfig == Path("/etc/kubeconfig")
     assert found.token_issuer == "https://hub.example"
     assert not found.log_json
+    assert found.serve_namespaces.names == {"shop", "billing"}
 
 
 def test_routers_run_as_set() -> None:
@@ -70,6 +73,7 @@ def test_all_mistakes_are_told_at_once() -> None:
                 "CODEZERO_ROUTER_REPLICAS": "0",
                 "CODEZERO_ROUTER_SYSTEM": "system",
                 "CODEZERO_ALLOWED_NETWORKS": "everything",
+                "CODEZERO_SERVE_NAMESPACES": "shop,Billing",
             }
         )
 
@@ -80,6 +84,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         "POLICY_FOLDER",
         "LOG_LEVEL",
         "ALLOWED_NETWORKS",
+        "SERVE_NAMESPACES",
         "ROUTER_REPLICAS",
         "ROUTER_SYSTEM",
     ):

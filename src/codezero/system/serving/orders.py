@@ -21,6 +21,7 @@ from codezero.model.variants import VariantState, VariantView
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
 from codezero.system.serving import manifests, naming, observing, preflight
+from codezero.system.serving.enabled import EnabledNamespaces
 from codezero.system.serving.preflight import Surroundings
 from codezero.system.serving.serves import ServeObject, Serves, path_of, view_of
 from codezero.system.serving.steps import ENDED, RESTART
@@ -60,14 +61,21 @@ class _Now:
 
 
 class Orders:
-    """Carries out orders through `api`; `namespace` is our own."""
+    """Carries out orders through `api`; `namespace` is our own. What is not in an `enabled` namespace is not served."""
 
     def __init__(
-        self, api: ApiClient, serves: Serves, *, namespace: str, clock: Callable[[], float] = time.time
+        self,
+        api: ApiClient,
+        serves: Serves,
+        *,
+        namespace: str,
+        enabled: EnabledNamespaces,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._api = api
         self._serves = serves
         self._namespace = namespace
+        self._enabled = enabled
         self._clock = clock
 
     async def execute(self, order: PutVariant | EndVariants) -> OrderDone:
@@ -100,6 +108,7 @@ class Orders:
     # --- put ------------------------------------------------------------------------------------------------------------------------------
 
     async def _put(self, order: PutVariant) -> OrderDone:
+        self._enabled.refuse(order.service)
         key = self._serves.key
         if key is None:
             raise CodezeroError(

@@ -30,7 +30,7 @@ def test_a_developers_access_file_is_read_as_one(identities: Identities) -> None
 
     assert (found.host, found.port) == ("198.51.100.10", 8800)
     assert [str(Device.parse(uri)) for uri in certificates.uris_of(leaf.chain[0].public_bytes(_DER))]
-    assert found.server_name == identities.server_name
+    assert found.server_name == identities.issuers.server_name
 
 
 def test_each_part_has_its_own_name_and_key(identities: Identities) -> None:
@@ -41,7 +41,7 @@ def test_each_part_has_its_own_name_and_key(identities: Identities) -> None:
     assert secret["system.key"] != secret["orchestrator.key"]
     assert certificates.uris_of(system.chain[0].public_bytes(_DER)) == (str(Workload(identities.teamspace, "system")),)
     assert "orchestrator.codezero.svc" in _dns(orchestrator)
-    assert _dns(system) == [identities.server_name]
+    assert _dns(system) == [identities.issuers.server_name]
 
 
 def test_laptops_are_believed_below_the_device_issuer_alone(identities: Identities) -> None:
@@ -66,10 +66,10 @@ def test_the_system_can_sign_for_routers_and_seal_for_the_sandboxes_life(identit
     router = Workload(identities.teamspace, "router", "shop/orders")
     leaf = authority.issue("router", uris=[str(router)], client=True)
 
-    leaf.chain[0].verify_directly_issued_by(identities.teamspace_authority.certificate)
+    leaf.chain[0].verify_directly_issued_by(identities.keys.authority.certificate)
     assert (before["ca.key"], before["seal.key"]) == (after["ca.key"], after["seal.key"])
     assert len(bytes.fromhex(before["seal.key"])) == 32
-    assert Identities.create().seal_key != identities.seal_key
+    assert Identities.create().keys.seal_key != identities.keys.seal_key
     assert before["seal.key"] not in repr(identities)
 
 
@@ -89,7 +89,7 @@ def test_making_a_token_warns_of_nothing(identities: Identities) -> None:
 def test_the_policy_allows_the_sandboxes_developers_and_nobody_else(identities: Identities) -> None:
     policy = msgspec.json.decode(identities.policy(), type=access.Policy)
     service = ServiceRef("shop", "orders")
-    stranger = Device("elsewhere", Identities.create().organization, *["01ARZ3NDEKTSV4RRFFQ69G5FAV"] * 2)
+    stranger = Device("elsewhere", Identities.create().issuers.organization, *["01ARZ3NDEKTSV4RRFFQ69G5FAV"] * 2)
 
     assert all(policy.decide(identities.users[user], Operation.CONSUME, service).allowed for user in USERS)
     assert not policy.decide(stranger, Operation.CONSUME, service).allowed

@@ -1,0 +1,40 @@
+"""The namespaces whose Services may be served: administrators name them, and the System has rights to write in these alone."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
+
+EVERYWHERE: Final = "*"
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class EnabledNamespaces:
+    """Names, or `*` for all. None by default: whoever installs a Teamspace says where it may change something."""
+
+    names: frozenset[str] = frozenset()
+
+    def refuse(self, service: ServiceRef) -> None:
+        """Raise `CodezeroError` (NOT_ENABLED) unless the service is in one of them."""
+        if EVERYWHERE in self.names or service.namespace in self.names:
+            return
+        enabled = ", ".join(sorted(self.names)) or "none"
+        raise CodezeroError(
+            problems.NOT_ENABLED,
+            f"services of namespace {service.namespace} may not be served in this Teamspace (enabled: {enabled})",
+            fix=f"an administrator runs: czctl teamspace upgrade --serve-namespace {service.namespace}",
+        )
+
+
+def parse_namespaces(text: str) -> EnabledNamespaces:
+    """The namespaces of a list by commas or spaces, or `*`; raises `CodezeroError` (BAD_REQUEST) naming what is no namespace."""
+    names = frozenset(text.replace(",", " ").split())
+    for name in names - {EVERYWHERE}:
+        if _NAME.fullmatch(name) is None:
+            raise CodezeroError(problems.BAD_REQUEST, f"{name[:100]!r} is not the name of a namespace")
+    return EnabledNamespaces(names)
