@@ -1,59 +1,72 @@
-"""What the System may do in the cluster: look at what a catalog is made of, and lead served Services through Routers. The Orchestrator may do nothing.
+"""What our accounts may do in the cluster: Systems look at what a catalog is made of everywhere, and lead Services through Routers where administrators
+let them. Orchestrators and Routers may do nothing.
 
-No Secrets, no pods, no exec, no rights over rights. Know the price of serving all the same: who may create Deployments in a namespace may run programs
-there as any of its ServiceAccounts.
+Reads are a ClusterRole; writes a Role in each namespace of `serve.namespaces`, or part of the ClusterRole where those are all. No pods, no exec, no
+tokens, no Secret but one by its name, no rights over rights. Roles cannot tell our objects from others; `fence` does.
 """
 
 from typing import Final
 
 from codezero.deploy.manifest import Json, manifest
 from codezero.deploy.values import Values
+from codezero.wire.serve_resource import GROUP, PLURAL
 
 RBAC: Final = "rbac.authorization.k8s.io"
-ROLE: Final = "codezero-system"
+# Accounts of the namespace of a Teamspace; REPAIR puts everything back while it is uninstalled.
+SYSTEM: Final = "system"
+ORCHESTRATOR: Final = "orchestrator"
+REPAIR: Final = "repair"
+# By these names alone they may be read and changed.
+LEASE: Final = "codezero-system"
+IDENTITY: Final = "codezero-identity"
 
 
-def objects(values: Values, namespace: str) -> list[Json]:  # noqa: ARG001 - all rights are the same so far
-    """ServiceAccounts, roles, and who has them."""
-    subjects = [{"kind": "ServiceAccount", "name": "system", "namespace": namespace}]
-    everywhere = {"apiGroup": RBAC, "kind": "ClusterRole", "name": ROLE}
-    at_home = {"apiGroup": RBAC, "kind": "Role", "name": ROLE}
-    version = f"{RBAC}/v1"
+def objects(values: Values, namespace: str) -> list[Json]:
+    """The accounts of System and Orchestrator, roles, and who has them."""
     return [
-        manifest("v1", "ServiceAccount", "system", component="system", namespace=namespace),
+        manifest("v1", "ServiceAccount", SYSTEM, component=SYSTEM, namespace=namespace),
         manifest(
             "v1",
             "ServiceAccount",
-            "orchestrator",
-            component="orchestrator",
+            ORCHESTRATOR,
+            component=ORCHESTRATOR,
             namespace=namespace,
             automountServiceAccountToken=False,
         ),
-        manifest(version, "ClusterRole", ROLE, component="system", rules=_in_the_cluster()),
-        manifest(version, "ClusterRoleBinding", ROLE, component="system", roleRef=everywhere, subjects=subjects),
-        manifest(version, "Role", ROLE, component="system", namespace=namespace, rules=_at_home()),
-        manifest(
-            version,
-            "RoleBinding",
-            ROLE,
-            component="system",
-            namespace=namespace,
-            roleRef=at_home,
-            subjects=subjects,
-        ),
+        *_granted(SYSTEM, values, namespace, reads=_looks(), writes=_serves()),
+        *_roles(SYSTEM, namespace, namespace, _at_home()),
     ]
 
 
-def _in_the_cluster() -> list[Json]:
+def repair(values: Values, namespace: str) -> list[Json]:
+    """The account that puts back all that is served, and its rights; there while a Teamspace is uninstalled, and not before."""
     return [
-        # The catalog. Nodes for their addresses alone, which no stream may reach.
-        _rule("", ["services", "namespaces", "nodes"], ["get", "list", "watch"]),
-        _rule("discovery.k8s.io", ["endpointslices"], ["get", "list", "watch"]),
-        # Before a serve: which StatefulSets a headless Service governs, which policies would lock a Router out.
+        manifest("v1", "ServiceAccount", REPAIR, component=SYSTEM, namespace=namespace),
+        *_granted(REPAIR, values, namespace, reads=_looks_for_residue(), writes=_puts_back()),
+    ]
+
+
+def _looks() -> list[Json]:
+    """A catalog shows all Services, and whether they are served."""
+    return [
+        _rule("", ["services"], ["get", "list", "watch"]),
+        _rule(GROUP, [PLURAL], ["get", "list", "watch"]),
+        # Nodes for their addresses alone, which no stream may reach.
+        _rule("", ["namespaces", "nodes"], ["list", "watch"]),
+        _rule("discovery.k8s.io", ["endpointslices"], ["list", "watch"]),
+        # Whether a Router's token is one.
+        _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
+    ]
+
+
+def _serves() -> list[Json]:
+    """Where Services may be served."""
+    return [
+        # Which StatefulSets a headless Service governs; policies that would lock a Router out are listed with those of ours, below.
         _rule("apps", ["statefulsets"], ["list"]),
         # What is served, durably. The finalizer keeps an object until its Service is as it was.
-        _rule("codezero.io", ["serves"], ["get", "list", "watch", "create", "update", "patch", "delete"]),
-        _rule("codezero.io", ["serves/status"], ["update"]),
+        _rule(GROUP, [PLURAL], ["create", "update", "patch", "delete"]),
+        _rule(GROUP, [f"{PLURAL}/status"], ["update"]),
         # The origin Service and the Router's; the selector of a served Service, there and back.
         _rule("", ["services"], ["create", "update", "patch", "delete"]),
         # The Router, and a restart of a served Deployment where somebody asks for one.
@@ -62,17 +75,96 @@ def _in_the_cluster() -> list[Json]:
         _rule("", ["serviceaccounts"], ["get", "create", "delete"]),
         # The additional allowance for a Router where policies guard the served pods.
         _rule("networking.k8s.io", ["networkpolicies"], ["list", "create", "update", "delete"]),
+        # That draining nodes leaves a Router.
+        _rule("policy", ["poddisruptionbudgets"], ["get", "create", "update", "delete"]),
         # Which routes it does not follow, told where people look first.
         _rule("", ["events"], ["create"]),
-        # Whether a Router's token is one.
-        _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
     ]
 
 
 def _at_home() -> list[Json]:
-    # Which replica leads: in its own namespace alone.
-    return [_rule("coordination.k8s.io", ["leases"], ["get", "create", "update"])]
+    """In the namespace of the Teamspace: which replica leads, and the certificates of the parts, which it renews."""
+    return [
+        # By name where there is a name: one that is made has none yet.
+        _rule("coordination.k8s.io", ["leases"], ["create"]),
+        _rule("coordination.k8s.io", ["leases"], ["get", "update"], names=[LEASE]),
+        _rule("", ["secrets"], ["get", "patch"], names=[IDENTITY]),
+    ]
 
 
-def _rule(group: str, resources: list[str], verbs: list[str]) -> Json:
-    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+def _looks_for_residue() -> list[Json]:
+    """Everywhere, by label: also where Services may be served no more."""
+    return [
+        _rule("", ["services"], ["get", "list"]),
+        _rule("", ["serviceaccounts"], ["list"]),
+        _rule(GROUP, [PLURAL], ["list"]),
+        _rule("apps", ["deployments"], ["list"]),
+        _rule("networking.k8s.io", ["networkpolicies"], ["list"]),
+        _rule("policy", ["poddisruptionbudgets"], ["list"]),
+    ]
+
+
+def _puts_back() -> list[Json]:
+    return [
+        _rule("", ["services"], ["patch", "delete"]),
+        _rule(GROUP, [PLURAL], ["patch", "delete"]),
+        _rule("", ["serviceaccounts"], ["delete"]),
+        _rule("apps", ["deployments"], ["delete"]),
+        _rule("networking.k8s.io", ["networkpolicies"], ["delete"]),
+        _rule("policy", ["poddisruptionbudgets"], ["delete"]),
+    ]
+
+
+def _granted(account: str, values: Values, namespace: str, *, reads: list[Json], writes: list[Json]) -> list[Json]:
+    """The reads everywhere, the writes where Services may be served. One ClusterRole, so that a shorter list of namespaces takes rights away at once."""
+    everywhere = values.serve.is_everywhere
+    version, name = f"{RBAC}/v1", _role_of(account)
+    granted = [
+        manifest(version, "ClusterRole", name, component=SYSTEM, rules=[*reads, *(writes if everywhere else ())]),
+        manifest(
+            version,
+            "ClusterRoleBinding",
+            name,
+            component=SYSTEM,
+            roleRef=_reference("ClusterRole", name),
+            subjects=_subjects(account, namespace),
+        ),
+    ]
+    # Of its own namespace nothing is served.
+    for where in () if everywhere else (one for one in values.serve.namespaces if one != namespace):
+        granted += _roles(account, where, namespace, writes)
+    return granted
+
+
+def _roles(account: str, where: str, namespace: str, rules: list[Json]) -> list[Json]:
+    """A Role in the namespace `where` for an account of ours."""
+    version, name = f"{RBAC}/v1", _role_of(account)
+    return [
+        manifest(version, "Role", name, component=SYSTEM, namespace=where, rules=rules),
+        manifest(
+            version,
+            "RoleBinding",
+            name,
+            component=SYSTEM,
+            namespace=where,
+            roleRef=_reference("Role", name),
+            subjects=_subjects(account, namespace),
+        ),
+    ]
+
+
+def _role_of(account: str) -> str:
+    return f"codezero-{account}"
+
+
+def _reference(kind: str, name: str) -> Json:
+    return {"apiGroup": RBAC, "kind": kind, "name": name}
+
+
+def _subjects(account: str, namespace: str) -> list[Json]:
+    return [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+
+
+def _rule(group: str, resources: list[str], verbs: list[str], *, names: list[str] | None = None) -> Json:
+    rule: Json = {"apiGroups": [group], "resources": resources, "verbs": verbs}
+    return rule if names is None else {**rule, "resourceNames": names}
