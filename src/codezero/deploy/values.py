@@ -19,38 +19,45 @@ Json = dict[str, Any]
 
 MAX_SIZE: Final = 256 * 1024
 EVERY_NAMESPACE: Final = "*"
+# Maps with defaults whose keys are anybody's choice: null takes one of them away.
+_FREE: Final = frozenset({"requests", "limits"})
+# A text as a whole; `$` would let a line break follow.
+WHOLE: Final = (r"\A(?:", r")\Z")
 
-_LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_Repository = Annotated[
-    str,
-    msgspec.Meta(
-        # A host with or without a port, and a path in lower case.
-        pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$",
-        max_length=255,
-    ),
-]
-_Tag = Annotated[
-    str, msgspec.Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,127}(@sha256:[0-9a-f]{64})?)?$", max_length=200)
-]
-_Quantity = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?([eE][0-9]+|[mkMGTPE]|[KMGTPE]i)?$", max_length=20)]
+
+def _text(form: str, *, most: int) -> msgspec.Meta:
+    """A text of that form as a whole."""
+    return msgspec.Meta(pattern=rf"{WHOLE[0]}{form}{WHOLE[1]}", max_length=most)
+
+
+def _says(description: str, **schema: Any) -> msgspec.Meta:  # noqa: ANN401 - parts of a JSON schema
+    """What a value is for: the comment in the chart, the text in the reference. `schema` says in the schema what `__post_init__` does here."""
+    return msgspec.Meta(description=description, extra_json_schema=schema or None)
+
+
+_LABEL: Final = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_HOST: Final = "[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+_PATH: Final = "[a-z0-9]+([._-]+[a-z0-9]+)*"
+
+_Repository = Annotated[str, _text(f"({_HOST}(:[0-9]{{1,5}})?/)?{_PATH}(/{_PATH})*", most=255)]
+_Tag = Annotated[str, _text("([A-Za-z0-9_][A-Za-z0-9._-]{0,127}(@sha256:[0-9a-f]{64})?)?", most=200)]
+_Quantity = Annotated[str, _text(r"[0-9]+(\.[0-9]+)?([eE][0-9]+|[mkMGTPE]|[KMGTPE]i)?", most=20)]
 _Replicas = Annotated[int, msgspec.Meta(ge=1, le=20)]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-_Name = Annotated[str, msgspec.Meta(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
-_Namespace = Annotated[str, msgspec.Meta(pattern=rf"^(\*|{_LABEL})$", max_length=63)]
+_Name = Annotated[str, _text(rf"{_LABEL}(\.{_LABEL})*", most=253)]
+_Namespace = Annotated[str, _text(rf"\*|{_LABEL}", most=63)]
 _Domain = Annotated[
     str,
-    msgspec.Meta(
-        pattern=r"^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?(=private)?$",
-        max_length=253,
+    _text(
+        r"(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?(=private)?",
+        most=253,
     ),
 ]
 _Network = Annotated[
-    str, msgspec.Meta(pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]{1,2})?|[0-9a-f:]*:[0-9a-f:.]*(/[0-9]{1,3})?)$")
+    str, _text(r"[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]{1,2})?|[0-9a-f:]*:[0-9a-f:.]*(/[0-9]{1,3})?", most=50)
 ]
-_ExternalHost = Annotated[
-    str,
-    msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)?$", max_length=253),
-]
+_ExternalHost = Annotated[str, _text(f"({_HOST}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)?", most=253)]
+_Amounts = dict[str, _Quantity | int | float]
 
 
 class PullPolicy(StrEnum):
@@ -90,10 +97,12 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
 
 
 class Image(_Part, frozen=True):
-    """An image. No tag means the version of this package, the one that fits; `tag@sha256:…` pins it."""
+    """An image."""
 
-    repository: _Repository
-    tag: _Tag = ""
+    repository: Annotated[_Repository, _says("Where the image is, without a tag.")]
+    tag: Annotated[
+        _Tag, _says("Its tag, also with a digest (`tag@sha256:…`); empty means the version of this release.")
+    ] = ""
 
     @property
     def reference(self) -> str:
@@ -102,52 +111,74 @@ class Image(_Part, frozen=True):
 
 
 class PulledImage(Image, frozen=True):
-    """An image of pods that we install ourselves."""
+    """An image of pods that are installed, not made by the System."""
 
-    pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    pull_policy: Annotated[PullPolicy, _says("When nodes ask the registry for it.")] = PullPolicy.IF_NOT_PRESENT
 
 
 class Resources(_Part, frozen=True):
     """What a container is given, as Kubernetes says it."""
 
-    requests: dict[str, _Quantity | int | float] = {}
-    limits: dict[str, _Quantity | int | float] = {}
+    requests: Annotated[_Amounts, _says("What each pod is sure to get.")] = {}
+    limits: Annotated[_Amounts, _says("What no pod gets more of.")] = {}
 
 
 class System(_Part, frozen=True):
     """The System: the laptops' end in the cluster."""
 
-    replicas: _Replicas = 2
-    log_level: LogLevel = LogLevel.INFO
-    # 2,000 tunnels take about 1 GB.
-    resources: Resources = Resources({"cpu": "100m", "memory": "128Mi"}, {"memory": "1Gi"})
+    replicas: Annotated[_Replicas, _says("How many pods; laptops are spread over them.")] = 2
+    log_level: Annotated[LogLevel, _says("The least that it and the Routers log.")] = LogLevel.INFO
+    resources: Annotated[Resources, _says("What each pod is given; 2,000 laptops take about 1 GB of memory.")] = (
+        Resources({"cpu": "100m", "memory": "128Mi"}, {"memory": "1Gi"})
+    )
 
 
 class Orchestrator(_Part, frozen=True):
-    """The Orchestrator: the live picture. One works, the others wait for its end."""
+    """The Orchestrator: the live picture."""
 
-    replicas: _Replicas = 2
-    log_level: LogLevel = LogLevel.INFO
-    resources: Resources = Resources({"cpu": "50m", "memory": "96Mi"}, {"memory": "512Mi"})
+    replicas: Annotated[_Replicas, _says("How many pods; one works, the others wait for its end.")] = 2
+    log_level: Annotated[LogLevel, _says("The least that it logs.")] = LogLevel.INFO
+    resources: Annotated[Resources, _says("What each pod is given.")] = Resources(
+        {"cpu": "50m", "memory": "96Mi"}, {"memory": "512Mi"}
+    )
 
 
 class Router(_Part, frozen=True):
     """The Routers, which the System makes in the namespaces of served services."""
 
-    image: Image = Image("codezero-router")
-    replicas: _Replicas = 2
-    linger: Annotated[int, msgspec.Meta(ge=0, le=7 * 86400)] = 1800
+    image: Annotated[Image, _says("The image of Routers.")] = Image("codezero-router")
+    replicas: Annotated[_Replicas, _says("How many pods a Router has.")] = 2
+    linger: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=7 * 86400),
+        _says(
+            "How many seconds a Router stays after the last serve of its service, so that the next one changes nothing in the cluster."
+        ),
+    ] = 1800
 
 
 class Entry(_Part, frozen=True):
     """The Service `codezero`: the one port that is exposed."""
 
-    type: ServiceType = ServiceType.LOAD_BALANCER
-    node_port: _Port | None = None
-    annotations: dict[str, str] = {}
-    external_traffic_policy: TrafficPolicy = TrafficPolicy.CLUSTER
-    external_host: _ExternalHost = ""
-    external_port: _Port = 8800
+    type: Annotated[ServiceType, _says("How it is reached from outside.")] = ServiceType.LOAD_BALANCER
+    node_port: Annotated[
+        _Port | None, _says("The port on all nodes, for type NodePort; without one the cluster chooses.")
+    ] = None
+    annotations: Annotated[
+        dict[str, str],
+        _says(
+            "What the load balancer of your cloud wants to be told.",
+            patternProperties={r"^codezero\.io/": {"not": {}}},
+        ),
+    ] = {}
+    external_traffic_policy: Annotated[
+        TrafficPolicy,
+        _says("Which nodes take connections from outside: all (`Cluster`), or those with a System (`Local`)."),
+    ] = TrafficPolicy.CLUSTER
+    external_host: Annotated[
+        _ExternalHost, _says("The host that laptops connect to, where it is not the address of the Service itself.")
+    ] = ""
+    external_port: Annotated[_Port, _says("The port that laptops connect to at `externalHost`.")] = 8800
 
     def __post_init__(self) -> None:
         if self.node_port is not None and self.type is not ServiceType.NODE_PORT:
@@ -159,7 +190,15 @@ class Entry(_Part, frozen=True):
 class Serving(_Part, frozen=True):
     """What may be served."""
 
-    namespaces: Annotated[tuple[_Namespace, ...], msgspec.Meta(max_length=500)] = ()
+    namespaces: Annotated[
+        tuple[_Namespace, ...],
+        msgspec.Meta(max_length=500),
+        _says(
+            'The namespaces whose Services may be served, as a list; `["*"]` means all, and none that laptops may only consume.',
+            uniqueItems=True,
+            **{"if": {"contains": {"const": EVERY_NAMESPACE}}, "then": {"maxItems": 1}},
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
         if EVERY_NAMESPACE in self.namespaces and len(self.namespaces) > 1:
@@ -200,18 +239,47 @@ class Affinity(_Part, frozen=True, omit_defaults=True):
 class Values(_Part, frozen=True):
     """All values of a Teamspace. The defaults let laptops consume; to serve, name `serve.namespaces`."""
 
-    image: PulledImage = PulledImage("codezero-teamspace")
-    image_pull_secrets: tuple[PullSecret, ...] = ()
-    system: System = System()
-    orchestrator: Orchestrator = Orchestrator()
-    router: Router = Router()
-    service: Entry = Entry()
-    serve: Serving = Serving()
-    allowed_domains: tuple[_Domain, ...] = ()
-    allowed_networks: tuple[_Network, ...] = ()
-    node_selector: dict[str, str] = {}
-    tolerations: tuple[Toleration, ...] = ()
-    affinity: Affinity = Affinity()
+    image: Annotated[PulledImage, _says("The image of System and Orchestrator.")] = PulledImage("codezero-teamspace")
+    image_pull_secrets: Annotated[
+        tuple[PullSecret, ...],
+        _says("Secrets of the Teamspace's namespace by which its images are pulled, each as `name: …`."),
+    ] = ()
+    system: Annotated[System, _says("The System: follows the cluster, and is the laptops' end in it.")] = System()
+    orchestrator: Annotated[
+        Orchestrator, _says("The Orchestrator: the live picture of laptops and what they consume and serve.")
+    ] = Orchestrator()
+    router: Annotated[Router, _says("The Routers, which the System makes where services are served.")] = Router()
+    service: Annotated[
+        Entry,
+        _says(
+            "The Service `codezero`: the one port that is exposed, 8800.",
+            **{
+                "if": {"properties": {"type": {"const": str(ServiceType.NODE_PORT)}}},
+                "else": {"properties": {"nodePort": {"type": "null"}}},
+            },
+        ),
+    ] = Entry()
+    serve: Annotated[Serving, _says("What may be served.")] = Serving()
+    allowed_domains: Annotated[
+        tuple[_Domain, ...],
+        _says("Where ExternalName services may lead: `name`, `*.name`, or with `=private` also at private addresses."),
+    ] = ()
+    allowed_networks: Annotated[
+        tuple[_Network, ...],
+        _says(
+            "Networks like `10.0.0.0/24` that streams may enter although they hold nodes, loopback or link-local addresses."
+        ),
+    ] = ()
+    node_selector: Annotated[dict[str, str], _says("Labels of the nodes that System and Orchestrator run on.")] = {}
+    tolerations: Annotated[
+        tuple[Toleration, ...], _says("Taints of nodes that System and Orchestrator tolerate, as pods have them.")
+    ] = ()
+    affinity: Annotated[
+        Affinity,
+        _says(
+            "Where System and Orchestrator want to run, as pods have it; besides that, their pods spread over nodes and zones."
+        ),
+    ] = Affinity()
 
     def __post_init__(self) -> None:
         for network in self.allowed_networks:
@@ -244,12 +312,14 @@ def from_json(given: Json) -> Values:
         raise _wrong(str(error)) from None
 
 
-def _merged(below: Json, above: Json) -> Json:
+def _merged(below: Json, above: Json, *, is_free: bool = False) -> Json:
     merged = dict(below)
     for name, value in above.items():
         beneath = merged.get(name)
         if isinstance(beneath, dict) and isinstance(value, dict):
-            merged[name] = _merged(cast("Json", beneath), cast("Json", value))
+            merged[name] = _merged(cast("Json", beneath), cast("Json", value), is_free=name in _FREE)
+        elif value is None and is_free:
+            merged.pop(name, None)
         else:
             merged[name] = value
     return merged

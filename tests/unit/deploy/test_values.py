@@ -52,6 +52,12 @@ def test_maps_merge_and_lists_replace() -> None:
     assert found.system.resources.limits == {"cpu": "2", "memory": "1Gi"}
 
 
+def test_null_takes_an_amount_away() -> None:
+    found = values.from_yaml("system: {resources: {limits: {memory: null}}}")
+
+    assert found.system.resources.limits == {}
+
+
 @pytest.mark.parametrize(
     ("text", "where"),
     [

@@ -68,6 +68,7 @@ _STATUS = frozenset({"status"})
 _SCALED = frozenset({"status", "scale"})
 _ALL = ("all",)
 _RBAC = "rbac.authorization.k8s.io"
+_ADMISSION = "admissionregistration.k8s.io"
 _EVENT_FIELDS = (
     *(
         f"involvedObject.{name}"
@@ -130,6 +131,14 @@ BUILT_IN: tuple[ResourceType, ...] = (
     ResourceType(
         "policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True, ("pdb",), (), _STATUS, True, (),
         "policy_v1.PodDisruptionBudget",
+    ),
+    ResourceType(
+        _ADMISSION, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", False, (), ("api-extensions",), _STATUS, True, (),
+        "admissionregistration_v1.ValidatingAdmissionPolicy", singular="validatingadmissionpolicy",
+    ),
+    ResourceType(
+        _ADMISSION, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", False, (), ("api-extensions",),
+        frozenset(), True, (), "admissionregistration_v1.ValidatingAdmissionPolicyBinding",
     ),
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ import typing
 
 import msgspec
 from lightkube.models import (
+    admissionregistration_v1,
     apiextensions_v1,
     apps_v1,
     authentication_v1,
@@ -32,8 +33,8 @@ from codezero.sandbox.api.documents import JsonObject, JsonValue
 _MODELS = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        apiextensions_v1, apps_v1, authentication_v1, authorization_v1, autoscaling_v1, coordination_v1, core_v1, discovery_v1, meta_v1,
-        networking_v1, policy_v1, rbac_v1,
+        admissionregistration_v1, apiextensions_v1, apps_v1, authentication_v1, authorization_v1, autoscaling_v1, coordination_v1, core_v1,
+        discovery_v1, meta_v1, networking_v1, policy_v1, rbac_v1,
     )
 }  # fmt: skip
 _PACKAGES = {
@@ -47,6 +48,7 @@ _PACKAGES = {
     "networking_v1": "io.k8s.api.networking.v1",
     "policy_v1": "io.k8s.api.policy.v1",
     "rbac_v1": "io.k8s.api.rbac.v1",
+    "admissionregistration_v1": "io.k8s.api.admissionregistration.v1",
     "apiextensions_v1": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
     "meta_v1": "io.k8s.apimachinery.pkg.apis.meta.v1",
     "resource": "io.k8s.apimachinery.pkg.api.resource",
@@ -54,7 +56,10 @@ _PACKAGES = {
 }
 _GROUPS = {"rbac": "rbac.authorization.k8s.io", "core": "", "meta": ""} | {
     name: f"{name}.k8s.io"
-    for name in ("authentication", "authorization", "coordination", "discovery", "networking", "apiextensions")
+    for name in (
+        *("admissionregistration", "apiextensions", "authentication", "authorization", "coordination", "discovery"),
+        "networking",
+    )
 }
 
 # Model.field -> keys of a list whose items merge by name; "" stands for a list of values that is a set.
@@ -81,13 +86,16 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "ObjectMeta.ownerReferences": ("uid",),
     "ObjectMeta.finalizers": ("",),
     "CustomResourceDefinitionNames.shortNames": (),
+    "ValidatingAdmissionPolicySpec.variables": ("name",),
+    "ValidatingAdmissionPolicySpec.matchConditions": ("name",),
+    "ValidatingAdmissionPolicyBindingSpec.validationActions": ("",),
 }
 # Maps that are one value: apply replaces them whole.
 _ATOMIC_MAPS = frozenset(
     {
         "ServiceSpec.selector", "PodSpec.nodeSelector", "LabelSelector", "ObjectReference", "LocalObjectReference", "ConfigMapKeySelector",
         "SecretKeySelector", "ObjectFieldSelector", "ResourceFieldSelector", "NodeSelector", "NodeSelectorTerm", "TypedLocalObjectReference",
-        "SecretReference", "RoleRef", "ScopeSelector",
+        "SecretReference", "RoleRef", "ScopeSelector", "ParamKind", "ParamRef",
     }
 )  # fmt: skip
 _RETAIN_KEYS = frozenset({"PodSpec.volumes", "DeploymentSpec.strategy"})

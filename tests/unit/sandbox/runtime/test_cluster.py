@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from codezero.deploy.manifest import Release
+from codezero.deploy.objects import objects
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import cluster
 from codezero.sandbox.api import Store
@@ -34,6 +36,15 @@ def test_the_teamspace_installs_with_what_it_mounts(empty: Cluster) -> None:
     there = {found.name for kind in ("secrets", "configmaps") for found in empty.store.list(kind, "codezero")}
     assert mounted <= there
     assert mounted == {"codezero-identity", "codezero-policy"}
+
+
+def test_a_teamspace_that_is_installed_again_changes_nothing(empty: Cluster) -> None:
+    """What the API server adds by itself must not look like a difference."""
+    cluster.install_teamspace(empty, Identities.create(), lifetime=HOUR)
+    before = empty.store.storage.revision
+    empty.install(iter(objects(cluster.TEAMSPACE_VALUES, release=Release(manager="codezero-sandbox"))))
+
+    assert empty.store.storage.revision == before
 
 
 def test_the_sample_project_installs_and_installs_again(empty: Cluster) -> None:
