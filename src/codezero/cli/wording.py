@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from codezero.model import problems
-from codezero.model.problems import CodezeroError
+from codezero.model.problems import CodezeroError, Problem
 from codezero.model.services import ServiceRef, is_label
 from codezero.model.variants import ConditionPart, PortPair, ServingState, VariantView
 from codezero.wire.local_api import ServedVariant
@@ -41,16 +41,14 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def duration(text: str) -> float:
+def duration(text: str, *, option: str = "--expires", problem: Problem = problems.BAD_SERVE) -> float:
     """The seconds that `90s`, `30m`, `2h` or `1h30m` spell; raises `CodezeroError` for anything else, and for nothing at all."""
     match = _DURATION.fullmatch(text.strip())
     seconds = (
         sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     )
     if seconds <= 0:
-        raise CodezeroError(
-            problems.BAD_SERVE, f"{text[:50]!r} is no duration", fix="write --expires 90s, 30m, 2h or 1h30m"
-        )
+        raise CodezeroError(problem, f"{text[:50]!r} is no duration", fix=f"write {option} 90s, 30m, 2h or 1h30m")
     return float(seconds)
 
 

@@ -216,6 +216,15 @@ def teamspace_of(content: Mapping[str, str]) -> TeamspaceId:
     raise CodezeroError(problems.BAD_IDENTITY, f"no certificate in Secret {IDENTITY} says which Teamspace it is of")
 
 
+def ends(content: Mapping[str, str]) -> dict[str, datetime]:
+    """When the certificates of the Teamspace's parts, and the authority above them, end."""
+    found: dict[str, datetime] = {}
+    for name in ("ca.crt", *(f"{role}.crt" for role in ROLES)):
+        with contextlib.suppress(ValueError):
+            found[name] = x509.load_pem_x509_certificate(content.get(name, "").encode()).not_valid_after_utc
+    return found
+
+
 def leaf_files(role: str, credentials: Credentials) -> dict[str, str]:
     """The credentials of a part as entries of the Secret."""
     return {f"{role}.crt": credentials.certificate_pem, f"{role}.key": credentials.key_pem}

@@ -50,6 +50,9 @@ OUTPUT_FAILED = Problem(
 PARTLY_DONE = Problem(
     "CZ-GENERAL-007", "Partly done", "A part of what was asked for could not be done; the message names it.", 9, 500
 )
+FILE_EXISTS = Problem(
+    "CZ-GENERAL-008", "File exists", "A file of that name is there already, and it was left as it is.", 7, 409
+)
 
 BAD_RULE = Problem(
     "CZ-CONSUME-001",

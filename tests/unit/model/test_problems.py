@@ -19,7 +19,7 @@ def test_every_problem_is_in_the_table_under_its_own_code() -> None:
 def test_exit_codes_are_frozen() -> None:
     """Scripts depend on them: 1 failed, 2 usage, 3 precondition, 4 login, 5 forbidden, 6 not found, 7 conflict, 8 unreachable, 9 partly done."""
     expected = {
-        "CZ-GENERAL-001": 1, "CZ-GENERAL-002": 2, "CZ-GENERAL-003": 6, "CZ-GENERAL-004": 2, "CZ-GENERAL-005": 8,
+        "CZ-GENERAL-001": 1, "CZ-GENERAL-002": 2, "CZ-GENERAL-003": 6, "CZ-GENERAL-004": 2, "CZ-GENERAL-005": 8, "CZ-GENERAL-008": 7,
         "CZ-CONSUME-001": 2, "CZ-CONSUME-002": 2, "CZ-CONSUME-003": 7, "CZ-CONSUME-004": 3,
         "CZ-STREAM-001": 6, "CZ-STREAM-002": 8, "CZ-STREAM-003": 5, "CZ-STREAM-004": 8, "CZ-STREAM-005": 3, "CZ-STREAM-006": 8,
         "CZ-STREAM-007": 5, "CZ-ACCESS-001": 5, "CZ-ACCESS-002": 5, "CZ-ACCESS-003": 4, "CZ-ACCESS-004": 4,

@@ -1,7 +1,7 @@
 """HTTP to the API server, set up by lightkube from the pod's service account or a kubeconfig; every failure is an `ApiError`.
 
-Answers stay bytes: the mirrors decode them into structs of their own. Writes are made under the field manager `codezero-system`, which is how a
-foreign change of an object is told from ours. Proxies and other settings of the environment are ignored.
+Answers stay bytes: the mirrors decode them into structs of their own. Writes are made under a field manager, the System's is `codezero-system`, which is
+how a foreign change of an object is told from ours. Proxies and other settings of the environment are ignored.
 """
 
 import asyncio
@@ -41,7 +41,6 @@ _PATCHES: Mapping[PatchKind, str] = {
     "apply": "application/apply-patch+yaml",
 }
 _READ = "application/json"
-_MANAGED: Mapping[str, str] = {"fieldManager": FIELD_MANAGER}
 _SUCCESS = frozenset({200, 201, 202})
 
 # A silent cut of the network shows within 30 s, also on a watch that has nothing to say.
@@ -96,8 +95,12 @@ class ApiError(Exception):
 class ApiClient:
     """Requests to one API server, each answered within `answer_seconds` or failed. Close it when done."""
 
-    def __init__(self, config: SingleConfig, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self, config: SingleConfig, *, answer_seconds: float = ANSWER_SECONDS, manager: str = FIELD_MANAGER
+    ) -> None:
+        """`manager` is whose the fields are that this client writes."""
         self._answer_seconds = answer_seconds
+        self._managed: Mapping[str, str] = {"fieldManager": manager}
         if not (config.cluster.server or "").startswith("https://") or config.cluster.insecure:
             raise _bad_settings("only https with a verified certificate is spoken")
         try:
@@ -116,7 +119,7 @@ class ApiClient:
             auth=auth,
             transport=transport,
             trust_env=False,
-            headers={"Accept": "application/json", "User-Agent": "codezero-system"},
+            headers={"Accept": "application/json", "User-Agent": manager},
             timeout=httpx2.Timeout(answer_seconds, connect=CONNECT_SECONDS),
         )
 
@@ -131,15 +134,16 @@ class ApiClient:
 
     async def create(self, path: str, body: Mapping[str, Any]) -> bytes:
         """Create an object in the collection at `path`; its state afterwards. Raises `ApiError`, 409 where there is one of that name."""
-        return await self._whole("POST", path, _MANAGED, content=msgspec.json.encode(body))
+        return await self._whole("POST", path, self._managed, content=msgspec.json.encode(body))
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> bytes:
         """Replace the object at `path`; its state afterwards. A `resourceVersion` and a `uid` in `body` have to be the object's, else 409."""
-        return await self._whole("PUT", path, _MANAGED, content=msgspec.json.encode(body))
+        return await self._whole("PUT", path, self._managed, content=msgspec.json.encode(body))
 
-    async def patch(self, path: str, body: object, *, kind: PatchKind) -> bytes:
-        """Change the object at `path`; its state afterwards. `apply` takes fields over from other managers."""
-        parameters = {**_MANAGED, "force": "true"} if kind == "apply" else _MANAGED
+    async def patch(self, path: str, body: object, *, kind: PatchKind, dry_run: bool = False) -> bytes:
+        """Change the object at `path`, or with `dry_run` do as if; its state afterwards. `apply` takes fields over from other managers."""
+        force = {"force": "true"} if kind == "apply" else {}
+        parameters = {**self._managed, **force, **({"dryRun": "All"} if dry_run else {})}
         content = msgspec.json.encode(body)
         return await self._whole("PATCH", path, parameters, content=content, media_type=_PATCHES[kind])
 
@@ -248,11 +252,16 @@ def in_cluster(service_account: Path = Path(SERVICE_ACCOUNT)) -> ApiClient:
 
 
 def from_kubeconfig(
-    kubeconfig: Path, *, context: str | None = None, answer_seconds: float = ANSWER_SECONDS
+    kubeconfig: Path,
+    *,
+    context: str | None = None,
+    answer_seconds: float = ANSWER_SECONDS,
+    manager: str = FIELD_MANAGER,
 ) -> ApiClient:
     """A client for the cluster of the current (or the named) context of a kubeconfig; raises `CodezeroError` when it cannot be used."""
     with _settings_checked():
-        return ApiClient(_chosen(KubeConfig.from_file(kubeconfig).get(context)), answer_seconds=answer_seconds)
+        config = _chosen(KubeConfig.from_file(kubeconfig).get(context))
+        return ApiClient(config, answer_seconds=answer_seconds, manager=manager)
 
 
 def _tls_context(config: SingleConfig) -> ssl.SSLContext:

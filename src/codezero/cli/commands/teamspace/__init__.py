@@ -1,0 +1,18 @@
+"""teamspace install, upgrade, status, access, identity, uninstall, repair."""
+
+import click
+
+from codezero.cli.commands.teamspace.access import access
+from codezero.cli.commands.teamspace.install import identity, install, upgrade
+from codezero.cli.commands.teamspace.repair import repair
+from codezero.cli.commands.teamspace.status import status
+from codezero.cli.commands.teamspace.uninstall import uninstall
+
+
+@click.group()
+def teamspace() -> None:
+    """Look after the cluster of a Teamspace; needs a kubeconfig with the rights for it."""
+
+
+for _command in (install, upgrade, status, access, identity, uninstall, repair):
+    teamspace.add_command(_command)

@@ -1,0 +1,357 @@
+"""Makes a cluster hold exactly the objects of a Teamspace, and says what that changes. Nothing is touched that somebody else made.
+
+Order: everything that could be refused is looked at first; then the namespace, the record of what is about to be made, the identity, the objects; at last
+what an earlier installation made and this one does not have.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, cast
+
+import msgspec
+
+from codezero import __version__
+from codezero.deploy import identity, objects, values
+from codezero.deploy.identity import Issuers
+from codezero.deploy.manifest import PART_OF, Release, labelled
+from codezero.model import problems
+from codezero.model.access import Policy
+from codezero.model.problems import CodezeroError
+from codezero.system.installing import record as records
+from codezero.system.installing.kinds import Kinds, Ref, ref_of
+from codezero.system.installing.record import MANAGED_BY, MANAGER, Record
+from codezero.system.kubernetes.client import ApiClient, ApiError
+from codezero.system.kubernetes.documents import Json, as_object, as_text, at, texts
+from codezero.system.kubernetes.objects import SERVES
+from codezero.system.serving.observing import find, listed
+
+RELEASE: Final = Release(manager=MANAGER)
+# What nobody puts into a namespace that is meant for a Teamspace. Pull secrets, quotas and roles are put there beforehand.
+_OCCUPANTS: Final = (
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+    ("v1", "Service"),
+    ("v1", "Pod"),
+)
+_KEPT_BY_SERVERS: Final = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+_MOST_SHOWN: Final = 80
+
+
+class Action(StrEnum):
+    """What becomes of an object."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What becomes of one object; `fields` are those that change, with the values before and after where they are short."""
+
+    action: Action
+    object: Ref
+    fields: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object}{': ' if self.fields else ''}{', '.join(self.fields)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What of a Teamspace is in the namespace already."""
+
+    namespace: Json | None
+    record: Record | None
+    secret: Json | None
+    policy: Json | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to install: values as they were given, and the identity of a new Teamspace or None where there is one already.
+
+    `policy` is written where it is not None. `keep` is called before anything that `issuers` signed reaches the cluster, `forget` where the cluster
+    has refused it.
+    """
+
+    name: str
+    values: Json
+    issuers: Issuers | None
+    policy: Policy | None
+    keep: Callable[[], None] = lambda: None
+    forget: Callable[[], None] = lambda: None
+
+
+class Installer:
+    """Installs into one namespace. `tell` hears of each object as it is changed."""
+
+    def __init__(self, api: ApiClient, *, namespace: str, tell: Callable[[Change], None] = lambda _: None) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._home = f"/api/v1/namespaces/{namespace}"
+        self._kinds = Kinds(api)
+        self._tell = tell
+
+    async def present(self) -> Present:
+        """What there is."""
+        record = await find(self._api, records.path(self._namespace))
+        return Present(
+            namespace=await find(self._api, self._home),
+            record=None if record is None else records.decode(record),
+            secret=await find(self._api, f"{self._home}/secrets/{objects.IDENTITY}"),
+            policy=await find(self._api, f"{self._home}/configmaps/{objects.POLICY}"),
+        )
+
+    def manifests(self, wish: Wish) -> list[Json]:
+        """The namespace and the objects that are wished for, without identity and policy; raises `CodezeroError` for values that cannot be used."""
+        chosen = values.from_json(wish.values)
+        return [self._namespace_object(), *objects.objects(chosen, namespace=self._namespace, release=RELEASE)]
+
+    async def install(self, wish: Wish, present: Present, *, dry_run: bool) -> list[Change]:
+        """Make the cluster hold what is wished for; what was changed, or with `dry_run` would be.
+
+        Raises `CodezeroError` before anything is changed where something stands in the way, `ApiError` where the API refuses.
+        """
+        wanted, chosen = self.manifests(wish), values.from_json(wish.values)
+        if present.record is None:
+            await self._refuse_occupied(present)
+        living = await self._living([*wanted, *self._identity_stubs()])
+        await self._refuse_missing_namespaces(wanted)
+        await self._refuse_to_leave_serves(chosen, present)
+        refs = tuple(ref_of(one) for one in wanted[1:])
+        known = () if present.record is None else present.record.objects
+        gone = [ref for ref in reversed(known) if ref not in refs]
+        changes = await self._identify(wish, present, dry_run=dry_run, planned=(*refs, *reversed(gone)))
+        for one in wanted[1:]:
+            before = living.get(ref_of(one))
+            changes.append(await self._apply(one, before, dry_run=dry_run, is_possible=present.namespace is not None))
+        for ref in gone:
+            if await self.delete(ref, dry_run=dry_run):
+                changes.append(Change(Action.DELETE, ref))
+        if not dry_run:
+            await self._write(Record(wish.name, __version__, wish.values, refs))
+        return changes
+
+    @staticmethod
+    def refuse_foreign_identity(present: Present) -> None:
+        """Raise `CodezeroError` where somebody else's Secret has the name of the identity."""
+        if present.secret is not None and manager_of(present.secret) != MANAGER:
+            ref = Ref("v1", "Secret", objects.IDENTITY, as_text(at(present.secret, "metadata", "namespace")))
+            raise _not_ours([(ref, present.secret)])
+
+    async def identify(self, wish: Wish, present: Present, *, dry_run: bool) -> list[Change]:
+        """Namespace, identity and policy alone, for whoever installs all else in another way."""
+        await self._living(self._identity_stubs())
+        known = () if present.record is None else present.record.objects
+        return await self._identify(wish, present, dry_run=dry_run, planned=known)
+
+    async def delete(self, ref: Ref, *, dry_run: bool = False) -> bool:
+        """Delete an object of ours; false where it is gone already, or is somebody else's by now."""
+        if not await self._kinds.knows(ref):
+            return False
+        path = await self._kinds.path(ref)
+        found = await find(self._api, path)
+        if found is None or manager_of(found) != MANAGER:
+            return False
+        if not dry_run:
+            try:
+                await self._api.delete(path, uid=as_text(at(found, "metadata", "uid")), propagation=_propagation(ref))
+            except ApiError as error:
+                if not error.is_missing:
+                    raise
+        self._tell(Change(Action.DELETE, ref))
+        return True
+
+    # --- identity -------------------------------------------------------------------------------------------------------------------------
+
+    async def _identify(self, wish: Wish, present: Present, *, dry_run: bool, planned: tuple[Ref, ...]) -> list[Change]:
+        changes: list[Change] = []
+        is_possible = present.namespace is not None
+        if present.namespace is None or manager_of(present.namespace) == MANAGER:
+            changes.append(await self._apply(self._namespace_object(), present.namespace, dry_run=dry_run))
+        if not dry_run:
+            version = "" if present.record is None else present.record.version
+            await self._write(Record(wish.name, version, wish.values, planned))
+        if present.secret is None:
+            changes.append(Change(Action.CREATE, Ref("v1", "Secret", objects.IDENTITY, self._namespace)))
+            if not dry_run:
+                await self._create_identity(wish)
+            self._tell(changes[-1])
+        if wish.policy is not None:
+            content = identity.policy_object(wish.policy, namespace=self._namespace)
+            (labelled_policy,) = labelled([content], RELEASE)
+            changes.append(await self._apply(labelled_policy, present.policy, dry_run=dry_run, is_possible=is_possible))
+        return changes
+
+    async def _create_identity(self, wish: Wish) -> None:
+        assert wish.issuers is not None
+        wish.keep()
+        content = identity.secret(wish.issuers, wish.issuers.keys(), namespace=self._namespace)
+        (secret,) = labelled([identity.secret_object(content, namespace=self._namespace)], RELEASE)
+        # Created and never applied: an identity that is there must not be replaced by another.
+        try:
+            await self._api.create(f"{self._home}/secrets", secret)
+        except ApiError as error:
+            # Without an answer it may have been done all the same, and nobody could give access then.
+            if error.status is not None:
+                wish.forget()
+            raise
+
+    async def _write(self, record: Record) -> None:
+        (content,) = labelled([records.encode(record, self._namespace)], RELEASE)
+        await self._api.patch(records.path(self._namespace), content, kind="apply")
+
+    def _namespace_object(self) -> Json:
+        (content,) = labelled([objects.namespace_of(self._namespace)], RELEASE)
+        return content
+
+    def _identity_stubs(self) -> list[Json]:
+        names = (("Secret", objects.IDENTITY), ("ConfigMap", objects.POLICY), ("ConfigMap", records.NAME))
+        return [
+            {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": self._namespace}}
+            for kind, name in names
+        ]
+
+    # --- objects --------------------------------------------------------------------------------------------------------------------------
+
+    async def _apply(self, content: Json, before: Json | None, *, dry_run: bool, is_possible: bool = True) -> Change:
+        ref = ref_of(content)
+        if dry_run and before is None and ref.namespace == self._namespace and not is_possible:
+            # Nothing can be tried in a namespace that is not there.
+            after = content
+        else:
+            answer = await self._api.patch(await self._kinds.path(ref), content, kind="apply", dry_run=dry_run)
+            after = as_object(msgspec.json.decode(answer))
+        change = _change(ref, before, after)
+        if change.action is not Action.KEEP:
+            self._tell(change)
+        return change
+
+    async def _living(self, wanted: Sequence[Json]) -> dict[Ref, Json]:
+        """Which of the objects there are; raises `CodezeroError` where one of them is not ours."""
+        found: dict[Ref, Json] = {}
+        for one in wanted:
+            ref = ref_of(one)
+            content = await find(self._api, await self._kinds.path(ref))
+            if content is not None:
+                found[ref] = content
+        foreign = [
+            (ref, content)
+            for ref, content in found.items()
+            if ref.kind != "Namespace" and manager_of(content) != MANAGER
+        ]
+        if foreign:
+            raise _not_ours(foreign)
+        return found
+
+    async def _refuse_occupied(self, present: Present) -> None:
+        """A namespace with somebody's application in it is no place for a Teamspace: who uninstalls it would not know what belongs to whom."""
+        if present.namespace is None or manager_of(present.namespace) == MANAGER:
+            return
+        for api_version, kind in _OCCUPANTS:
+            ref = Ref(api_version, kind, "", self._namespace)
+            if not await self._kinds.knows(ref):
+                continue
+            collection = (await self._kinds.path(ref)).rstrip("/")
+            others = [one for one in await listed(self._api, collection) if not _is_part(one)]
+            if others:
+                name = as_text(at(others[0], "metadata", "name"))
+                raise CodezeroError(
+                    problems.IN_THE_WAY,
+                    f"namespace {self._namespace} is in use: it holds {kind} {name}",
+                    fix="name another one with --namespace; it is made where it does not exist",
+                )
+
+    async def _refuse_missing_namespaces(self, wanted: Iterable[Json]) -> None:
+        for name in sorted({ref_of(one).namespace for one in wanted} - {"", self._namespace}):
+            if await find(self._api, f"/api/v1/namespaces/{name}") is None:
+                raise CodezeroError(
+                    problems.NOT_FOUND,
+                    f"namespace {name}, whose services are to be served, does not exist",
+                    fix=f"kubectl create namespace {name}, or leave it out",
+                )
+
+    async def _refuse_to_leave_serves(self, chosen: values.Values, present: Present) -> None:
+        """Without its rights in a namespace the System could not put back what is served there."""
+        if present.record is None or chosen.serve.is_everywhere:
+            return
+        for serve in await listed(self._api, SERVES.path):
+            namespace, name = (as_text(at(serve, "metadata", field)) for field in ("namespace", "name"))
+            if namespace not in chosen.serve.namespaces:
+                raise CodezeroError(
+                    problems.IN_THE_WAY,
+                    f"{namespace}/{name} is being served, or lingers, in a namespace that would not be enabled any more",
+                    fix=f"kubectl delete serve {name} -n {namespace}, wait until it is gone, and run this again",
+                )
+
+
+def manager_of(content: Json) -> str:
+    """Who made an object, as its label says."""
+    return texts(at(content, "metadata", "labels")).get(MANAGED_BY, "")
+
+
+def _is_part(content: Json) -> bool:
+    return texts(at(content, "metadata", "labels")).get("app.kubernetes.io/part-of") == PART_OF
+
+
+def _propagation(ref: Ref) -> str:
+    """A Deployment goes after its pods: who waits for it waits for them."""
+    return "Foreground" if ref.kind == "Deployment" else "Background"
+
+
+def _not_ours(foreign: Sequence[tuple[Ref, Json]]) -> CodezeroError:
+    ref, content = foreign[0]
+    others = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
+    release = texts(at(content, "metadata", "annotations")).get("meta.helm.sh/release-name", "codezero")
+    if manager_of(content) == "Helm":
+        home = texts(at(content, "metadata", "annotations")).get("meta.helm.sh/release-namespace", "codezero")
+        return CodezeroError(
+            problems.IN_THE_WAY,
+            f"{ref} belongs to the Helm release {release}{others}",
+            fix=f"go on with helm, or first: helm uninstall {release} --namespace {home}",
+        )
+    made_by = f"was made by {manager_of(content)}" if manager_of(content) else "was not made by czctl"
+    return CodezeroError(
+        problems.IN_THE_WAY,
+        f"{ref} is there already and {made_by}{others}",
+        fix="see whose it is; rename or delete it, or choose another --namespace",
+    )
+
+
+def _change(ref: Ref, before: Json | None, after: Json) -> Change:
+    if before is None:
+        return Change(Action.CREATE, ref)
+    fields = tuple(_differences(_lasting(before), _lasting(after)))
+    return Change(Action.CHANGE if fields else Action.KEEP, ref, fields)
+
+
+def _lasting(content: Json) -> Json:
+    """An object without what the API server and controllers keep in it."""
+    metadata = {
+        name: value for name, value in as_object(content.get("metadata")).items() if name not in _KEPT_BY_SERVERS
+    }
+    return {**{name: value for name, value in content.items() if name != "status"}, "metadata": metadata}
+
+
+def _differences(before: object, after: object, path: str = "") -> Iterable[str]:
+    match before, after:
+        case dict(), dict():
+            old, new = cast("Json", before), cast("Json", after)
+            for name in sorted({*old, *new}):
+                yield from _differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+        case list(), list() if len(cast("list[Any]", before)) == len(cast("list[Any]", after)):
+            for number, (old, new) in enumerate(zip(cast("list[Any]", before), cast("list[Any]", after), strict=True)):
+                yield from _differences(old, new, f"{path}[{number}]")
+        case _:
+            if before != after:
+                shown = f"{path}: {_short(before)} → {_short(after)}"
+                yield shown if len(shown) <= _MOST_SHOWN else path
+
+
+def _short(value: object) -> str:
+    return "nothing" if value is None else msgspec.json.encode(value).decode()
