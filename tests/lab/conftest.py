@@ -32,16 +32,11 @@ def start(*, name: str, sample: bool = True, tied: bool = True) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Sandboxes of tests are not those of the person who runs them."""
-    folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="session")
-def sandbox(state_home: Path) -> Iterator[Sandbox]:
+def sandbox(request: pytest.FixtureRequest, state_home: Path) -> Iterator[Sandbox]:
+    """The sandbox, or what takes its place: a lab before a real Kubernetes (`tests/cluster`)."""
+    if request.config.pluginmanager.hasplugin("tests.cluster.plugin"):
+        yield request.getfixturevalue("cluster_lab")
+        return
     with start(name=f"lab-{os.getpid()}") as running:
         yield running
 

@@ -8,7 +8,7 @@ import pytest
 from codezero.testing.laptop import CORE_URL, SAMPLE, Laptop
 from codezero.testing.waiting import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft]
+pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft]
 
 CORE = f"sample-project-core.{SAMPLE}"
 LEAF = "sample-project-leaf"

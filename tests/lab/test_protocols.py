@@ -4,7 +4,7 @@ import pytest
 
 from codezero.testing.laptop import SAMPLE, Laptop
 
-pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft]
+pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft]
 
 
 def peer(laptop: Laptop, name: str, *arguments: str, timeout: float = 120) -> str:

@@ -17,7 +17,7 @@ from codezero.testing.laptop import Laptop
 from codezero.testing.serve_stories import address_of, application, ask, kubectl, nobody_notices, put_back, selector
 from codezero.testing.waiting import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
 
 SERVICE = "peers/http"
 CONDITION = ("--condition-type", "header", "--condition", "x-team:blue")

@@ -12,7 +12,7 @@ from codezero.testing.laptop import Laptop
 from codezero.testing.serve_stories import Answer, address_of, application, ask, kubectl, nobody_notices, put_back
 from codezero.testing.waiting import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
 
 HTTP = "peers/http"
 BLUE, GREEN = ("-H", "x-team: blue"), ("-H", "x-team: green")

@@ -1,0 +1,35 @@
+"""The last story: the Teamspace goes, in the middle of its use, and the cluster is as it was."""
+
+import pytest
+from tests.cluster.lab import ClusterLab
+from tests.cluster.snapshot import Snapshot, snapshot
+
+from codezero.testing.laptop import Laptop
+from codezero.testing.serve_stories import address_of, application, ask, nobody_notices, selector
+
+pytestmark = [pytest.mark.k8s, pytest.mark.timeout(600)]
+
+CORE = "sample-project/sample-project-core"
+# What other tests made beside it.
+_OF_TESTS = ("peers",)
+
+
+def test_uninstall_puts_everything_back_while_somebody_serves(cluster_lab: ClusterLab, before: Snapshot) -> None:
+    """Whoever uninstalls did not wait for the last developer; nobody's request may fail for it, and nothing may be left."""
+    laptop = Laptop(cluster_lab)
+    laptop.stop()
+    laptop.start()
+    url = f"http://{address_of(cluster_lab, 'sample-project-core', 'sample-project')}:3000/api"
+    own = selector(cluster_lab, "sample-project-core", "sample-project")
+    with application(laptop, "http", 9001):
+        laptop.serve(CORE, "9001:3000", "--condition-type", "header", "--condition", "x-team:blue")
+        served = ask(cluster_lab, url, "-H", "x-team: blue").where
+        with nobody_notices(cluster_lab, url):
+            ended = cluster_lab.run("cluster", ["czctl", "teamspace", "uninstall", "--yes"], timeout=300)
+    laptop.stop()
+
+    assert served == "laptop"
+    assert selector(cluster_lab, "sample-project-core", "sample-project") == own, ended.stderr
+    after = snapshot(cluster_lab, but=_OF_TESTS)
+    assert after.keys() == before.keys()
+    assert {name: after[name] for name in before if after[name] != before[name]} == {}
