@@ -6,7 +6,7 @@ Standard library only, run by its path, and nearly without knowledge of Kubernet
 
 FD is the reading end of a pipe: when the other end is closed, because whoever holds it has ended, the node ends. What it is told while it runs are files
 in the folder `control`: `away/<component>` keeps a component stopped, and holds the number of the signal to end it with. What it tells is there too:
-`running/<component>` holds the process id (inside the node) and how often it was started, `up` says that the node is prepared.
+`components/<component>` holds its process id inside the node (0 while it does not run) and how often in a row it failed; `up` says that the node is prepared.
 """
 
 import argparse
@@ -110,12 +110,11 @@ class Components:
         self._folder = settings["state"]
         self._environment = settings["environment"]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._starts = dict.fromkeys(self._commands, 0)
-        self._pauses = dict.fromkeys(self._commands, _FIRST_PAUSE)
+        self._failures = dict.fromkeys(self._commands, 0)
         self._started: dict[str, float] = {}
         self._due = dict.fromkeys(self._commands, 0.0)
         self._told: dict[str, float] = {}
-        for folder in ("away", "running"):
+        for folder in ("away", "components"):
             (self.control / folder).mkdir(parents=True, exist_ok=True)
 
     def tend(self) -> None:
@@ -164,11 +163,13 @@ class Components:
                 cwd=self._folder,
                 start_new_session=True,
             )
-        self._starts[name] += 1
         self._started[name] = time.monotonic()
+        self._show(name, self._processes[name].pid)
+
+    def _show(self, name: str, process: int = 0) -> None:
         new = self.control / f".{name}"
-        new.write_text(f"{self._processes[name].pid} {self._starts[name]}\n")
-        new.rename(self.control / "running" / name)
+        new.write_text(f"{process} {self._failures[name]}\n")
+        new.rename(self.control / "components" / name)
 
     def _collect(self) -> None:
         """Reap all that ended: components, and the orphans that every process 1 inherits."""
@@ -185,17 +186,16 @@ class Components:
     def _ended(self, name: str, code: int) -> None:
         # Or Popen would wait for it too.
         self._processes.pop(name).returncode = code
-        (self.control / "running" / name).unlink(missing_ok=True)
-        if self._told.pop(name, None) is not None:
-            self._pauses[name], self._due[name] = _FIRST_PAUSE, 0.0
-            _say(f"{name} ended with {code}, as told")
-            return
         now = time.monotonic()
-        lasted = now - self._started[name] > _LONG_RUN
-        pause = _FIRST_PAUSE if lasted else self._pauses[name]
-        self._pauses[name] = min(pause * 1.5, _LONGEST_PAUSE)
-        self._due[name] = now + pause
-        _say(f"{name} ended with {code}; again in {pause:.1f} s")
+        if self._told.pop(name, None) is not None:
+            self._failures[name], self._due[name] = 0, now
+            _say(f"{name} ended with {code}, as told")
+        else:
+            self._failures[name] = 1 if now - self._started[name] > _LONG_RUN else self._failures[name] + 1
+            pause = min(_FIRST_PAUSE * 1.5 ** (self._failures[name] - 1), _LONGEST_PAUSE)
+            self._due[name] = now + pause
+            _say(f"{name} ended with {code}; again in {pause:.1f} s")
+        self._show(name)
 
 
 def remove_cgroups(name: str, *, within: float = 5.0) -> bool:

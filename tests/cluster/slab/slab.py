@@ -27,11 +27,11 @@ from tests.cluster.slab.layout import Layout
 
 START_DEADLINE = 180.0
 _STOP_DEADLINE = 20.0
-# Components may have to be started again until the one they need is there. More often than that is a defect.
-_MOST_STARTS = 6
+# Components end until the one they need is there. More often than that in a row is a defect.
+_MOST_FAILURES = 6
 _TAIL = 15
 _COMMANDS = ("unshare", "nsenter", "ip", "hostname")
-_PROXY_COMMANDS = {"nftables": ("nft", "conntrack"), "iptables": ("iptables", "conntrack")}
+_PROXY_COMMANDS = {"nftables": ("nft",), "iptables": ("iptables", "iptables-save", "iptables-restore")}
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ANY = 600.0
 
@@ -43,12 +43,20 @@ class SlabError(Exception):
 class Slab:
     """A running one-node Kubernetes. As a context manager it is stopped at the end of the block."""
 
-    def __init__(self, where: Layout, process: int) -> None:
+    def __init__(
+        self,
+        where: Layout,
+        process: int,
+        *,
+        unshare: subprocess.Popen[bytes] | None = None,
+        lifeline: int | None = None,
+    ) -> None:
         self.where = where
         # Process 1 of the node, as seen from here.
         self.process = process
-        self._unshare: subprocess.Popen[bytes] | None = None
-        self._lifeline: int | None = None
+        self._birth = _born(process)
+        self._unshare = unshare
+        self._lifeline = lifeline
 
     @staticmethod
     def lacks(
@@ -62,7 +70,7 @@ class Slab:
             return f"not in {binaries}: {', '.join(missing)}"
         if images is not None and not any(images.glob("*.tar")):
             return f"no image archives in {images}"
-        needed = _COMMANDS if control_plane else (*_COMMANDS, *_PROXY_COMMANDS[proxy_mode][:1])
+        needed = _COMMANDS if control_plane else (*_COMMANDS, *_PROXY_COMMANDS[proxy_mode])
         absent = [command for command in needed if shutil.which(command, path=_PATH) is None]
         return f"not installed: {', '.join(absent)}" if absent else None
 
@@ -175,6 +183,8 @@ class Slab:
 
     def kubeconfig_for(self, name: str, token: str | None = None, *, groups: Sequence[str] = ()) -> Path:
         """Write a kubeconfig, readable by its owner alone: with a token, or without one as the user `name` in `groups` by a certificate."""
+        if name in certificates.KUBECONFIGS:
+            raise ValueError(f"{name} is the name of one of the cluster's own identities")
         if token is not None:
             return _write_kubeconfig(self.where, name, {"token": token})
         certificates.Authority(self.where.certificates, "ca").issue(f"user-{name}", name, organizations=groups)
@@ -218,15 +228,13 @@ class Slab:
         self._known(component)
         away = self.where.control / "away" / component
         _write(away, str(int(signal.SIGKILL if hard else signal.SIGTERM)))
-        self._until(f"{component} has ended", lambda: self._running(component) is None, within=30, logs=(component,))
+        self._until(f"{component} has ended", lambda: not self._component(component)[0], within=30, logs=(component,))
 
     def start_component(self, component: str) -> None:
         """Let a component run again that was stopped; returns when it is started, which is before it is ready."""
         self._known(component)
         (self.where.control / "away" / component).unlink(missing_ok=True)
-        self._until(
-            f"{component} has started", lambda: self._running(component) is not None, within=30, logs=(component,)
-        )
+        self._until(f"{component} has started", lambda: self._component(component)[0], within=30, logs=(component,))
 
     def wait_for_api(self, *, within: float = 120.0) -> None:
         """Return when the API server is ready to be asked."""
@@ -239,12 +247,15 @@ class Slab:
 
     def stop(self) -> None:
         """End everything and remove all but the logs."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process, signal.SIGTERM)
-        if not _gone(self.process, self._unshare, within=_STOP_DEADLINE):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process, signal.SIGKILL)
-            _gone(self.process, self._unshare, within=_STOP_DEADLINE)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._lives():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.process, number)
+            deadline = time.monotonic() + _STOP_DEADLINE
+            while self._lives() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        if self._unshare is not None:
+            self._unshare.wait(timeout=_STOP_DEADLINE)
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
@@ -294,10 +305,10 @@ class Slab:
                     return
             except SlabError as error:
                 refusal = f": {error}"
-            if _born(self.process) is None or (self._unshare and self._unshare.poll() is not None):
+            if not self._lives():
                 raise SlabError(self._with_logs(f"the node has ended before {what}", ("node", *logs)))
             for component in logs:
-                if (self._running(component) or (0, 0))[1] > _MOST_STARTS and not self._succeeds("version"):
+                if self._component(component)[1] >= _MOST_FAILURES:
                     raise SlabError(self._with_logs(f"{component} ends again and again", (component,)))
             if time.monotonic() > deadline:
                 raise SlabError(self._with_logs(f"not after {within:.0f} s: {what}{refusal}", logs))
@@ -312,13 +323,16 @@ class Slab:
                 parts.append("\n".join([f"the end of {file}:", *lines]))
         return "\n".join(parts)
 
-    def _running(self, component: str) -> tuple[int, int] | None:
-        """The process of a component inside the node, and how often it was started; `None` while it does not run."""
+    def _component(self, name: str) -> tuple[int, int]:
+        """A component's process inside the node, 0 while it does not run, and how often in a row it failed."""
         try:
-            process, starts = (self.where.control / "running" / component).read_text().split()
+            process, failures = (self.where.control / "components" / name).read_text().split()
         except OSError:
-            return None
-        return int(process), int(starts)
+            return 0, 0
+        return int(process), int(failures)
+
+    def _lives(self) -> bool:
+        return self._birth is not None and _born(self.process) == self._birth
 
     def _known(self, component: str) -> None:
         if component not in self.components:
@@ -391,8 +405,7 @@ def _isolate(where: Layout) -> Slab:
             os.close(writer)
             raise SlabError(f"no namespaces could be made: {(where.logs / 'node.log').read_text().strip()}")
         time.sleep(0.02)
-    slab = Slab(where, int(found[0]))
-    slab._unshare, slab._lifeline = unshare, writer
+    slab = Slab(where, int(found[0]), unshare=unshare, lifeline=writer)
     known = {"process": slab.process, "born": _born(slab.process), "binaries": str(where.binaries)}
     (where.state / "slab.json").write_text(json.dumps(known))
     return slab
@@ -461,18 +474,3 @@ def _born(process: int) -> str | None:
     except OSError:
         return None
     return None if after_name[0] in "ZX" else after_name[19]
-
-
-def _gone(process: int, unshare: subprocess.Popen[bytes] | None, *, within: float) -> bool:
-    if unshare is not None:
-        try:
-            unshare.wait(timeout=within)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-    deadline = time.monotonic() + within
-    while _born(process) is not None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
