@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench check format reference lock clean
+.PHONY: demo test bench images check format reference lock clean
 
 demo: $(VENV)/.demo
 	@tools/system-packages ip ss nft unshare nsenter curl getent
@@ -18,6 +18,10 @@ test: $(VENV)/.dev
 bench: $(VENV)/.bench
 	@tools/system-packages ip ss nft unshare nsenter curl getent dig pgrep gcc wrk nginx haproxy ssh sshd /usr/include/openssl/ssl.h /usr/lib/nginx/modules/ngx_stream_module.so
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+# Archives for `ctr images import` and others, in build/images; needs no container engine. Some of them: IMAGES="teamspace router".
+images: $(VENV)/.dev
+	@$(BIN)/python -m tools.images --out build/images $(IMAGES)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests tools bench
@@ -49,6 +53,7 @@ lock:
 	uv pip compile pyproject.toml --extra sandbox --group build --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/sandbox.txt
 	uv pip compile pyproject.toml --all-extras --group build --group dev --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/dev.txt
 	uv pip compile pyproject.toml --all-extras --group build --group dev --group bench --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/bench.txt
+	uv pip compile --group pyproject.toml:build --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 -o requirements/build.txt
 	# Of images: what one Python on one kind of system needs, and of the peers what the sandbox needs in a pod.
 	uv pip compile pyproject.toml --extra teamspace --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-platform x86_64-manylinux_2_36 --python-version 3.11 -o requirements/teamspace.txt
 	uv pip compile pyproject.toml --extra router --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-platform x86_64-manylinux_2_36 --python-version 3.11 -o requirements/router.txt

@@ -11,7 +11,7 @@ from tools.images import archive, debian, wheels
 from tools.images.archive import Image
 from tools.images.debian import Apt, Packages
 from tools.images.layers import Cache, Layer
-from tools.images.tree import Link, Tree
+from tools.images.tree import Folder, Link, Tree
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = "docker.io/library"
@@ -35,17 +35,23 @@ _PYTHON = Packages(
             for name in ("_curses", "_curses_panel", "_dbm", "_sqlite3")
         ),
         *(f"usr/lib/python3.11/lib-dynload/{name}.cpython-*" for name in ("nis", "readline")),
-        *("usr/lib/python3.11/pydoc_data/*", "usr/share/base-files/*", "etc/update-motd.d/*", "etc/issue*"),
-        *("usr/share/pixmaps/*", "usr/share/applications/*", "usr/share/binfmts/*"),
+        *("usr/lib/python3.11/pydoc_data/*", "usr/lib/python3.11/test/*", "usr/share/binfmts/*", "usr/lib/binfmt.d/*"),
+        *("usr/share/base-files/*", "etc/dpkg/*", "etc/issue*", "etc/update-motd.d/*"),
+        *("usr/share/applications/*", "usr/share/pixmaps/*"),
     ),
 )
+# A shell and what tests ask with, and the database that one of the protocol peers is.
 _TOOLS = Packages(
-    names=("busybox", "curl", "libc-bin"),
-    without=("dpkg", "tar", "perl-base", "debconf"),
+    names=("busybox", "curl", "libc-bin", "mariadb-client-core", "mariadb-server-core"),
+    without=("debconf", "dpkg", "perl-base", "tar"),
+    left_out=("etc/mysql/*", "var/lib/dpkg/alternatives/*"),
 )
 _BUSYBOX = (
-    *("cat", "date", "echo", "env", "grep", "head", "hostname", "id", "ip", "kill", "ls", "nc", "nslookup", "ps"),
-    *("rm", "seq", "sh", "sleep", "tail", "test", "touch", "true", "wget", "wc"),
+    *("awk", "basename", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dirname", "du", "echo"),
+    *("env", "expr", "find", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mktemp"),
+    *("mv", "nc", "netstat", "nslookup", "pgrep", "ping", "ps", "readlink", "rm", "sed", "seq", "sh", "sleep"),
+    *("sort", "stat", "tail", "tee", "test", "timeout", "touch", "tr", "true", "uname", "uniq", "wc", "wget"),
+    *("which", "xargs"),
 )
 
 
@@ -156,7 +162,8 @@ class _Builder:
         def make() -> Tree:
             tree = debian.unpacked(self._apt.download(files, self._folder()), _TOOLS)
             for name in _BUSYBOX:
-                tree.add(f"usr/local/bin/{name}", Link("/usr/bin/busybox"))
+                tree.add(f"usr/bin/{name}", Link("busybox"))
+            tree.add("tmp", Folder(is_shared=True))
             return tree
 
         return self._cache.layer(["tools", *files.values()], make)

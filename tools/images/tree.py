@@ -1,7 +1,7 @@
 """The files of one layer, before they are bytes.
 
 Owners, times and modes are none of its business: all is root's, of one moment, readable by everybody and written by nobody else.
-So no layer can hold a program that gives rights, nor a file that a process of the image may change.
+So no layer can hold a program that gives rights, nor a file that a process of the image may change; a folder that is shared is said to be.
 """
 
 import io
@@ -19,7 +19,9 @@ MOMENT = 1_580_601_600
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder."""
+    """A folder; everybody may make files in one that is shared."""
+
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,6 @@ class Tree:
         """What is at `path`."""
         return self._entries.get(path)
 
-    def add_folder(self, folder: Path, *, at: str) -> None:
-        """Everything inside `folder` of this machine, below `at`."""
-        for path in sorted(folder.rglob("*")):
-            place = posixpath.join(at, path.relative_to(folder).as_posix())
-            if path.is_symlink():
-                self.add(place, Link(str(path.readlink())))
-            elif path.is_file():
-                self.add(place, File(path.read_bytes(), is_program=bool(path.stat().st_mode & 0o100)))
-
     def lay_out(self, folder: Path) -> None:
         """Write it below `folder`, which has nothing at these paths."""
         for path, entry in self:
@@ -90,8 +83,8 @@ class Tree:
                 about = tarfile.TarInfo(path)
                 about.mtime = MOMENT
                 match entry:
-                    case Folder():
-                        about.type, about.mode = tarfile.DIRTYPE, 0o755
+                    case Folder(is_shared):
+                        about.type, about.mode = tarfile.DIRTYPE, 0o1777 if is_shared else 0o755
                         archive.addfile(about)
                     case Link(target):
                         about.type, about.mode, about.linkname = tarfile.SYMTYPE, 0o777, target
