@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from tests.cluster import binaries
+from tests.cluster.slab import Slab
 
 from codezero.deploy import access, fence
 from codezero.deploy.objects import serves_definition
@@ -35,19 +37,11 @@ FENCE = f"ValidatingAdmissionPolicy '{fence.FENCE}'"
 NO_RIGHT = "cannot "
 
 
-class Cluster(Protocol):
-    """A Kubernetes without a Teamspace, seen by its administrator."""
-
-    def kubectl(self, *arguments: str, input: str | None = None, check: bool = True) -> str:  # noqa: A002 - as subprocess has it
-        """What it prints; with `check` it has to end well, without it errors are part of that."""
-        ...
-
-
 @dataclass(frozen=True)
 class Account:
     """Asks as a ServiceAccount, by its token alone."""
 
-    cluster: Cluster
+    cluster: Slab
     kubeconfig: Path
 
     def kubectl(self, *arguments: str, input: str | None = None, check: bool = True) -> str:  # noqa: A002 - as subprocess has it
@@ -106,7 +100,7 @@ def path_of(content: Json) -> str:
 # --- the cluster ------------------------------------------------------------------------------------------------------------------------------
 
 
-def apply(cluster: Cluster, *objects: Json) -> None:
+def apply(cluster: Slab, *objects: Json) -> None:
     items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(items))
 
@@ -137,7 +131,15 @@ def secret(namespace: str, name: str) -> Json:
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: Cluster) -> Cluster:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slab]:
+    """A Kubernetes of its own: a Teamspace that is installed elsewhere has the same names. It needs no node."""
+    state = tmp_path_factory.mktemp("rights")
+    with Slab.start(binaries=binaries.programs(), images=None, state=state, control_plane=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Slab) -> Slab:
     """Accounts, roles and fence, and two teams with a Service, a Deployment and a Secret each."""
     for name in (OWN, SERVED, OTHER):
         apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -153,23 +155,18 @@ def installed(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def account(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Account]:
+def account(installed: Slab) -> Callable[[str, str], Account]:
     """Who asks: a ServiceAccount by namespace and name."""
-    folder = tmp_path_factory.mktemp("accounts")
-    config = json.loads(installed.kubectl("config", "view", "--raw", "--flatten", "--minify", "-o", "json"))
 
     def of(namespace: str, name: str) -> Account:
         token = installed.kubectl("create", "token", name, "-n", namespace).strip()
-        path = folder / f"{namespace}-{name}"
-        user = {"name": config["contexts"][0]["context"]["user"], "user": {"token": token}}
-        path.write_text(json.dumps({**config, "users": [user]}))
-        return Account(installed, path)
+        return Account(installed, installed.kubeconfig_for(f"{namespace}-{name}", token))
 
     return of
 
 
 @pytest.fixture(scope="module")
-def served(installed: Cluster) -> Served:
+def served(installed: Slab) -> Served:
     """The Service of a team as the System knows it."""
     service = json.loads(installed.kubectl("get", "service", ORDERS.name, "-n", SERVED, "-o", "json"))
     return Served(ORDERS, service["metadata"]["uid"], service["spec"], {})
@@ -203,7 +200,7 @@ def system(account: Callable[[str, str], Account], router: Json) -> Account:
 
 
 @pytest.fixture
-def router_account(installed: Cluster, served: Served) -> Iterator[str]:
+def router_account(installed: Slab, served: Served) -> Iterator[str]:
     content = manifests.router_account(served)
     apply(installed, content)
     yield ROUTER
@@ -586,7 +583,7 @@ def serve_object(served: Served) -> Json:
 
 
 def test_the_system_can_do_all_that_a_serve_takes(
-    system: Account, served: Served, router: Json, installed: Cluster
+    system: Account, served: Served, router: Json, installed: Slab
 ) -> None:
     """With the objects that it really writes, the verbs that it really uses, and policies of a team around the pods."""
     original = selector(system)
@@ -661,7 +658,7 @@ def test_the_system_can_do_all_that_a_serve_takes(
     system.delete(path_of(serve))
     labels = f"{naming.SERVICE}={naming.hash_of(ORDERS)}"
     kinds = "services,deployments,serviceaccounts,networkpolicies,poddisruptionbudgets,serves"
-    assert "No resources found" in installed.kubectl("get", kinds, "-n", SERVED, "-l", labels, check=False)
+    assert installed.kubectl("get", kinds, "-n", SERVED, "-l", labels, "-o", "name") == ""
 
 
 def test_the_system_leads_and_renews_at_home(system: Account) -> None:
@@ -677,7 +674,7 @@ def test_the_system_leads_and_renews_at_home(system: Account) -> None:
 
 
 def test_repair_can_put_everything_back(
-    account: Callable[[str, str], Account], system: Account, served: Served, router: Json, installed: Cluster
+    account: Callable[[str, str], Account], system: Account, served: Served, router: Json, installed: Slab
 ) -> None:
     """And make nothing: its account has less."""
     repair = account(OWN, access.REPAIR)
@@ -707,7 +704,7 @@ def test_repair_can_put_everything_back(
     installed.kubectl("patch", "serve", "orders", "-n", SERVED, "--type", "merge", "-p", json.dumps(removed))
 
 
-def test_others_do_not_notice_the_fence(installed: Cluster) -> None:
+def test_others_do_not_notice_the_fence(installed: Slab) -> None:
     """Teams change their things as ever, and ours where they have to."""
     annotated = {"metadata": {"annotations": {"x": "y"}}}
     installed.kubectl("patch", "service", "orders", "-n", SERVED, "--type", "merge", "-p", json.dumps(annotated))
