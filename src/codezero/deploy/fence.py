@@ -69,7 +69,7 @@ _POD_FIELDS: Final = (
     *("serviceAccountName", "serviceAccount", "automountServiceAccountToken", "imagePullSecrets"),
     *("containers", "volumes", "securityContext", "enableServiceLinks", "terminationGracePeriodSeconds"),
     *("restartPolicy", "dnsPolicy", "schedulerName"),
-    *("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName", "priority"),
+    *("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"),
 )
 _CONTAINER_FIELDS: Final = (
     *("name", "image", "imagePullPolicy", "command", "env", "ports", "readinessProbe", "livenessProbe"),
