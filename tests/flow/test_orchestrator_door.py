@@ -17,6 +17,7 @@ from codezero.model.ids import SessionId, TeamspaceId, new_ulid
 from codezero.model.problems import Problem
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.orchestrator import server
+from codezero.testing.scripted_system import peers_of
 from codezero.testing.teamspace import Coordination, RealTeamspace
 from codezero.transport import messages
 from codezero.transport.messages import MessageStream
@@ -40,7 +41,7 @@ Stream = MessageStream[Any, ToDaemon]
 @pytest.fixture
 async def teamspace(tmp_path: Path) -> AsyncIterator[RealTeamspace]:
     running = RealTeamspace(tmp_path)
-    async with running.orchestrator():
+    async with peers_of(running):
         yield running
 
 

@@ -117,6 +117,13 @@ class Fanout:
         """Who is connected now."""
         return frozenset(self._subscribers)
 
+    def show(self, board: Board) -> None:
+        """Show another board from now on, while nobody looks at the one of before."""
+        self._board = board
+        self._frames.clear()
+        self._presence = board.presence_revision
+        self._activity = board.activity_number
+
     def changed(self) -> None:
         """The board changed; subscribers hear of it soon."""
         self._dirty.set()

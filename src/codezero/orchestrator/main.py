@@ -46,6 +46,8 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
                 await coordinator.decide_again()
 
     def unready() -> str | None:
+        if stop.is_set():
+            return "being stopped"
         return "waiting for an identity" if identities.value is None else None
 
     probes = await Probes(unready=unready, metrics=lambda: metrics.page(coordinator)).listen(*wanted.probes)
@@ -65,9 +67,11 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
             ):
                 _log.info("Orchestrator runs", release=__version__, port=sock.getsockname()[1], epoch=coordinator.epoch)
                 await stop.wait()
+            # Systems that know another one have left by now: a pod that ends leaves the endpoints before it is told to.
+            _log.info("Orchestrator ends", systems=coordinator.systems, laptops=coordinator.laptops)
+            coordinator.send_away()
         finally:
             probes.close()
-    _log.info("Orchestrator ends")
 
 
 async def _main(wanted: OrchestratorSettings) -> None:

@@ -1,9 +1,13 @@
 """The Orchestrator's port 8900: Systems report here, and bring the laptops' messages. Only Systems of this Teamspace are let in.
 
 Who a laptop is, the System says in `Forwarded`, from the certificate that the tunnel has proven.
+
+Of several Orchestrators one is active: the one to which the Systems report (ADR 12). The others wait: they take no laptops, and what they knew when
+they were active themselves they forget, for it is somebody else's to say by then which sessions are over.
 """
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import time
@@ -35,6 +39,7 @@ from codezero.orchestrator.variants import Variants
 from codezero.transport import identity
 from codezero.transport.messages import MessageStream
 from codezero.transport.tls import TlsConnection
+from codezero.wire.control import AWAY_SECONDS
 from codezero.wire.coordination import (
     PROTOCOL_VERSIONS,
     CatalogReport,
@@ -65,6 +70,10 @@ HELLO_SECONDS: Final = 5.0
 HELLO_SIZE: Final = 16 * 1024
 SYSTEM_SILENT_SECONDS: Final = 3 * PING_SECONDS
 LEASE_LOOK_SECONDS: Final = 1.0
+# A laptop may be faster than the System that brings it.
+ACTIVE_WITHIN_SECONDS: Final = 3.0
+# Without Systems and laptops for so long; a System that is started anew is back earlier.
+FORGET_SECONDS: Final = AWAY_SECONDS
 GOODBYE_SECONDS: Final = 2.0
 GOODBYE_READS: Final = 256
 MAX_SESSIONS: Final = 10_000
@@ -111,6 +120,7 @@ class Coordinator:
         self.admission = Admission()
         self.fanout = Fanout(self.board)
         self.leases = Leases(ttl=session_seconds)
+        self._session_seconds = session_seconds
         self._clock = clock
         self._steady = steady
         self._teamspace: TeamspaceId | None = None
@@ -123,6 +133,11 @@ class Coordinator:
         self._links: dict[int, SystemLink] = {}
         self.variants = Variants(self.board, self.admission, clock=clock, steady=steady)
         self.traces = Traces(self.variants.placed)
+        self._active = asyncio.Event()
+        # Whether no System ever reported since the picture began, and since when nobody is here any longer.
+        self._is_blank = True
+        self._alone_since: float | None = None
+        self._streams: set[MessageStream[Any, Any]] = set()
         self._tasks: Tasks | None = None
 
     async def run(self) -> None:
@@ -161,6 +176,19 @@ class Coordinator:
         """How many laptops are connected."""
         return len(self._attached)
 
+    @property
+    def is_active(self) -> bool:
+        """Whether Systems report here, and not to another Orchestrator."""
+        return bool(self._links)
+
+    def send_away(self) -> None:
+        """Tell everybody who is still here to come back, which leads them to whoever is active then; this one ends."""
+        error = CodezeroError(problems.TUNNEL_DOWN, "the Orchestrator is being stopped or replaced")
+        for stream in tuple(self._streams):
+            with contextlib.suppress(CodezeroError, EOFError):
+                stream.send_nowait(_goodbye(error, retry=True))
+            stream.close()
+
     # --- connections ----------------------------------------------------------------------------------------------------------------
 
     def connection(self, connection: TlsConnection) -> asyncio.Protocol:
@@ -180,6 +208,7 @@ class Coordinator:
     ) -> None:
         stream: MessageStream[Any, FirstMessage] = MessageStream(reader, writer, _FIRST, limit=HELLO_SIZE)
         _expect_answers(connection)
+        self._streams.add(stream)
         try:
             self._check_system(connection)
             first = await stream.receive(within=HELLO_SECONDS)
@@ -200,6 +229,7 @@ class Coordinator:
             # A defect in handling one peer's messages must not end everybody's connection.
             _log.exception("connection failed", peer=connection.peer.address)
         finally:
+            self._streams.discard(stream)
             writer.close()
 
     def _check_system(self, connection: TlsConnection) -> None:
@@ -220,14 +250,18 @@ class Coordinator:
         await stream.send(Welcome(version, __version__, SessionId(hello.incarnation), self.epoch), within=HELLO_SECONDS)
         _log.info("System connected", link=number, release=hello.release, incarnation=hello.incarnation)
         link = self._links[number] = SystemLink(number, traced=self.traces.are_wanted)
+        self._is_blank = False
         self.board.system_joined(number)
         self.variants.link_joined(link)
+        self._active.set()
         try:
             async with _beside("orders", lambda: link.feed(stream), stream):
                 while True:
                     self._hear_system(number, await stream.receive(within=SYSTEM_SILENT_SECONDS))
         finally:
             del self._links[number]
+            if not self._links:
+                self._active.clear()
             self.board.system_left(number, at=self._clock())
             self.variants.link_left(number)
             for session in [session for session, speaker in self._speaker.items() if speaker == number]:
@@ -273,6 +307,7 @@ class Coordinator:
         if not isinstance(hello, DaemonHello):
             raise CodezeroError(problems.PROTOCOL, f"{type(hello).__name__} came instead of DaemonHello")
         version = _agree(hello.versions)
+        await self._until_active()
         self._make_room(session, device)
         stream.limit = _DAEMON_LIMIT
         attached = await self._attach(session, device, hello, stream)
@@ -291,6 +326,15 @@ class Coordinator:
                         await attached.subscriber.room()
         finally:
             self._detach(attached, left=left)
+
+    async def _until_active(self) -> None:
+        try:
+            async with asyncio.timeout(ACTIVE_WITHIN_SECONDS):
+                await self._active.wait()
+        except TimeoutError:
+            raise CodezeroError(
+                problems.TUNNEL_DOWN, "this Orchestrator is not the active one: no System reports to it"
+            ) from None
 
     def _make_room(self, session: SessionId, device: Device) -> None:
         owner = self.board.device_of(session)
@@ -381,6 +425,27 @@ class Coordinator:
                 raise CodezeroError(problems.PROTOCOL, "a second DaemonHello")
         return False
 
+    def _forget_in_time(self, now: float) -> None:
+        if self._links or self._attached:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif not self._is_blank and now >= self._alone_since + FORGET_SECONDS:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing, as after the start: what was so while this one was active must not be acted on when it is again."""
+        _log.info("another Orchestrator is active, or none; what was known is forgotten", epoch=self.epoch)
+        self.epoch = new_ulid()
+        self.board = Board()
+        self.fanout.show(self.board)
+        self.leases = Leases(ttl=self._session_seconds)
+        self.variants = Variants(self.board, self.admission, clock=self._clock, steady=self._steady)
+        self.traces = Traces(self.variants.placed)
+        self._speaker.clear()
+        self._activity_seen.clear()
+        self._is_blank = True
+
     def _decide(self, attached: _Attached, assertion: ConsumeAssertion) -> None:
         subscriber = attached.subscriber
         refused = self.admission.refused(subscriber.device, assertion.services)
@@ -413,7 +478,8 @@ class Coordinator:
             self.expire()
 
     def expire(self) -> None:
-        """Move sessions that nobody holds to away and, in the end, out."""
+        """Move sessions that nobody holds to away and, in the end, out; forget them all where nobody is here any longer."""
+        self._forget_in_time(self._steady())
         for lapse in self.leases.expire(self._steady()):
             if lapse.state is PresenceState.GONE:
                 self._end(lapse.session, "its laptop has not come back")
@@ -449,13 +515,17 @@ async def _say_goodbye(stream: MessageStream[Any, Any], error: CodezeroError) ->
     retry = error.problem not in (problems.VERSIONS, problems.BAD_IDENTITY, problems.PROTOCOL)
     try:
         async with asyncio.timeout(GOODBYE_SECONDS):
-            await stream.send(Goodbye(error.problem.code, error.detail[:1000], retry=retry))
+            await stream.send(_goodbye(error, retry=retry))
             # Closing on bytes that nobody has read would reset the connection, and the peer would never see why.
             for _ in range(GOODBYE_READS):
                 if not await stream.reader.read(64 * 1024):
                     break
     except (CodezeroError, EOFError, TimeoutError, OSError):
         pass  # it did not want to hear it
+
+
+def _goodbye(error: CodezeroError, *, retry: bool) -> Goodbye:
+    return Goodbye(error.problem.code, error.detail[:1000], retry=retry)
 
 
 def _expect_answers(connection: TlsConnection) -> None:

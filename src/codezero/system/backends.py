@@ -110,7 +110,8 @@ def _family_of(usable: dict[str, _Listed], slices: Collection[EndpointSliceObjec
 
 
 def _of_family(family: str, slices: Iterable[EndpointSliceObject]) -> Iterator[_Listed]:
-    for item in slices:
+    # In one order, or an endpoint that moves from slice to slice would depend on which was heard of first.
+    for item in sorted(slices, key=lambda one: one.metadata.name):
         if item.address_type == family:
             for endpoint in item.endpoints or ():
                 if endpoint.addresses:

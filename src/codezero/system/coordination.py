@@ -1,9 +1,12 @@
-"""The System's own connection to the Orchestrator: catalog, tunnels and ends of variants up, orders down, for as long as both live.
+"""The System's own connection to the active Orchestrator: catalog, tunnels and ends of variants up, orders down, for as long as both live.
+
+When another one becomes active the connection moves there: orders under way are finished first, as far as that takes no longer than a moment.
 
 Orders are carried out side by side, a bounded number at once; more of them wait in the connection. Each is answered over the connection it came by.
 """
 
 import asyncio
+import contextlib
 from typing import Any, Final, cast
 
 import msgspec
@@ -11,12 +14,13 @@ import msgspec
 from codezero import __version__
 from codezero.kit.backoff import Backoff
 from codezero.kit.logs import get_logger
-from codezero.kit.tasks import task_group
+from codezero.kit.tasks import Tasks, task_group
 from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.system.forward import Orchestrator
 from codezero.system.inventory import Inventory
+from codezero.system.orchestrators import Place
 from codezero.system.outbox import Outbox
 from codezero.system.report import report_catalog
 from codezero.system.serving.orders import Orders
@@ -40,6 +44,8 @@ PING_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 15.0
 HELLO_SECONDS: Final = 5.0
 ORDERS_AT_ONCE: Final = 16
+# Those under way when the connection moves or the System ends.
+ORDERS_FINISH_SECONDS: Final = 3.0
 
 Stream = MessageStream[FromSystem, ToSystem]
 
@@ -61,21 +67,47 @@ class OrchestratorLink:
         self._outbox = outbox
         self._orders = orders
         self._incarnation = new_ulid()
+        self._is_retired = False
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         backoff = Backoff(first=0.2, most=10.0)
-        while True:
+        async for place in self._orchestrator.active.changes():
+            if place is not None:
+                await self._stay(place, backoff)
+
+    async def retire(self) -> None:
+        """Take no more orders, finish those under way, and be connected to nobody from then on."""
+        self._is_retired = True
+        self._orchestrator.active.touch()
+        if self.connected:
+            await self._ended.wait()
+
+    async def _stay(self, place: Place, backoff: Backoff) -> None:
+        """Be connected to that Orchestrator until another one is active."""
+        while not self._is_over(place):
             try:
-                await self._report(backoff)
+                await self._report(place, backoff)
             except CodezeroError as error:
                 _log.warning("Orchestrator lost", code=error.problem.code, reason=error.detail)
             except EOFError as error:
                 _log.warning("Orchestrator lost", reason=str(error))
-            await asyncio.sleep(backoff.next())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff.next()):
+                    await self._until_over(place)
 
-    async def _report(self, backoff: Backoff) -> None:
-        stream = await self._connect()
+    def _is_over(self, place: Place) -> bool:
+        # While nobody is known to be active, the one that was may still answer.
+        return self._is_retired or self._orchestrator.active.value not in (place, None)
+
+    async def _until_over(self, place: Place) -> None:
+        async for _ in self._orchestrator.active.changes():
+            if self._is_over(place):
+                return
+
+    async def _report(self, place: Place, backoff: Backoff) -> None:
+        stream = await self._connect(place)
         try:
             await stream.send(SystemHello(PROTOCOL_VERSIONS, __version__, self._incarnation), within=HELLO_SECONDS)
             welcome = await stream.receive(within=HELLO_SECONDS)
@@ -84,21 +116,27 @@ class OrchestratorLink:
                 raise CodezeroError(problems.PROTOCOL, f"{type(welcome).__name__} came instead of Welcome")
             backoff.reset()
             self.connected = True
+            self._ended.clear()
             self._outbox.begin()
-            _log.info("Orchestrator found", release=welcome.release, epoch=welcome.epoch)
-            await self._exchange(stream)
+            self._orchestrator.stands(place)
+            _log.info(
+                "Orchestrator found", place=f"{place[0]}:{place[1]}", release=welcome.release, epoch=welcome.epoch
+            )
+            await self._exchange(place, stream)
         finally:
             self.connected = False
-            stream.abort()
+            self._orchestrator.is_lost()
+            stream.close()
+            self._ended.set()
 
-    async def _connect(self) -> Stream:
+    async def _connect(self, place: Place) -> Stream:
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
-        connection: TlsConnection = await self._orchestrator.connect(lambda _: protocol)
+        connection: TlsConnection = await self._orchestrator.connect(place, lambda _: protocol)
         writer = asyncio.StreamWriter(connection, protocol, reader, asyncio.get_running_loop())
         return MessageStream(reader, writer, _DECODER)
 
-    async def _exchange(self, stream: Stream) -> None:
+    async def _exchange(self, place: Place, stream: Stream) -> None:
         async def send() -> None:
             # A failure to send shows the receiver the end; it alone says what went wrong.
             try:
@@ -110,23 +148,31 @@ class OrchestratorLink:
                 _log.debug("sending ended", reason=str(errors.exceptions[0]))
                 stream.abort()
 
-        slots = asyncio.Semaphore(ORDERS_AT_ONCE)
+        orders: set[asyncio.Task[None]] = set()
         async with task_group("orchestrator-link") as tasks:
-            running = {tasks.start("send", send())}
+            beside = tasks.start("send", send()), tasks.start("receive", self._receive(stream, tasks, orders))
             try:
-                while True:
-                    message = await stream.receive(within=SILENT_SECONDS)
-                    _refuse_goodbye(message)
-                    if isinstance(message, TraceWanted):
-                        self._outbox.want_traces(message.on)
-                    elif isinstance(message, PutVariant | EndVariants):
-                        await slots.acquire()
-                        order = tasks.start(f"order-{message.order}", self._carry_out(message, stream, slots))
-                        running.add(order)
-                        order.add_done_callback(running.discard)
+                await self._until_over(place)
+                _log.info("Orchestrator left", place=f"{place[0]}:{place[1]}", orders=len(orders))
+                beside[1].cancel()
+                if orders:
+                    await asyncio.wait(orders, timeout=ORDERS_FINISH_SECONDS)
             finally:
-                for task in running:
+                for task in (*beside, *orders):
                     task.cancel()
+
+    async def _receive(self, stream: Stream, tasks: Tasks, orders: set[asyncio.Task[None]]) -> None:
+        slots = asyncio.Semaphore(ORDERS_AT_ONCE)
+        while True:
+            message = await stream.receive(within=SILENT_SECONDS)
+            _refuse_goodbye(message)
+            if isinstance(message, TraceWanted):
+                self._outbox.want_traces(message.on)
+            elif isinstance(message, PutVariant | EndVariants):
+                await slots.acquire()
+                order = tasks.start(f"order-{message.order}", self._carry_out(message, stream, slots))
+                orders.add(order)
+                order.add_done_callback(orders.discard)
 
     async def _carry_out(self, order: PutVariant | EndVariants, stream: Stream, slots: asyncio.Semaphore) -> None:
         try:

@@ -14,6 +14,7 @@ from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.ids import Device, SessionId, Workload
 from codezero.model.problems import CodezeroError
+from codezero.system.orchestrators import Place
 from codezero.transport import identity, messages, tls
 from codezero.transport.identity import Identity
 from codezero.transport.tls import TlsConnection
@@ -22,6 +23,8 @@ from codezero.wire.forwarding import ALPN, Forwarded
 
 SERVER_NAME: Final = "orchestrator.codezero"
 CONNECT_SECONDS: Final = 5.0
+# At the start, and while the link moves to another Orchestrator.
+STANDING_SECONDS: Final = 3.0
 
 
 class Side(asyncio.Protocol):
@@ -75,16 +78,50 @@ class Side(asyncio.Protocol):
 
 
 class Orchestrator:
-    """Where the Orchestrator is, and how to prove ourselves to it."""
+    """The active Orchestrator, and how to prove ourselves to it.
 
-    def __init__(self, address: tuple[str, int], identities: Watched[Identity | None]) -> None:
-        self._address = address
+    `active` is where it is by the cluster's word, None while nobody is known to be it. `standing` is where our own link stands: laptops are
+    forwarded there and nowhere else, so that what they say and what we report never meet different Orchestrators for long.
+    """
+
+    def __init__(self, active: Watched[Place | None], identities: Watched[Identity | None]) -> None:
+        self.active = active
+        self.standing: Watched[Place | None] = Watched(None)
         self._identities = identities
         self._made: tuple[Identity, ssl.SSLContext] | None = None
+        self._streams: dict[ForwardedStream, Place] = {}
 
-    async def connect(self, factory: Callable[[TlsConnection], asyncio.Protocol]) -> TlsConnection:
-        """A connection to the Teamspace's Orchestrator; `factory` makes its owner. Raises `CodezeroError` (UNREACHABLE, BAD_IDENTITY)."""
-        host, port = self._address
+    def stands(self, place: Place) -> None:
+        """Our link stands at this Orchestrator from now on; laptops at another one are to come back."""
+        self.standing.set(place)
+        for stream in [stream for stream, other in self._streams.items() if other != place]:
+            stream.reset(CodezeroError(problems.TUNNEL_DOWN, "another Orchestrator is the active one now"))
+
+    def is_lost(self) -> None:
+        """Our link stands nowhere; laptops stay where they are for as long as that Orchestrator has them."""
+        self.standing.set(None)
+
+    async def place(self) -> Place:
+        """Where laptops are forwarded to, after a moment where our link does not stand yet; raises `CodezeroError` (UNREACHABLE)."""
+        try:
+            async with asyncio.timeout(STANDING_SECONDS):
+                async for place in self.standing.changes():
+                    if place is not None:
+                        return place
+        except TimeoutError:
+            pass
+        raise CodezeroError(problems.UNREACHABLE, "the System has no connection to the Orchestrator at the moment")
+
+    def enter(self, stream: "ForwardedStream", place: Place) -> None:
+        """A laptop's stream leads to that Orchestrator."""
+        self._streams[stream] = place
+
+    def leave(self, stream: "ForwardedStream") -> None:
+        """A laptop's stream has ended."""
+        self._streams.pop(stream, None)
+
+    async def connect(self, place: Place, factory: Callable[[TlsConnection], asyncio.Protocol]) -> TlsConnection:
+        """A connection to the Orchestrator there; `factory` makes its owner. Raises `CodezeroError` (UNREACHABLE, BAD_IDENTITY)."""
         own = self._identities.value
         if own is None:
             raise CodezeroError(problems.BAD_IDENTITY, "this System has no identity yet")
@@ -92,7 +129,7 @@ class Orchestrator:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await tls.connect(
-                    host, port, context=self._context(own), server_name=SERVER_NAME, factory=factory
+                    *place, context=self._context(own), server_name=SERVER_NAME, factory=factory
                 )
         except TimeoutError:
             raise CodezeroError(problems.UNREACHABLE, "the Orchestrator does not answer") from None
@@ -131,6 +168,7 @@ class ForwardedStream(Side):
         self._orchestrator = orchestrator
         self._first = messages.frame(Forwarded(str(device), session))
         self._tasks = tasks
+        self._stream: TunnelStream | None = None
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -141,18 +179,27 @@ class ForwardedStream(Side):
             transport.reset(CodezeroError(problems.TUNNEL_DOWN, "the System is being stopped"))
             return
         transport.pause_reading()
+        self._stream = transport
         self._task = self._tasks.start("forward", self._connect(transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream is gone."""
+        self._orchestrator.leave(self)
         if self._task is not None:
             self._task.cancel()
         super().connection_lost(exc)
 
+    def reset(self, why: CodezeroError) -> None:
+        """End the stream at once; the laptop is told why, and may come back."""
+        if self._stream is not None:
+            self._stream.reset(why)
+
     async def _connect(self, stream: TunnelStream) -> None:
         far = Side()
         try:
-            connection = await self._orchestrator.connect(lambda _: far)
+            place = await self._orchestrator.place()
+            self._orchestrator.enter(self, place)
+            connection = await self._orchestrator.connect(place, lambda _: far)
         except CodezeroError as error:
             stream.reset(error)
             return

@@ -7,7 +7,7 @@ slow one costs at most one name per service.
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol as Shape
@@ -68,6 +68,7 @@ class Inventory:
         self._backends: dict[ServiceRef, dict[tuple[int, Protocol], tuple[Backend, ...]]] = {}
         self._subscriptions: set[Subscription] = set()
         self._serving: ServingSource | None = None
+        self._followers: dict[ServiceRef, list[Callable[[], None]]] = {}
         self._ours: set[ServiceRef] = set()
         # Where the own pods of a switched service are listed, and whose they are.
         self._origins: dict[ServiceRef, ServiceRef] = {}
@@ -75,6 +76,10 @@ class Inventory:
     def attach(self, serving: ServingSource) -> None:
         """Show in the catalog how services are served, as `serving` says; it is told what it may have to know."""
         self._serving = serving
+
+    def follow(self, ref: ServiceRef, told: Callable[[], None]) -> None:
+        """Call `told` right after each change of the Service and of what is behind it, and of whether the cluster is followed."""
+        self._followers.setdefault(ref, []).append(told)
 
     # --- what the reflectors tell ---------------------------------------------------------------------------------------------------------
 
@@ -136,6 +141,9 @@ class Inventory:
         """How the reflector of the resource `source` is doing."""
         self._sources[source] = status
         self._wake()
+        for followers in self._followers.values():
+            for told in followers:
+                told()
 
     # --- what others ask ------------------------------------------------------------------------------------------------------------------
 
@@ -269,6 +277,8 @@ class Inventory:
             self._mark_pending(self._origins[ref])
         if self._serving is not None:
             self._serving.touched(ref)
+        for told in self._followers.get(ref, ()):
+            told()
 
     def _mark_pending(self, ref: ServiceRef) -> None:
         if ref not in self._pending:

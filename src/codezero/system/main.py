@@ -35,6 +35,7 @@ from codezero.system.inventory import Inventory
 from codezero.system.kubernetes import client
 from codezero.system.kubernetes.client import ApiClient
 from codezero.system.kubernetes.reflector import Reflector
+from codezero.system.orchestrators import Whereabouts
 from codezero.system.outbox import Outbox
 from codezero.system.renewing import Renewal
 from codezero.system.routers import Routers, replicas_behind
@@ -100,7 +101,7 @@ async def serve(
     grants, outbox = Grants(), Outbox()
     tokens = TokenVerifier(issuer=wanted.token_issuer)
     dialler = Dialler(EndpointChooser(inventory, wanted.addresses))
-    orchestrator = Orchestrator(wanted.orchestrator, identities)
+    orchestrator = Orchestrator(Whereabouts(wanted.orchestrator, inventory).active, identities)
     orders = None
     if serves is not None and api is not None:
         orders = Orders(api, serves, namespace=wanted.namespace, enabled=wanted.serve_namespaces)

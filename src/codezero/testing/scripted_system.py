@@ -1,6 +1,7 @@
 """A System's connections to the Orchestrator, by hand: reports what it is told to, answers orders when told to, and brings laptops."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 
 from codezero.kit import certificates
+from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.serve import condition_from_parts
@@ -23,7 +25,9 @@ from codezero.wire.coordination import (
     EndVariants,
     FromDaemon,
     FromSystem,
+    Goodbye,
     OrderDone,
+    Ping,
     PutVariant,
     SystemHello,
     ToDaemon,
@@ -106,6 +110,12 @@ class ScriptedSystem:
             self.serves[order.service] = (*kept, wanted)
         return OrderDone(order.order, effects=("the source address changes",), variant=wanted, taken=taken)
 
+    async def farewell(self) -> Goodbye:
+        """What the Orchestrator says at the end."""
+        while not isinstance(message := await self.stream.receive(within=20), Goodbye):
+            pass
+        return message
+
     def drop(self) -> None:
         """The System is gone."""
         self.stream.abort()
@@ -140,6 +150,34 @@ class Peers:
         await picture.until(lambda it: it.welcome is not None)
         return picture
 
+    async def refused(self, device: Device) -> Goodbye:
+        """What a laptop hears that is not let in."""
+        stream: MessageStream[FromDaemon, ToDaemon] = await self._stream(_TO_DAEMON)
+        hello = DaemonHello(PROTOCOL_VERSIONS, "test", "laptop")
+        await stream.send_frames((frame(Forwarded(str(device), SessionId(new_ulid()))), frame(hello)))
+        answer = await stream.receive(within=20)
+        assert isinstance(answer, Goodbye), answer
+        return answer
+
+    async def greeted(self) -> Welcome:
+        """What a System hears that goes right away again."""
+        stream: MessageStream[FromSystem, ToSystem] = await self._stream(_TO_SYSTEM)
+        await stream.send(SystemHello(PROTOCOL_VERSIONS, "test", new_ulid()))
+        answer = await stream.receive(within=20)
+        stream.abort()
+        assert isinstance(answer, Welcome), answer
+        return answer
+
+    async def active(self) -> None:
+        """Let the Orchestrator be the active one by a System that reports nothing, for as long as this runs."""
+        stream: MessageStream[FromSystem, ToSystem] = await self._stream(_TO_SYSTEM)
+        await stream.send(SystemHello(PROTOCOL_VERSIONS, "test", new_ulid()))
+        with contextlib.suppress(EOFError):
+            while True:
+                await stream.send(Ping())
+                await asyncio.sleep(1)
+        await asyncio.get_running_loop().create_future()
+
     async def _stream(self, decoder: msgspec.msgpack.Decoder[Any]) -> MessageStream[Any, Any]:
         authorities = self.teamspace.authorities
         context = certificates.client_context(
@@ -160,9 +198,10 @@ class Peers:
 
 @asynccontextmanager
 async def peers_of(teamspace: RealTeamspace) -> AsyncGenerator[Peers]:
-    """The Orchestrator of `teamspace` runs; gives those who speak with it."""
-    async with teamspace.orchestrator():
+    """The Orchestrator of `teamspace` runs and is active; gives those who speak with it."""
+    async with teamspace.orchestrator(), task_group("peers") as tasks:
         peers = Peers(teamspace)
+        tasks.start_service("active", peers.active())
         try:
             yield peers
         finally:

@@ -7,7 +7,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -254,7 +254,10 @@ def _refuse(header: OpenHeader, _stream: TunnelStream) -> asyncio.Protocol:
 
 @dataclass
 class RealTeamspace:
-    """A Teamspace whose parts can be started and stopped one by one. `folder` holds its mounted files."""
+    """A Teamspace whose parts can be started and stopped one by one. `folder` holds its mounted files.
+
+    The System looks for the Orchestrator at `orchestrator_host`: an address, or the name of a Service (`list_orchestrators`).
+    """
 
     folder: Path
     authorities: Authorities = field(default_factory=Authorities)
@@ -262,6 +265,7 @@ class RealTeamspace:
     port: int = field(default_factory=free_port)
     routers_port: int = field(default_factory=free_port)
     orchestrator_port: int = field(default_factory=free_port)
+    orchestrator_host: str = "127.0.0.1"
     probes: Mapping[str, int] = field(default_factory=lambda: {"system": free_port(), "orchestrator": free_port()})
 
     store: ServeStore = field(init=False)
@@ -298,15 +302,26 @@ class RealTeamspace:
             ),
         )
 
-    def environment(self, role: str) -> dict[str, str]:
-        """The settings of a part."""
+    def list_orchestrators(self, *hosts: str, ending: Sequence[str] = ()) -> None:
+        """The Service `codezero/orchestrator` has an Orchestrator at each of these addresses, and one that still serves but ends at others."""
+        self.orchestrator_host = "orchestrator.codezero.svc"
+        port = {"name": "coordination", "port": self.orchestrator_port, "protocol": "TCP"}
+        ready = [endpoint_json(host, ready=True, serving=True, terminating=False) for host in hosts]
+        leaving = [endpoint_json(host, ready=False, serving=True, terminating=True) for host in ending]
+        self.inventory.put(
+            service_json("orchestrator", "codezero", clusterIP="None", ports=(port,)),
+            slice_json("orchestrator", "codezero", endpoints=[*ready, *leaving], ports=(port,)),
+        )
+
+    def environment(self, role: str, *, host: str = "127.0.0.1") -> dict[str, str]:
+        """The settings of a part that listens at `host`."""
         port = self.port if role == "system" else self.orchestrator_port
         return {
-            "CODEZERO_LISTEN": f"127.0.0.1:{port}",
+            "CODEZERO_LISTEN": f"{host}:{port}",
             "CODEZERO_ROUTERS_LISTEN": f"127.0.0.1:{self.routers_port}",
             "CODEZERO_POD_IP": "127.0.0.1",
-            "CODEZERO_PROBES": f"127.0.0.1:{self.probes[role]}",
-            "CODEZERO_ORCHESTRATOR": f"127.0.0.1:{self.orchestrator_port}",
+            "CODEZERO_PROBES": f"{host}:{self.probes[role]}",
+            "CODEZERO_ORCHESTRATOR": f"{self.orchestrator_host}:{self.orchestrator_port}",
             "CODEZERO_IDENTITY_FOLDER": str(self.folder / role),
             "CODEZERO_POLICY_FOLDER": str(self.folder / "policy"),
             "CODEZERO_ALLOWED_NETWORKS": str(IPv4Network("127.0.0.0/8")),
@@ -314,14 +329,14 @@ class RealTeamspace:
         }
 
     @asynccontextmanager
-    async def orchestrator(self) -> AsyncGenerator[None]:
-        """The Orchestrator runs."""
-        wanted = orchestrator_settings.from_environment(self.environment("orchestrator"))
+    async def orchestrator(self, host: str = "127.0.0.1") -> AsyncGenerator[None]:
+        """An Orchestrator runs at `host`."""
+        wanted = orchestrator_settings.from_environment(self.environment("orchestrator", host=host))
         stop = asyncio.Event()
         async with task_group("test") as tasks:
             task = tasks.start("orchestrator", orchestrator_main.run(wanted, stop=stop))
             try:
-                await _listening(self.orchestrator_port, task)
+                await _listening(self.orchestrator_port, task, host=host)
                 yield
             finally:
                 stop.set()
@@ -403,14 +418,14 @@ class RealTeamspace:
         return coordination
 
 
-async def _listening(port: int, task: asyncio.Task[None]) -> None:
+async def _listening(port: int, task: asyncio.Task[None], *, host: str = "127.0.0.1") -> None:
     """Wait until the port takes connections."""
     async with asyncio.timeout(20):
         while True:
             if task.done():
                 task.result()
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection(host, port)
             except OSError:
                 await asyncio.sleep(0.01)
             else:
