@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from codezero.deploy import access
+from codezero.deploy import access, fence
 from codezero.deploy.manifest import Json, Release, labelled, manifest, selected_by
 from codezero.deploy.values import Entry, Resources, ServiceType, Values
 
@@ -38,6 +38,7 @@ def objects(values: Values, *, namespace: str = "codezero", release: Release | N
         (
             serves_definition(),
             *access.objects(values, namespace),
+            *fence.objects(values, namespace),
             _settings(values, namespace),
             *_network_policies(namespace),
             *_services(values.service, namespace),
