@@ -164,6 +164,7 @@ async def serve(
                     serves,
                     settings=wanted.router,
                     namespace=wanted.namespace,
+                    enabled=wanted.serve_namespaces,
                     trust=lambda: _trust(identities.value),
                     ended=outbox.variant_ended,
                     leads=lambda: leadership.is_sure,

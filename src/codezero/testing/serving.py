@@ -27,6 +27,7 @@ from codezero.sandbox.workloads import keep_workloads
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, PatchKind, from_kubeconfig
 from codezero.system.serving import naming
+from codezero.system.serving.enabled import EnabledNamespaces
 from codezero.system.serving.manifests import RouterSettings, Trust, labels_of, owner_of
 from codezero.system.serving.reconciler import Reconciler
 from codezero.system.serving.serves import Serves
@@ -276,6 +277,7 @@ class ServingCluster:
             serves,
             settings=self.settings,
             namespace="codezero",
+            enabled=EnabledNamespaces(frozenset({"*"})),
             trust=lambda: self.trust,
             ended=lambda _, variant, reason: self.ended.append((variant.variant_id, reason)),
             leads=leads,

@@ -19,9 +19,12 @@ class EnabledNamespaces:
 
     names: frozenset[str] = frozenset()
 
+    def __contains__(self, namespace: str) -> bool:
+        return EVERYWHERE in self.names or namespace in self.names
+
     def refuse(self, service: ServiceRef) -> None:
         """Raise `CodezeroError` (NOT_ENABLED) unless the service is in one of them."""
-        if EVERYWHERE in self.names or service.namespace in self.names:
+        if service.namespace in self:
             return
         enabled = ", ".join(sorted(self.names)) or "none"
         raise CodezeroError(

@@ -20,6 +20,7 @@ from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_object, at
 from codezero.system.serving import naming, observing, preflight, rewiring
+from codezero.system.serving.enabled import EnabledNamespaces
 from codezero.system.serving.manifests import RouterSettings, Trust
 from codezero.system.serving.seen import Seen, is_back, is_lost
 from codezero.system.serving.serves import ServeObject, Serves, path_of, view_of
@@ -58,6 +59,7 @@ class Reconciler:
         *,
         settings: RouterSettings,
         namespace: str,
+        enabled: EnabledNamespaces,
         trust: Callable[[], Trust | None],
         ended: Ended,
         leads: Callable[[], bool] = lambda: True,
@@ -65,6 +67,7 @@ class Reconciler:
     ) -> None:
         """`namespace` is our own, `trust` whom Routers believe; `ended` hears of variants that end without an order, with the reason.
 
+        Only in `enabled` namespaces it has the rights to look closer, and to write; Serve objects of others stay as they are.
         Nothing is written unless this System `leads` right then: what it has seen before a long pause another may have gone on from.
         """
         self._api = api
@@ -72,6 +75,7 @@ class Reconciler:
         self._serves = serves
         self._settings = settings
         self._namespace = namespace
+        self._enabled = enabled
         self._trust = trust
         self._ended = ended
         self._leads = leads
@@ -81,6 +85,7 @@ class Reconciler:
         self._followed: dict[ServiceRef, dict[str, VariantView]] = {}
         self._reasons: dict[str, str] = {}
         self._told: dict[ServiceRef, frozenset[str]] = {}
+        self._left_alone: set[ServiceRef] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -104,6 +109,11 @@ class Reconciler:
         return self._serves.key is not None and self._serves.is_known and self._inventory.is_synced
 
     def _wake(self, ref: ServiceRef, tasks: Tasks) -> None:
+        if ref.namespace not in self._enabled:
+            if ref not in self._left_alone:
+                self._left_alone.add(ref)
+                _log.warning("left alone: nothing may be served in its namespace", service=str(ref))
+            return
         wake = self._wakes.get(ref)
         if wake is None:
             wake = self._wakes[ref] = asyncio.Event()
