@@ -35,6 +35,7 @@ format: $(VENV)/.dev
 
 reference: $(VENV)/.dev
 	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/chart.py
 
 $(VENV)/.demo: pyproject.toml requirements/sandbox.txt
 	@$(PYTHON) tools/environment.py $(VENV) requirements/sandbox.txt

@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the code: commands, error codes, settings and options of the processes.
+"""Writes the reference pages that come from the code: commands, error codes, settings and options of the processes, values of a Teamspace.
 
 Usage: python tools/reference.py [--check] [FOLDER]   (with --check it only says whether the pages of FOLDER are up to date)
 
@@ -8,6 +8,7 @@ A page whose code cannot be imported here (an extra is not installed) is left as
 import argparse
 import contextlib
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import click
 
 from codezero.cli import context
 from codezero.cli.main import COMMANDS, czctl
+from codezero.deploy import values_schema
 from codezero.kit.settings import Environment, SettingsError
 from codezero.model import problems
 from codezero.wire import local_api
@@ -149,6 +151,47 @@ def options() -> str:
     return "\n".join(parts)
 
 
+def values() -> str:
+    """Every value of the Helm chart and of `czctl teamspace install`."""
+    rows = [
+        (f"`{path}`", _form(part), f"`{json.dumps(part['default'], ensure_ascii=False)}`", part["description"])
+        for path, part in _values(values_schema.schema(), "")
+    ]
+    return (
+        f"{NOTE}\n# Values of a Teamspace\n\n"
+        "What the Helm chart takes by `--values` and `--set`, and `czctl teamspace install` by `--values`.\n"
+        "Maps merge with the defaults, lists replace them; what is not named here is refused.\n\n"
+        + _table(("Value", "Form", "Default", "Meaning"), rows)
+    )
+
+
+def _values(part: Mapping[str, Any], above: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, below in part["properties"].items():
+        path = f"{above}{name}"
+        if "default" in below:
+            yield path, below
+        else:
+            yield from _values(below, f"{path}.")
+
+
+def _form(part: Mapping[str, Any]) -> str:
+    if "enum" in part:
+        return " or ".join(f"`{one}`" for one in part["enum"])
+    if "anyOf" in part:
+        return " or ".join(_form(one) for one in part["anyOf"])
+    match part["type"]:
+        case "integer" if "minimum" in part:
+            return f"number from {part['minimum']} to {part['maximum']}"
+        case "array":
+            return "list of objects" if part["items"]["type"] == "object" else "list of texts"
+        case "object":
+            return "map"
+        case "null":
+            return "`null`"
+        case _:
+            return "text"
+
+
 def _tree(of: click.Context) -> Iterator[click.Context]:
     yield of
     if isinstance(of.command, click.Group):
@@ -263,7 +306,13 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-PAGES = {"czctl.md": commands, "errors.md": errors, "environment.md": environment, "options.md": options}
+PAGES = {
+    "czctl.md": commands,
+    "errors.md": errors,
+    "environment.md": environment,
+    "options.md": options,
+    "values.md": values,
+}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from codezero.cli.main import COMMANDS
 from codezero.model import problems
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = {"czctl.md", "environment.md", "errors.md", "options.md"}
+PAGES = {"czctl.md", "environment.md", "errors.md", "options.md", "values.md"}
 
 
 def reference(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +73,14 @@ def test_processes_are_told_of_with_variables_and_options(made: Path) -> None:
     assert "| `CODEZERO_SESSION_SECONDS` | number from 15 to 604800 |" in variables
     assert "| `--capture` | `auto` or `nftables` or `listeners` | `auto` |" in options
     assert "| `--foreground` |" in options
+
+
+def test_values_are_told_by_their_paths(made: Path) -> None:
+    text = (made / "values.md").read_text()
+
+    assert "| `system.replicas` | number from 1 to 20 | `2` |" in text
+    assert '| `service.type` | `ClusterIP` or `LoadBalancer` or `NodePort` | `"LoadBalancer"` |' in text
+    assert "| `serve.namespaces` | list of texts | `[]` |" in text
 
 
 def test_no_page_tells_of_the_machine_it_was_made_on(made: Path) -> None:
