@@ -201,7 +201,7 @@ def _service_port(name: str, number: int) -> Json:
 
 
 def _disruption_budgets(namespace: str) -> list[Json]:
-    # Of one replica too this lets a node be drained: nobody may keep an administrator from that.
+    # Of one replica too this lets a node be drained, also while pods are not ready: nobody may keep an administrator from that.
     return [
         manifest(
             "policy/v1",
@@ -209,7 +209,11 @@ def _disruption_budgets(namespace: str) -> list[Json]:
             component,
             component=component,
             namespace=namespace,
-            spec={"maxUnavailable": 1, "selector": {"matchLabels": selected_by(component)}},
+            spec={
+                "maxUnavailable": 1,
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": selected_by(component)},
+            },
         )
         for component in ("orchestrator", "system")
     ]
