@@ -704,6 +704,35 @@ def test_repair_can_put_everything_back(
     installed.kubectl("patch", "serve", "orders", "-n", SERVED, "--type", "merge", "-p", json.dumps(removed))
 
 
+def test_what_teams_have_may_be_large(system: Account, installed: Slab) -> None:
+    """The API server gives a policy so much time for an object and no more, and what cannot be judged is refused."""
+    big = ServiceRef(SERVED, "big")
+    names = [f"label-{number}" for number in range(40)]
+    ports = [{"name": f"p{number}", "port": number} for number in range(1, 200)]
+    service, deployment = team_service(big, selector=dict.fromkeys(names, "big"), ports=ports), team_deployment(big)
+    env = [{"name": f"NAME_{number}", "value": "x" * 200} for number in range(300)]
+    deployment["spec"]["template"]["spec"]["containers"] = [
+        {"name": f"app-{number}", "image": "app:1", "env": env} for number in range(10)
+    ]
+    for one in (service, deployment):
+        one["metadata"]["annotations"] = {"long": "x" * 100_000}
+        one["metadata"]["labels"] = dict.fromkeys(names, "big")
+    apply(installed, service, deployment)
+
+    switched = {"spec": {"selector": naming.switched(service["spec"]["selector"], big)}}
+    system.patch("service", big.name, SERVED, switched, kind="merge")
+    system.patch("service", big.name, SERVED, {"spec": {"selector": service["spec"]["selector"]}}, kind="merge")
+    restart = {"spec": {"template": {"metadata": {"annotations": RESTART}}}}
+    system.patch("deployment", big.name, SERVED, restart, kind="merge")
+
+
+def test_the_api_server_finds_nothing_wrong_with_the_fence(system: Account, installed: Slab) -> None:
+    """It checks the types of expressions and tells what it thinks, but refuses nothing for it."""
+    policy = json.loads(installed.kubectl("get", "validatingadmissionpolicy", fence.FENCE, "-o", "json"))
+
+    assert policy["status"]["typeChecking"] == {}
+
+
 def test_others_do_not_notice_the_fence(installed: Slab) -> None:
     """Teams change their things as ever, and ours where they have to."""
     annotated = {"metadata": {"annotations": {"x": "y"}}}
