@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench images check format reference lock clean
+.PHONY: demo test test-k8s bench images check format reference lock clean
 
 demo: $(VENV)/.demo
 	@tools/system-packages ip ss nft unshare nsenter curl getent
@@ -13,6 +13,11 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep node npm mariadbd mariadb
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The same stories before a real Kubernetes, out of a folder of its programs (K8S_BIN, else ~/.cache/codezero/k8s/bin): tests/cluster/README.md.
+test-k8s: $(VENV)/.dev
+	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep busybox
+	$(BIN)/python -m pytest -p tests.cluster.plugin $(PYTEST_ARGS) tests/cluster tests/lab
 
 # Numbers for this machine; tests assert none. What it leaves is in build/bench; fewer rounds, or some parts: BENCH_ARGS="--rounds 1 --only path".
 bench: $(VENV)/.bench

@@ -6,12 +6,15 @@ place `cluster` is a machine beside it that has routes to its pods and services.
 
 import json
 import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from tests.cluster.slab import Slab
 
+from codezero.deploy import identity
 from codezero.sandbox import layout
 from codezero.sandbox.control import PodView, Sandbox, Status
 from codezero.testing.waiting import eventually
@@ -47,8 +50,18 @@ class ClusterLab(Sandbox):
         return str(layout.ACCESS_FOLDER / f"{user}.json")
 
     def token(self, user: str = "dev1") -> str:
-        """A fresh token of a developer for the CONNECT door."""
-        return self.run(layout.CLUSTER, ["czctl", "teamspace", "token", user]).stdout.strip()
+        """A fresh token of a developer for the CONNECT door, signed as a Hub would by what the administrator's machine keeps."""
+        kept = self.run(layout.CLUSTER, ["sh", "-c", "cat ~/.config/codezero/authorities/*.json"]).stdout
+        issuers = identity.decode(kept.encode())
+        return issuers.token(issuers.with_user(user).new_device(user), now=time.time())
+
+    def processes(self, program: str) -> list[int]:
+        """The ids, on the node, of the processes that run `program`."""
+        return [int(one) for one in self.slab.run(["pgrep", "-f", "--", program], check=False).split()]
+
+    def signal(self, processes: Sequence[int], signal: str) -> None:
+        """Send a signal to processes of the node."""
+        self.slab.run(["kill", f"-{signal}", *map(str, processes)], check=False)
 
     def kubectl(self, *arguments: str, **options: Any) -> str:
         """What kubectl prints, run as the cluster's administrator."""

@@ -4,6 +4,7 @@ Of `tests/lab` those marked `contract` are run: what a user sees must be the sam
 out of a folder of binaries (`K8S_BIN`; see README.md here), shut up in namespaces of its own.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def slab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slab]:
-    """A Kubernetes with the images of this tree, and nothing of ours installed."""
+    """A Kubernetes with the images of this tree: one that runs already (`K8S_SLAB`, its folder of state), else a fresh one."""
+    if running := os.environ.get("K8S_SLAB"):
+        yield Slab.find(Path(running))
+        return
     with Slab.start(
         binaries=binaries.programs(), images=binaries.archives(), state=tmp_path_factory.mktemp("slab")
     ) as running:
@@ -53,6 +57,9 @@ def slab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slab]:
 def bare(slab: Slab, state_home: Path) -> Iterator[ClusterLab]:
     """The lab before a Kubernetes without a Teamspace."""
     with ClusterLab(Sandbox.up(name="k8s", cluster=False, tied=True), slab) as lab:
+        if os.environ.get("K8S_SLAB"):
+            # The Teamspace of an earlier run, whose keys went with that run's laptops.
+            lab.run(layout.CLUSTER, ["czctl", "teamspace", "uninstall", "--yes"], check=False, timeout=300)
         yield lab
 
 

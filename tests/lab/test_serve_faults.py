@@ -14,7 +14,16 @@ import pytest
 
 from codezero.sandbox.control import Sandbox
 from codezero.testing.laptop import Laptop
-from codezero.testing.serve_stories import address_of, application, ask, kubectl, nobody_notices, put_back, selector
+from codezero.testing.serve_stories import (
+    address_of,
+    application,
+    ask,
+    kubectl,
+    nobody_notices,
+    put_back,
+    replicas_of,
+    selector,
+)
 from codezero.testing.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
@@ -65,8 +74,7 @@ def test_the_local_application_is_killed(sandbox: Sandbox, serving1: Laptop, url
         with application(serving1, "http", 9001) as running:
             serving1.serve(SERVICE, "9001:8080", *CONDITION)
             assert ask(sandbox, url, *BLUE).where == "laptop"
-            victim = serving1.processes("peers.http server --address 127.0.0.1 --port 9001")
-            serving1.run("kill", "-KILL", *map(str, victim))
+            serving1.kill("peers.http server --address 127.0.0.1 --port 9001")
             running.wait()
             answer = eventually(lambda: falls_back(sandbox, url) and ask(sandbox, url, *BLUE), within=5)
         with application(serving1, "http", 9001):
@@ -103,8 +111,7 @@ def test_the_network_between_laptop_and_cluster_falls_silent(sandbox: Sandbox, s
 def test_envoy_is_killed_with_one_replica(sandbox: Sandbox, served: Laptop, url: str) -> None:
     """Its connections die with it; new ones must be answered again at once, from the laptop too."""
     for _ in range(3):
-        victims = served.processes("envoy.*bootstrap.json")
-        served.run("kill", "-KILL", *map(str, victims))
+        served.kill("envoy.*bootstrap.json")
 
         assert eventually(lambda: _answers(sandbox, url), within=5)
         assert eventually(lambda: reaches_the_laptop(sandbox, url))
@@ -121,6 +128,7 @@ def test_with_all_our_parts_dead_the_service_still_answers_and_repair_restores_i
     sandbox: Sandbox, served: Laptop, url: str
 ) -> None:
     """Traffic of people who do not use the tool never depends on the tool."""
+    replicas = replicas_of(sandbox, "system")
     kubectl(sandbox, "scale", "deployment", "system", "orchestrator", "-n", "codezero", "--replicas=0")
     try:
         with nobody_notices(sandbox, url):
@@ -135,7 +143,7 @@ def test_with_all_our_parts_dead_the_service_still_answers_and_repair_restores_i
             assert eventually(lambda: ask(sandbox, url, *BLUE).fallback is None)
         assert kubectl(sandbox, "get", "serves", "-A", "-o", "name") == ""
     finally:
-        kubectl(sandbox, "scale", "deployment", "system", "orchestrator", "-n", "codezero", "--replicas=1")
+        kubectl(sandbox, "scale", "deployment", "system", "orchestrator", "-n", "codezero", f"--replicas={replicas}")
         eventually(lambda: all(pod.ready for pod in sandbox.status().pods if pod.namespace == "codezero"), within=60)
         eventually(served.is_connected, within=60)
 

@@ -9,7 +9,16 @@ from codezero.model.services import ServiceRef
 from codezero.sandbox.control import Sandbox
 from codezero.system.serving import naming
 from codezero.testing.laptop import Laptop
-from codezero.testing.serve_stories import Answer, address_of, application, ask, kubectl, nobody_notices, put_back
+from codezero.testing.serve_stories import (
+    Answer,
+    address_of,
+    application,
+    ask,
+    kubectl,
+    nobody_notices,
+    put_back,
+    replicas_of,
+)
 from codezero.testing.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
@@ -26,9 +35,10 @@ def url(sandbox: Sandbox, peers: None) -> str:
 @pytest.fixture
 def replicas(sandbox: Sandbox) -> Iterator[None]:
     """Two Systems while the test runs."""
+    before = replicas_of(sandbox, "system")
     _scale(sandbox, 2)
     yield
-    _scale(sandbox, 1)
+    _scale(sandbox, before)
     put_back(sandbox, "http")
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from codezero.sandbox import layout
 from codezero.sandbox.control import Sandbox
@@ -12,6 +12,19 @@ from codezero.testing.waiting import eventually
 
 SAMPLE = layout.SAMPLE_NAMESPACE
 CORE_URL = f"http://sample-project-core.{SAMPLE}:3000/api"
+
+
+@runtime_checkable
+class NodeElsewhere(Protocol):
+    """A lab whose cluster is not in the sandbox: its processes are found and signalled by itself."""
+
+    def processes(self, program: str) -> list[int]:
+        """The ids, on the node, of the processes that run `program`."""
+        ...
+
+    def signal(self, processes: Sequence[int], signal: str) -> None:
+        """Send a signal to processes of the node."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +124,31 @@ class Laptop:
         return self.curl(CORE_URL, "--max-time", "4", check=False).returncode == 0
 
     def processes(self, program: str) -> list[int]:
-        """The ids, inside the sandbox, of the processes that run `program` (as in a command line): the laptop's and the cluster's.
+        """The ids of the processes that run `program` (as in a command line): the laptop's and the cluster's. To be counted, and killed by `kill`."""
+        return [*self._processes_here(program), *self._processes_of_node(program)]
 
-        All places share one process namespace. Those of other places are told apart by the network they are in.
-        """
+    def kill(self, program: str, *, signal: str = "KILL") -> None:
+        """Kill what runs `program`."""
+        here, elsewhere = self._processes_here(program), self._processes_of_node(program)
+        assert here or elsewhere, f"nothing runs {program}"
+        if here:
+            self.run("kill", f"-{signal}", *map(str, here))
+        if elsewhere and isinstance(self.sandbox, NodeElsewhere):
+            self.sandbox.signal(elsewhere, signal)
+
+    def _processes_here(self, program: str) -> list[int]:
+        """Those inside the sandbox, where all places share one process namespace. Those of other places are told apart by the network they are in."""
         places = [place for place in layout.PLACES if place not in {self.place, layout.CLUSTER}]
         # By its environment, because the shell's own command line would be found too.
         script = 'pgrep -f -- "$PROGRAM"; echo others; for place in "$@"; do ip netns pids "$place"; done'
         listing = ["sh", "-c", script, "sh", *places]
-        printed = self.sandbox.run(layout.CLUSTER, listing, env={"PROGRAM": program}).stdout.split()
+        printed = self.sandbox.run(layout.INTERNET, listing, env={"PROGRAM": program}).stdout.split()
         divider = printed.index("others")
         found, others = printed[:divider], set(printed[divider:])
         return [int(process) for process in found if process not in others]
 
-    def kill(self, program: str, *, signal: str = "KILL") -> None:
-        """Kill what runs `program`."""
-        found = self.processes(program)
-        assert found, f"nothing runs {program}"
-        self.run("kill", f"-{signal}", *map(str, found))
+    def _processes_of_node(self, program: str) -> list[int]:
+        return self.sandbox.processes(program) if isinstance(self.sandbox, NodeElsewhere) else []
 
     def machine(self) -> dict[str, str]:
         """Everything of the machine that the agent may change, as text to compare."""

@@ -115,6 +115,11 @@ def selector(sandbox: Sandbox, service: str, namespace: str = "peers") -> dict[s
     return json.loads(kubectl(sandbox, "get", "service", service, "-n", namespace, "-o", "json"))["spec"]["selector"]
 
 
+def replicas_of(sandbox: Sandbox, deployment: str, namespace: str = "codezero") -> int:
+    """How many pods a Deployment asks for."""
+    return int(kubectl(sandbox, "get", "deployment", deployment, "-n", namespace, "-o", "jsonpath={.spec.replicas}"))
+
+
 def serve_objects(sandbox: Sandbox) -> list[str]:
     """The Serve objects of the cluster, as `namespace/name`."""
     items = json.loads(kubectl(sandbox, "get", "serves", "-A", "-o", "json"))["items"]
