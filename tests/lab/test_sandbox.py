@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from codezero.deploy import identity
+from codezero.kit.certificates import Authority, Credentials
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout
@@ -577,9 +580,8 @@ def test_killing_the_keeper_ends_everything(state_home: Path) -> None:
 
 
 def test_certificates_are_renewed_under_running_parts(state_home: Path) -> None:
-    """In-cluster certificates live an hour; a Teamspace that runs for weeks must not notice."""
-    lifetime = timedelta(seconds=9)
-    with Sandbox.up(name=f"brief-{os.getpid()}", sample=False, tied=True, leaf_lifetime=lifetime) as brief:
+    """In-cluster certificates live an hour; a Teamspace that runs for weeks must not notice. Here somebody brings a Secret that is about to run out."""
+    with Sandbox.up(name=f"brief-{os.getpid()}", sample=False, tied=True) as brief:
         script = (
             "import json, socket, ssl, sys\n"
             "access = json.load(open(sys.argv[1]))\n"
@@ -591,11 +593,24 @@ def test_certificates_are_renewed_under_running_parts(state_home: Path) -> None:
             "        print(wrapped.getpeercert()['serialNumber'])\n"
         )
 
-        def serial() -> str:
-            return brief.run("laptop", ["python", "-c", script, brief.access_file()]).stdout.strip()
+        def serial() -> int:
+            return int(brief.run("laptop", ["python", "-c", script, brief.access_file()]).stdout, 16)
 
-        seen = {serial()}
-        eventually(lambda: seen.add(serial()) or len(seen) == 3, within=40)
+        kubectl = ["kubectl", "-n", "codezero"]
+        secret = json.loads(brief.run("cluster", [*kubectl, "get", "secret", "codezero-identity", "-o", "json"]).stdout)
+        content = identity.secret_content(secret)
+        authority = Authority(Credentials.from_pem(content["ca.crt"], content["ca.key"]))
+        data: dict[str, str] = {}
+        ending = {serial()}
+        for role in identity.ROLES:
+            own = identity.leaf(
+                authority, identity.teamspace_of(content), role, namespace="codezero", lifetime=timedelta(minutes=2)
+            )
+            ending.add(own.chain[0].serial_number)
+            data |= {name: b64encode(text.encode()).decode() for name, text in identity.leaf_files(role, own).items()}
+        patch = json.dumps({"data": data})
+        brief.run("cluster", [*kubectl, "patch", "secret", "codezero-identity", "--patch-file=/dev/stdin"], input=patch)
+        eventually(lambda: serial() not in ending, within=60)
         parts = [pod for pod in brief.status().pods if pod.ready]
 
     assert [pod.restarts for pod in parts] == [0, 0]

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from codezero.deploy import identity
 from codezero.deploy import objects as teamspace
 from codezero.deploy.manifest import Release
 from codezero.deploy.values import EVERY_NAMESPACE, Orchestrator, Router, Serving, System, Values
@@ -35,8 +36,6 @@ from codezero.sandbox.proxy import keep_services_reachable
 from codezero.sandbox.workloads import DEPLOYMENTS, STATEFUL_SETS, is_ready, keep_workloads
 
 AUTHORITY_LIFETIME = timedelta(days=365)
-# Renewed when a third of their life is left, so that a part that is slow to reload still has time.
-_RENEWED_AFTER = 2 / 3
 
 # One node, and people who wait for it: one of each is enough here.
 TEAMSPACE_VALUES = Values(
@@ -166,45 +165,17 @@ class _Logs:
         return self.kubelet.read_log(request)
 
 
-def install_teamspace(cluster: Cluster, identities: Identities, *, lifetime: timedelta) -> None:
-    """Install a Teamspace, with the Secret (certificates of `lifetime`) and ConfigMap that a Hub would provide."""
-    cluster.apply(teamspace.namespace_of(layout.TEAMSPACE_NAMESPACE))
+def install_teamspace(cluster: Cluster, identities: Identities) -> None:
+    """Install a Teamspace, with the Secret and ConfigMap that a Hub would provide; its System renews the certificates."""
+    namespace = layout.TEAMSPACE_NAMESPACE
+    cluster.apply(teamspace.namespace_of(namespace))
     # What pods mount comes before them.
-    apply_identities(cluster, identities, lifetime=lifetime)
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": teamspace.POLICY, "namespace": layout.TEAMSPACE_NAMESPACE},
-            "data": {"policy.json": identities.policy()},
-        }
-    )
+    cluster.apply(identity.secret_object(identities.secret(), namespace=namespace))
+    cluster.apply(identity.policy_object(identities.policy(), namespace=namespace))
     for manifest in teamspace.objects(
         TEAMSPACE_VALUES, namespace=layout.TEAMSPACE_NAMESPACE, release=Release(manager="codezero-sandbox")
     ):
         cluster.apply(manifest)
-
-
-def apply_identities(cluster: Cluster, identities: Identities, *, lifetime: timedelta) -> None:
-    """Write the Teamspace's Secrets with fresh certificates of `lifetime`."""
-    for name, content in identities.secrets(lifetime).items():
-        cluster.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": name, "namespace": layout.TEAMSPACE_NAMESPACE},
-                "type": "Opaque",
-                "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
-            }
-        )
-
-
-async def keep_identities_fresh(cluster: Cluster, identities: Identities, *, lifetime: timedelta) -> None:
-    """Renew the certificates of the Teamspace's parts in good time, for as long as this runs."""
-    while True:
-        await asyncio.sleep(lifetime.total_seconds() * _RENEWED_AFTER)
-        apply_identities(cluster, identities, lifetime=lifetime)
-        _log.info("certificates renewed")
 
 
 def write_access_files(identities: Identities) -> None:

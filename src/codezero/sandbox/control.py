@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -32,7 +31,6 @@ from codezero.sandbox import layout, support
 
 DEFAULT_NAME = "default"
 START_DEADLINE = 120.0
-LEAF_LIFETIME = timedelta(hours=1)
 _STOP_DEADLINE = 15.0
 _MADE = "made"
 _ANSWER_DEADLINE = 30.0
@@ -121,7 +119,6 @@ class Sandbox:
         tied: bool = False,
         bound_files: bool = False,
         cluster: bool = True,
-        leaf_lifetime: timedelta = LEAF_LIFETIME,
         progress: Callable[[str], None] = lambda _: None,
         deadline: float = START_DEADLINE,
     ) -> "Sandbox":
@@ -129,8 +126,7 @@ class Sandbox:
 
         With `sample`, the sample project is installed too. A `tied` sandbox ends when this process does. With `bound_files`, the laptop's hosts
         and resolv.conf are bind mounts, as in containers. Without `cluster` there are the laptops, the LAN and the internet alone, and a way to a
-        cluster that somebody else brings. `leaf_lifetime` is how long certificates of System and Orchestrator live; they are
-        renewed in time. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
+        cluster that somebody else brings. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
         """
         folder = layout.state_folder(name)
         with _start_lock(name, folder):
@@ -142,7 +138,7 @@ class Sandbox:
                 )
             progress("checking what this machine allows")
             isolate = support.isolating_command()
-            options = ["--name", name, "--leaf-seconds", str(leaf_lifetime.total_seconds())]
+            options = ["--name", name]
             options += [*(["--no-sample"] if not sample else []), *(["--bound"] if bound_files else [])]
             options += [] if cluster else ["--no-cluster"]
             return _start(name, folder, isolate, options=options, tied=tied, progress=progress, deadline=deadline)

@@ -6,10 +6,9 @@ from datetime import timedelta
 
 from codezero.deploy import identity
 from codezero.deploy.identity import Issuers, TeamspaceKeys
-from codezero.deploy.objects import IDENTITY
+from codezero.model.access import Policy
 from codezero.model.ids import Device, TeamspaceId
 from codezero.sandbox import layout
-from codezero.wire import policy_file
 from codezero.wire.access_file import TeamspaceAccess
 
 INSTALL = "sandbox.codezero"
@@ -40,14 +39,13 @@ class Identities:
         """The sandbox's Teamspace."""
         return self.issuers.teamspace
 
-    def secrets(self, lifetime: timedelta) -> dict[str, dict[str, str]]:
-        """The content of the Teamspace's Secrets by name, with fresh leaves."""
-        namespace = layout.TEAMSPACE_NAMESPACE
-        return {IDENTITY: identity.secret(self.issuers, self.keys, namespace=namespace, lifetime=lifetime)}
+    def secret(self) -> dict[str, str]:
+        """The content of the Teamspace's Secret, with fresh leaves."""
+        return identity.secret(self.issuers, self.keys, namespace=layout.TEAMSPACE_NAMESPACE)
 
-    def policy(self) -> str:
-        """The Teamspace's policy as JSON: the sandbox's developers may do everything."""
-        return policy_file.encode(self.issuers.default_policy()).decode()
+    def policy(self) -> Policy:
+        """The Teamspace's policy: the sandbox's developers may do everything."""
+        return self.issuers.default_policy()
 
     def access(self, user: str) -> TeamspaceAccess:
         """A developer's access file, with a fresh device certificate."""

@@ -8,14 +8,12 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import uvloop
 
 from codezero.kit import logs
-from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import cluster, internet, laptop, layout, namespaces, network
@@ -70,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-sample", dest="sample", action="store_false")
     parser.add_argument("--bound", action="store_true")
     parser.add_argument("--no-cluster", dest="cluster", action="store_false")
-    parser.add_argument("--leaf-seconds", type=float, required=True)
     options = parser.parse_args(arguments)
     namespaces.die_with_parent()
     logs.configure()
@@ -103,15 +100,12 @@ async def _start_cluster(
     options: argparse.Namespace, operations: Operations, reporter: Reporter, stack: AsyncExitStack
 ) -> None:
     identities = operations.identities
-    lifetime = timedelta(seconds=options.leaf_seconds)
     reporter.step("starting the cluster (a stand-in for Kubernetes)")
     stand_in = await stack.enter_async_context(cluster.running(options.state / "log" / "pods"))
     operations.cluster = stand_in
     reporter.step("installing the Teamspace: System and Orchestrator")
     cluster.write_access_files(identities)
-    cluster.install_teamspace(stand_in, identities, lifetime=lifetime)
-    tasks = await stack.enter_async_context(task_group("runtime"))
-    tasks.start_service("identities", cluster.keep_identities_fresh(stand_in, identities, lifetime=lifetime))
+    cluster.install_teamspace(stand_in, identities)
     if options.sample:
         reporter.step("installing the sample project")
         stand_in.install(cluster.sample_manifests())

@@ -1,4 +1,3 @@
-from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from codezero.sandbox.identities import Identities
 from codezero.sandbox.kubelet import Kubelet
 from codezero.sandbox.pods import Node
 
-HOUR = timedelta(hours=1)
-
 
 @pytest.fixture
 def empty(store: Store, tmp_path: Path) -> Cluster:
@@ -24,7 +21,7 @@ def empty(store: Store, tmp_path: Path) -> Cluster:
 
 
 def test_the_teamspace_installs_with_what_it_mounts(empty: Cluster) -> None:
-    cluster.install_teamspace(empty, Identities.create(), lifetime=HOUR)
+    cluster.install_teamspace(empty, Identities.create())
 
     mounted = {
         volume[kind][name]
@@ -40,7 +37,7 @@ def test_the_teamspace_installs_with_what_it_mounts(empty: Cluster) -> None:
 
 def test_a_teamspace_that_is_installed_again_changes_nothing(empty: Cluster) -> None:
     """What the API server adds by itself must not look like a difference."""
-    cluster.install_teamspace(empty, Identities.create(), lifetime=HOUR)
+    cluster.install_teamspace(empty, Identities.create())
     before = empty.store.storage.revision
     empty.install(iter(objects(cluster.TEAMSPACE_VALUES, release=Release(manager="codezero-sandbox"))))
 
@@ -54,17 +51,6 @@ def test_the_sample_project_installs_and_installs_again(empty: Cluster) -> None:
 
     assert empty.store.storage.revision == before
     assert len(empty.store.list("services", "sample-project")) >= 6
-
-
-def test_renewed_identities_replace_the_old_ones(empty: Cluster) -> None:
-    identities = Identities.create()
-    cluster.install_teamspace(empty, identities, lifetime=HOUR)
-    before = empty.store.get("secrets", "codezero", "codezero-identity").content["data"]
-    cluster.apply_identities(empty, identities, lifetime=HOUR)
-    after = empty.store.get("secrets", "codezero", "codezero-identity").content["data"]
-
-    assert before["ca.crt"] == after["ca.crt"]
-    assert before["system.crt"] != after["system.crt"]
 
 
 def test_a_manifest_that_does_not_fit_is_named(empty: Cluster) -> None:

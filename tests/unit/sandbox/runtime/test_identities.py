@@ -1,5 +1,4 @@
 import warnings
-from datetime import timedelta
 
 import msgspec
 import pytest
@@ -8,7 +7,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
-from codezero.model import access
 from codezero.model.access import Operation
 from codezero.model.ids import Device, Workload
 from codezero.model.services import ServiceRef
@@ -34,7 +32,7 @@ def test_a_developers_access_file_is_read_as_one(identities: Identities) -> None
 
 
 def test_each_part_has_its_own_name_and_key(identities: Identities) -> None:
-    secret = identities.secrets(timedelta(hours=1))["codezero-identity"]
+    secret = identities.secret()
     system = Credentials.from_pem(secret["system.crt"], secret["system.key"])
     orchestrator = Credentials.from_pem(secret["orchestrator.crt"], secret["orchestrator.key"])
 
@@ -46,7 +44,7 @@ def test_each_part_has_its_own_name_and_key(identities: Identities) -> None:
 
 def test_laptops_are_believed_below_the_device_issuer_alone(identities: Identities) -> None:
     """A device certificate must not open in-cluster doors, nor a workload's pass as a device (T25)."""
-    secret = identities.secrets(timedelta(hours=1))["codezero-identity"]
+    secret = identities.secret()
     issuer = x509.load_pem_x509_certificate(secret["device-issuer.crt"].encode())
     authority = x509.load_pem_x509_certificate(secret["ca.crt"].encode())
     found = identities.access("dev1")
@@ -61,7 +59,7 @@ def test_laptops_are_believed_below_the_device_issuer_alone(identities: Identiti
 
 def test_the_system_can_sign_for_routers_and_seal_for_the_sandboxes_life(identities: Identities) -> None:
     """Routes that were sealed before a renewal of certificates must still be followed after it."""
-    before, after = (identities.secrets(timedelta(hours=1))["codezero-identity"] for _ in range(2))
+    before, after = (identities.secret() for _ in range(2))
     authority = Authority(Credentials.from_pem(before["ca.crt"], before["ca.key"]))
     router = Workload(identities.teamspace, "router", "shop/orders")
     leaf = authority.issue("router", uris=[str(router)], client=True)
@@ -75,7 +73,7 @@ def test_the_system_can_sign_for_routers_and_seal_for_the_sandboxes_life(identit
 
 def test_a_token_is_accepted_by_the_system(identities: Identities) -> None:
     keys = TokenVerifier()
-    keys.read_keys(identities.secrets(timedelta(hours=1))["codezero-identity"]["jwks.json"].encode())
+    keys.read_keys(identities.secret()["jwks.json"].encode())
 
     assert keys.verify(identities.token("dev2"), identities.teamspace) == identities.users["dev2"]
 
@@ -87,7 +85,7 @@ def test_making_a_token_warns_of_nothing(identities: Identities) -> None:
 
 
 def test_the_policy_allows_the_sandboxes_developers_and_nobody_else(identities: Identities) -> None:
-    policy = msgspec.json.decode(identities.policy(), type=access.Policy)
+    policy = identities.policy()
     service = ServiceRef("shop", "orders")
     stranger = Device("elsewhere", Identities.create().issuers.organization, *["01ARZ3NDEKTSV4RRFFQ69G5FAV"] * 2)
 
