@@ -675,6 +675,21 @@ async def test_a_namespace_with_something_foreign_in_it_stays(cluster: Cluster) 
     assert cluster.store.find("deployments.apps", "codezero", "system") is None
 
 
+async def test_what_the_cluster_publishes_into_every_namespace_keeps_none(cluster: Cluster) -> None:
+    """Bundles of authorities, of OpenShift or a mesh, would be there again in the next one."""
+    await cluster.install()
+    present = {one.name for one in cluster.store.list("namespaces")}
+    for name in sorted({"default", "kube-public", "kube-system"} - present):
+        cluster.store.create("namespaces", "", {"metadata": {"name": name}})
+    for namespace in ("default", "kube-public", "kube-system", "codezero"):
+        cluster.store.create("configmaps", namespace, {"metadata": {"name": "mesh-root.crt"}}, TEAM)
+
+    ended = await cluster.czctl("uninstall", "--yes")
+
+    assert ended.code == 0, ended.err
+    assert cluster.store.find("namespaces", "", "codezero") is None
+
+
 @pytest.mark.parametrize("killed_after", [1, 5, 12])
 async def test_an_interrupted_uninstallation_is_finished_by_the_next(cluster: Cluster, killed_after: int) -> None:
     before = cluster.everything()

@@ -30,6 +30,7 @@ _LOOK_SECONDS: Final = 0.5
 _TRIES: Final = 5
 # What every namespace has, or what goes with what it stands for.
 _COMES_BY_ITSELF: Final = frozenset({"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"})
+_STANDARD_NAMESPACES: Final = ("default", "kube-public", "kube-system")
 _IN_EVERY_NAMESPACE: Final = frozenset({("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")})
 
 
@@ -190,16 +191,23 @@ class Remover:
         return []
 
     async def _others(self) -> list[str]:
-        found: list[str] = []
-        async for _, kind, collection in self._kinds.collections(self._namespace):
+        """What is in the namespace, without what the cluster publishes into every one of them: bundles of authorities, accounts, their roles."""
+        found = await self._held(self._namespace)
+        if found:
+            # Only now: for most clusters the two that Kubernetes itself makes are all there are.
+            everywhere = [await self._held(namespace) for namespace in _STANDARD_NAMESPACES]
+            found -= frozenset.intersection(*everywhere)
+        return sorted(f"{kind} {name}" for kind, name in found)
+
+    async def _held(self, namespace: str) -> frozenset[tuple[str, str]]:
+        found: set[tuple[str, str]] = set()
+        async for _, kind, collection in self._kinds.collections(namespace):
             if kind in _COMES_BY_ITSELF:
                 continue
             for one in await listed(self._api, collection):
-                name = as_text(at(one, "metadata", "name"))
-                is_going = at(one, "metadata", "deletionTimestamp") is not None
-                if (kind, name) not in _IN_EVERY_NAMESPACE and not is_going:
-                    found.append(f"{kind} {name}")
-        return found
+                if at(one, "metadata", "deletionTimestamp") is None:
+                    found.add((kind, as_text(at(one, "metadata", "name"))))
+        return frozenset(found) - _IN_EVERY_NAMESPACE
 
 
 def _is_part(ref: Ref) -> bool:
