@@ -99,7 +99,7 @@ def build(names: Sequence[str] = NAMES, *, out: Path, cache: Cache | None = None
                 user=USER,
                 command=recipe.command,
                 environment={
-                    "PATH": "/usr/local/bin:/usr/bin",
+                    "PATH": "/usr/local/bin:/usr/bin:/usr/sbin",
                     "PYTHONDONTWRITEBYTECODE": "1",
                     "PYTHONUNBUFFERED": "1",
                 },
