@@ -24,10 +24,11 @@ from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
 from codezero.model import problems
-from codezero.model.ids import Device
+from codezero.model.ids import Device, TeamspaceId
 from codezero.model.services import ServiceRef
 from codezero.sandbox.api import MASTERS, ApiServer, Event, Options, Store, User, bootstrap
 from codezero.sandbox.workloads import keep_workloads
+from codezero.system.tokens import TokenVerifier
 from codezero.testing.czctl import Ended
 from codezero.testing.kubernetes import until
 from codezero.testing.serving import TEAM, Json
@@ -536,6 +537,21 @@ async def test_only_who_installed_it_can_give_access(cluster: Cluster) -> None:
 
     assert ended.code == problems.NO_ISSUER.exit_code
     assert "run this where the Teamspace was installed" in ended.err
+
+
+async def test_a_token_is_one_that_the_system_accepts(cluster: Cluster) -> None:
+    await cluster.install("--access", "dev1=dev1.json")
+
+    ended = await cluster.czctl("token", "dev1")
+    stranger = await cluster.czctl("token", "dev2")
+
+    keys = TokenVerifier()
+    keys.read_keys(cluster.secret()["jwks.json"].encode())
+    teamspace = TeamspaceId(access_file.decode((cluster.folder / "dev1.json").read_bytes()).teamspace)
+    users = json.loads(cluster.authorities[0].read_text())["users"]
+    assert keys.verify(ended.out.strip(), teamspace).user == users["dev1"]
+    assert stranger.code == problems.NOT_FOUND.exit_code
+    assert "czctl teamspace access dev2" in stranger.err
 
 
 async def test_the_way_in_is_what_the_service_says(cluster: Cluster) -> None:

@@ -195,8 +195,10 @@ class Remover:
         found = await self._held(self._namespace)
         if found:
             # Only now: for most clusters the two that Kubernetes itself makes are all there are.
-            everywhere = [await self._held(namespace) for namespace in _STANDARD_NAMESPACES]
-            found -= frozenset.intersection(*everywhere)
+            everywhere = found
+            for namespace in _STANDARD_NAMESPACES:
+                everywhere &= await self._held(namespace)
+            found -= everywhere
         return sorted(f"{kind} {name}" for kind, name in found)
 
     async def _held(self, namespace: str) -> frozenset[tuple[str, str]]:

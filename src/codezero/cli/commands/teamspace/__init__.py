@@ -1,4 +1,4 @@
-"""teamspace install, upgrade, status, access, identity, uninstall, repair."""
+"""teamspace install, upgrade, status, access, token, identity, uninstall, repair."""
 
 import click
 
@@ -6,6 +6,7 @@ from codezero.cli.commands.teamspace.access import access
 from codezero.cli.commands.teamspace.install import identity, install, upgrade
 from codezero.cli.commands.teamspace.repair import repair
 from codezero.cli.commands.teamspace.status import status
+from codezero.cli.commands.teamspace.token import token
 from codezero.cli.commands.teamspace.uninstall import uninstall
 
 
@@ -14,5 +15,5 @@ def teamspace() -> None:
     """Look after the cluster of a Teamspace; needs a kubeconfig with the rights for it."""
 
 
-for _command in (install, upgrade, status, access, identity, uninstall, repair):
+for _command in (install, upgrade, status, access, token, identity, uninstall, repair):
     teamspace.add_command(_command)

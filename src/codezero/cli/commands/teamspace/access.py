@@ -38,7 +38,7 @@ def access(*, user: str, out: Path | None, lifetime: str, force: bool, cluster: 
     time. It needs the keys that `czctl teamspace install` left on this machine, in
     ~/.config/codezero/authorities: never in the cluster, so whoever breaks that makes no laptops.
     Whoever has these keys can be any laptop: keep a copy in a safe place. Access cannot be taken
-    back before its time without a Hub; a deny rule in the policy ends it at once.
+    back before its time without a Hub; a deny rule in the policy keeps USER from all that is new.
     \b
     Examples:
       czctl teamspace access dev1
