@@ -244,7 +244,13 @@ class ServingCluster:
         """Everything in a namespace that bears our mark, Serve objects aside."""
         return [
             f"{resource} {stored.name}"
-            for resource in ("deployments.apps", "services", "serviceaccounts", "networkpolicies.networking.k8s.io")
+            for resource in (
+                "deployments.apps",
+                "services",
+                "serviceaccounts",
+                "networkpolicies.networking.k8s.io",
+                "poddisruptionbudgets.policy",
+            )
             for stored in self.store.list(resource, namespace)
             if stored.content["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "codezero"
         ]

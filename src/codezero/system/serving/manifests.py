@@ -1,4 +1,4 @@
-"""The objects we make for a served Service: its origin Service, and the Router's ServiceAccount, Service and Deployment; pure functions.
+"""The objects we make for a served Service: its origin Service, and the Router's ServiceAccount, Service, Deployment and budget; pure functions.
 
 Each says whose it is: the owner reference lets the cluster clean up after a deleted Service with no System alive, the label lets people find it, and
 the annotation `codezero.io/content` is the hash of what we wanted, so that a difference is seen without comparing defaults.
@@ -121,6 +121,19 @@ def router_deployment(served: Served, *, origin: str, settings: RouterSettings, 
         },
     }
     return _object("apps/v1", "Deployment", naming.router_of(served.ref), served, {"spec": spec})
+
+
+def router_budget(served: Served) -> Json:
+    """Let nodes be drained one Router at a time: the next one goes when the first is ready elsewhere.
+
+    One Router alone may always go, and one that is not ready is in nobody's way: no drain waits for what does not come by itself.
+    """
+    spec: Json = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": {naming.SERVICE: naming.hash_of(served.ref)}},
+    }
+    return _object("policy/v1", "PodDisruptionBudget", naming.router_of(served.ref), served, {"spec": spec})
 
 
 def network_policy(served: Served, name: str, spec: Json) -> Json:

@@ -237,6 +237,7 @@ class Reconciler:
             account=await self._find(f"{core}/serviceaccounts/{router}"),
             router=await self._find(f"{core}/services/{router}"),
             deployment=await self._find(f"{apps}/deployments/{router}"),
+            budget=await self._find(f"/apis/policy/v1/namespaces/{ref.namespace}/poddisruptionbudgets/{router}"),
             guards=guards,
             own_endpoints=endpoints[ref.name],
             origin_endpoints=endpoints[origin],

@@ -33,6 +33,7 @@ _OURS: Final = {"labelSelector": f"{MANAGED_BY}={OURS},{naming.SERVICE}"}
 # The Router before what it leads to.
 _MADE: Final = (
     ("Deployment", "/apis/apps/v1", "deployments"),
+    ("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets"),
     ("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
     ("ServiceAccount", "/api/v1", "serviceaccounts"),
     ("Service", "/api/v1", "services"),

@@ -45,6 +45,7 @@ from codezero.system.serving.steps import (
     CORE,
     LOOK_AGAIN_SECONDS,
     NETWORKING,
+    POLICY,
     RESTART,
     RESTARTED,
     Circumstances,
@@ -215,6 +216,13 @@ def _objects(seen: Seen, serve: ServeObject, served: Served, about: Circumstance
         or _put_guards(seen, served, about)
         or _put(seen, about, f"{core}/services", seen.router, manifests.router_service(served))
         or _put(seen, about, f"{apps}/deployments", seen.deployment, deployment)
+        or _put(
+            seen,
+            about,
+            f"{POLICY}/{seen.ref.namespace}/poddisruptionbudgets",
+            seen.budget,
+            manifests.router_budget(served),
+        )
     )
 
 
@@ -378,6 +386,7 @@ def _clean_up(seen: Seen, about: Circumstances) -> Step:
     name = naming.router_of(seen.ref).name
     for what, path, existing in (
         ("Deployment", f"{APPS}/{namespace}/deployments/{name}", seen.deployment),
+        ("PodDisruptionBudget", f"{POLICY}/{namespace}/poddisruptionbudgets/{name}", seen.budget),
         ("Service", f"{CORE}/{namespace}/services/{name}", seen.router),
         ("ServiceAccount", f"{CORE}/{namespace}/serviceaccounts/{name}", seen.account),
         *(

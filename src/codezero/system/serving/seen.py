@@ -39,6 +39,7 @@ class Seen:
     account: Json | None = None
     router: Json | None = None
     deployment: Json | None = None
+    budget: Json | None = None
     guards: tuple[Json, ...] = ()
     own_endpoints: Endpoints = Endpoints()
     origin_endpoints: Endpoints = Endpoints()

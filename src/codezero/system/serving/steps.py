@@ -23,6 +23,7 @@ LOOK_AGAIN_SECONDS: Final = 2.0
 CORE: Final = "/api/v1/namespaces"
 APPS: Final = "/apis/apps/v1/namespaces"
 NETWORKING: Final = "/apis/networking.k8s.io/v1/namespaces"
+POLICY: Final = "/apis/policy/v1/namespaces"
 
 
 @dataclass(frozen=True, slots=True)

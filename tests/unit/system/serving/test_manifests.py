@@ -57,6 +57,7 @@ def test_everything_says_whose_it_is() -> None:
         manifests.router_account(of),
         manifests.router_service(of),
         deployment(of),
+        manifests.router_budget(of),
         manifests.network_policy(of, "p", {}),
     ]
     for one in made:
@@ -67,6 +68,17 @@ def test_everything_says_whose_it_is() -> None:
         assert manifests.is_ours(one)
         assert manifests.owned_by(one, "the-uid")
         assert not manifests.owned_by(one, "another")
+
+
+def test_a_drain_takes_one_router_at_a_time_and_waits_for_none_that_is_not_ready() -> None:
+    """Whatever else the Service's team has with the same labels is not counted."""
+    of = served()
+    budget = manifests.router_budget(of)
+
+    assert budget["metadata"]["name"] == deployment(of)["metadata"]["name"]
+    assert budget["spec"]["selector"] == deployment(of)["spec"]["selector"]
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 def test_router_pods_carry_the_switched_labels() -> None:

@@ -114,6 +114,7 @@ def ready(*, selector: Json = OWN, status: ServeStatus = RECORDED, routes: int =
         account=stored(manifests.router_account(SERVED)),
         router=stored(manifests.router_service(SERVED)),
         deployment=deployment,
+        budget=stored(manifests.router_budget(SERVED)),
         own_endpoints=ROUTERS if selector == ROUTER else PODS,
         origin_endpoints=PODS,
         router_endpoints=ROUTERS,
@@ -352,7 +353,7 @@ def test_what_was_never_switched_needs_no_draining() -> None:
 
 
 def test_the_object_goes_last() -> None:
-    nothing = {"origin": None, "account": None, "router": None, "deployment": None}
+    nothing = {"origin": None, "account": None, "router": None, "deployment": None, "budget": None}
     found = step(ready(serve=going(), **nothing))
 
     assert isinstance(found, Write)
@@ -362,7 +363,7 @@ def test_the_object_goes_last() -> None:
 
 def test_without_any_record_nothing_is_pointed_at_random() -> None:
     """An empty selector would be worse than a Router that knows its origin."""
-    nothing = {"origin": None, "account": None, "router": None, "deployment": None}
+    nothing = {"origin": None, "account": None, "router": None, "deployment": None, "budget": None}
 
     assert isinstance(step(ready(selector=ROUTER, serve=None, **nothing)), Wait)
     lost = msgspec.structs.replace(RECORDED, original=None, state="restoring")
@@ -371,7 +372,7 @@ def test_without_any_record_nothing_is_pointed_at_random() -> None:
 
 def test_what_is_not_ours_is_not_deleted() -> None:
     theirs = {"kind": "Service", "metadata": {"name": naming.origin_of(ORDERS).name, "uid": "x"}, "spec": {}}
-    nothing = {"origin": theirs, "account": None, "router": None, "deployment": None}
+    nothing = {"origin": theirs, "account": None, "router": None, "deployment": None, "budget": None}
     found = step(ready(serve=going(), **nothing))
 
     assert isinstance(found, Write)
@@ -389,7 +390,7 @@ def test_a_record_that_the_system_did_not_make_is_not_put_back() -> None:
         active = msgspec.structs.replace(status, state="active")
         written = told(step(ready(selector=ROUTER, status=active)))
         assert (written.original, written.selector_seal) == (SPEC, RECORDED.selector_seal)
-    alone = {"origin": None, "account": None, "router": None, "deployment": None}
+    alone = {"origin": None, "account": None, "router": None, "deployment": None, "budget": None}
     status = msgspec.structs.replace(RECORDED, original=forged, state="restoring", conditions=SWITCHED)
     assert isinstance(step(ready(selector=ROUTER, serve=going(status), **alone)), Wait)
 
