@@ -52,6 +52,7 @@ class Holders:
         self._lost: frozenset[str] = frozenset()
         # The sessions here, each with the services where it was written since its tunnel came: another's address is replaced but once.
         self._written: dict[SessionId, set[ServiceRef]] = {}
+        self._withdrawn: set[SessionId] = set()
         self._writer = StatusWriter("holders", self._write)
         tunnels.follow(self._told)
 
@@ -68,6 +69,12 @@ class Holders:
                 while True:
                     for service in await changes.next():
                         self._look(service)
+
+    def withdraw(self, session: SessionId) -> None:
+        """Let Routers ask for the laptop of a session here no longer, while its tunnel still stands."""
+        self._withdrawn.add(session)
+        for service, _, _ in self._serves.routes_of_session(session):
+            self._writer.mark(service)
 
     async def settled(self) -> None:
         """Return once everything known is written."""
@@ -86,7 +93,7 @@ class Holders:
         return status
 
     def _route(self, service: ServiceRef, before: RouteStatus, session: SessionId, device: str) -> RouteStatus:
-        if str(self._tunnels.device_of(session)) == device:
+        if str(self._tunnels.device_of(session)) == device and session not in self._withdrawn:
             if before.holder in {"", self._address} or service not in self._written.get(session, ()):
                 return msgspec.structs.replace(before, holder=self._address, away_since=None)
         elif before.holder == self._address or before.holder in self._lost:
@@ -116,6 +123,7 @@ class Holders:
                 self._look(service)
 
     def _told(self, session: SessionId) -> None:
+        self._withdrawn.discard(session)
         if self._tunnels.device_of(session) is None:
             self._written.pop(session, None)
         else:

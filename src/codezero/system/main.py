@@ -27,6 +27,7 @@ from codezero.system import connect_door, metrics, settings
 from codezero.system.cluster import ClusterFollower
 from codezero.system.connect_door import ConnectDoor
 from codezero.system.coordination import OrchestratorLink
+from codezero.system.departure import Departure
 from codezero.system.dialling import Dialler
 from codezero.system.endpoints import EndpointChooser
 from codezero.system.forward import Orchestrator
@@ -108,6 +109,8 @@ async def serve(
     link = OrchestratorLink(orchestrator, inventory, outbox, orders)
 
     def unready() -> str | None:
+        if stop.is_set():
+            return "being stopped"
         if identities.value is None:
             return "waiting for an identity"
         return None if inventory.is_synced else "waiting for the cluster's services"
@@ -132,6 +135,9 @@ async def serve(
             address=None if wanted.pod_address is None else Address(wanted.pod_address, wanted.routers_listen[1]),
             replicas=lambda: replicas_behind(inventory, wanted.router.system),
         )
+    departure = Departure(
+        port=port, door=door, link=link, routers=routers, elsewhere=lambda: _is_elsewhere(wanted, inventory)
+    )
     probes = await Probes(
         unready=unready,
         metrics=lambda: metrics.page(
@@ -182,10 +188,9 @@ async def serve(
             ):
                 _log.info("System runs", release=__version__, port=sock.getsockname()[1])
                 await stop.wait()
-            _log.info("System ends", tunnels=port.tunnels)
-            await port.drain()
-            if routers is not None:
-                await routers.settle()
+                _log.info("System ends", tunnels=port.tunnels)
+                await departure.hand_over()
+            await departure.finish()
     finally:
         probes.close()
 
@@ -195,6 +200,12 @@ async def _lead(reconciler: Reconciler, renewal: Renewal) -> None:
         tasks.start_service("serves", reconciler.run())
         tasks.start_service("certificates", renewal.run())
         await asyncio.Event().wait()
+
+
+def _is_elsewhere(wanted: SystemSettings, inventory: Inventory) -> bool | None:
+    """Whether another replica is ready; None where replicas are not known."""
+    replicas = replicas_behind(inventory, wanted.router.system)
+    return bool(replicas - {wanted.pod_address}) if replicas else None
 
 
 def _context(own: Identity) -> ssl.SSLContext:

@@ -11,7 +11,7 @@ from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks
 from codezero.kit.watched import Watched
 from codezero.model import problems
-from codezero.model.ids import TeamspaceId
+from codezero.model.ids import SessionId, TeamspaceId
 from codezero.model.problems import CodezeroError
 from codezero.model.services import Protocol, ServiceRef
 from codezero.routing.plan import Address
@@ -55,6 +55,7 @@ class Routers:
         replicas: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._identities = identities
+        self._serves = serves
         self.variants = VariantPort(tunnels=tunnels, serves=serves, grants=grants, teamspace=self._teamspace)
         self.port = RouterPort(serves=serves, identities=identities, reviewer=reviewer, records=records)
         self._holders = None if address is None else Holders(tunnels, serves, address=str(address), replicas=replicas)
@@ -77,6 +78,15 @@ class Routers:
         tasks.start_service("routers", self.port.run())
         if self._holders is not None:
             tasks.start_service("holders", self._holders.run())
+
+    def serves(self, session: SessionId) -> bool:
+        """Whether variants are on the laptop of a session."""
+        return bool(self._serves.routes_of_session(session))
+
+    def withdraw(self, session: SessionId) -> None:
+        """Tell Routers that the laptop of a session is here no longer; requests under way may finish."""
+        if self._holders is not None:
+            self._holders.withdraw(session)
 
     async def settle(self) -> None:
         """Give what is known about the last tunnels a moment to be written."""

@@ -51,6 +51,8 @@ _REFUSALS: Final[tuple[Problem, ...]] = (
     problems.BAD_REQUEST,
 )
 
+_STOPPING: Final = Farewell(problems.TUNNEL_DOWN.code, "the System is being stopped or replaced", retry=True)
+
 _log = get_logger("tunnels")
 
 
@@ -136,12 +138,22 @@ class TunnelPort:
             self._tasks = tasks
             await self._watch_expiry()
 
+    def consumes(self, session: SessionId) -> bool:
+        """Whether a session's tunnel carries a consumed connection at this moment."""
+        laptop = self._laptops.get(session)
+        return laptop is not None and laptop.tunnel.carries(StreamKind.CONSUME)
+
+    async def send_away(self, session: SessionId) -> None:
+        """Let the laptop of a session come back at once, to another System or to this one's successor."""
+        laptop = self._laptops.get(session)
+        if laptop is not None:
+            await _close(laptop.tunnel, _STOPPING)
+
     async def drain(self) -> None:
-        """Send all laptops away, to come back at once, to another System or to this one's successor."""
-        farewell = Farewell(problems.TUNNEL_DOWN.code, "the System is being stopped or replaced", retry=True)
+        """Send all laptops away."""
         async with task_group("drain") as tasks:
-            for laptop in list(self._laptops.values()):
-                tasks.start("farewell", _close(laptop.tunnel, farewell))
+            for session in tuple(self._laptops):
+                tasks.start("farewell", self.send_away(session))
 
     def connection(self, connection: TlsConnection) -> asyncio.BaseProtocol:
         """The owner of a new connection of a laptop."""

@@ -94,6 +94,11 @@ class VariantPort:
         """How many connections lead to variants."""
         return sum(map(len, self._visits.values()))
 
+    def leads_to(self, session: SessionId) -> bool:
+        """Whether a connection leads to the laptop of that session, or waits for it."""
+        visits = (*self._held, *(one for found in self._visits.values() for one in found))
+        return any(one.destination is not None and one.destination.session == session for one in visits)
+
     async def run(self) -> None:
         """End the connections of variants that are gone, until cancelled; then all."""
         try:

@@ -443,6 +443,14 @@ class Tunnel(ViewProtocol):
         """How many streams it carries, the control stream left out."""
         return max(0, len(self._mux.streams) - 1)
 
+    def carries(self, kind: StreamKind) -> bool:
+        """Whether a stream of that kind is open."""
+        owners = (stream.owner for stream in self._mux.streams.values())
+        return any(
+            isinstance(owner, TunnelStream) and owner.header is not None and owner.header.kind is kind
+            for owner in owners
+        )
+
     @property
     def round_trip(self) -> float | None:
         """Seconds to the peer and back, as measured last."""

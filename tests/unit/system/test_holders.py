@@ -122,6 +122,32 @@ async def test_a_tunnel_that_ends_is_told_at_once_and_once(world: World) -> None
     assert world.writes() == before + 1
 
 
+async def test_a_replica_that_ends_withdraws_before_its_tunnel_does(world: World) -> None:
+    """Routers ask elsewhere from then on. Whoever comes back here all the same is here again."""
+    world.store.put(ORDERS, world.route)
+    async with world.replica() as replica:
+        replica.tunnels.up()
+        await until(lambda: world.status() == RouteStatus(world.route.id, MINE))
+        replica.holders.withdraw(SESSION)
+        await until(lambda: world.status() == RouteStatus(world.route.id, "", NOW))
+        replica.tunnels.down()
+        replica.tunnels.up()
+        await until(lambda: world.status() == RouteStatus(world.route.id, MINE))
+
+
+async def test_a_withdrawn_laptop_is_the_next_replicas(world: World) -> None:
+    """It may have its tunnel there before this one has written anything."""
+    world.store.put(ORDERS, world.route)
+    async with world.replica() as replica:
+        replica.tunnels.up()
+        await until(lambda: world.status() == RouteStatus(world.route.id, MINE))
+        world.say("10.0.0.9:8801")
+        replica.holders.withdraw(SESSION)
+        await replica.holders.settled()
+
+    assert world.status() == RouteStatus(world.route.id, "10.0.0.9:8801", applied=True)
+
+
 async def test_a_laptop_that_comes_back_is_away_no_more(world: World) -> None:
     world.store.put(ORDERS, world.route)
     world.say("", away_since=5.0)
