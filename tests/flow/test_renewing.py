@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 
-from codezero.deploy import identity
+from codezero.deploy import access, identity
 from codezero.deploy.identity import Issuers, TeamspaceKeys
+from codezero.deploy.values import Values
 from codezero.kit.certificates import Credentials
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.system.kubernetes.client import ApiError
+from codezero.system.kubernetes.client import ApiError, from_kubeconfig
 from codezero.system.renewing import LIFETIME, RENEWED_BEFORE, Renewal
 from codezero.testing.kubernetes import until
 from codezero.testing.serving import Json, ServingCluster, serving_cluster
@@ -179,3 +181,27 @@ async def test_a_change_of_what_is_mounted_makes_it_look_at_once(cluster: Servin
         mounted.set(from_files({name: text.encode() for name, text in content.items()}, role="system"))
 
         await until(lambda: left(held(cluster), "system") > timedelta(minutes=50))
+
+
+async def test_the_rights_of_the_system_are_enough_for_it(
+    cluster: ServingCluster, keys: TeamspaceKeys, tmp_path: Path
+) -> None:
+    """With its own account, as the objects of a Teamspace give it rights; to this Secret and no other."""
+    for one in access.objects(Values(), "codezero"):
+        kind = cluster.store.types.of_kind(one["apiVersion"], one["kind"])
+        assert kind is not None
+        cluster.store.create(kind.key, one["metadata"].get("namespace", ""), one)
+    put(cluster, keys, lifetime=timedelta(minutes=1))
+    config: Json = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"]["token"], _ = cluster.server.tokens.issue("codezero", "system")
+    (tmp_path / "system").write_text(yaml.safe_dump(config))
+    api = from_kubeconfig(tmp_path / "system")
+    try:
+        assert await Renewal(api, namespace="codezero", identities=Watched(None)).renew() == identity.ROLES
+        with pytest.raises(ApiError) as refused:
+            await api.get("/api/v1/namespaces/codezero/secrets/another", {})
+    finally:
+        await api.close()
+
+    assert refused.value.status == 403
+    assert is_accepted(held(cluster), "system")
