@@ -123,6 +123,10 @@ async def _worker(wanted: Wanted, tally: Tally, number: int, enough: asyncio.Eve
                 headers = await _exchange(wanted, connection, turn)
             tally.durations.append(time.perf_counter() - begun)
             tally.note(headers, expected=wanted.expect[turn] if turn is not None and wanted.expect else None)
+            if headers.get("connection", "").lower() == "close":
+                # As any client does: whoever answers goes, and says so.
+                connection[1].close()
+                connection = None
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             tally.failures.append(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}"[:200])
             if connection is not None:
