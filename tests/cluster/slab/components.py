@@ -1,6 +1,7 @@
 """The components of the cluster: their command lines and the files they read. Pure but for the writing."""
 
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,19 @@ def _kubelet(where: Layout, proxy_mode: str) -> dict[str, Any]:
         "serializeImagePulls": False,
         "makeIPTablesUtilChains": proxy_mode == "iptables",
         "staticPodPath": "",
+        **_quick_restarts(where),
+    }
+
+
+def _quick_restarts(where: Layout) -> dict[str, Any]:
+    """Containers that are killed again and again, as tests do, are started again after a second and not after minutes (from Kubernetes 1.32)."""
+    printed = subprocess.run([where.program("kubelet"), "--version"], capture_output=True, text=True, check=True).stdout
+    minor = int(printed.split()[1].split(".")[1])
+    if minor < 32:
+        return {}
+    return {
+        "featureGates": {"KubeletCrashLoopBackOffMax": True},
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
     }
 
 
