@@ -118,6 +118,7 @@ class Installer:
         Raises `CodezeroError` before anything is changed where something stands in the way, `ApiError` where the API refuses.
         """
         wanted, chosen = self.manifests(wish), values.from_json(wish.values)
+        await self._refuse_another()
         if present.record is None:
             await self._refuse_occupied(present)
         living = await self._living([*wanted, *self._identity_stubs()])
@@ -146,6 +147,7 @@ class Installer:
 
     async def identify(self, wish: Wish, present: Present, *, dry_run: bool) -> list[Change]:
         """Namespace, identity and policy alone, for whoever installs all else in another way."""
+        await self._refuse_another()
         await self._living(self._identity_stubs())
         known = () if present.record is None else present.record.objects
         return await self._identify(wish, present, dry_run=dry_run, planned=known)
@@ -197,8 +199,8 @@ class Installer:
         try:
             await self._api.create(f"{self._home}/secrets", secret)
         except ApiError as error:
-            # Without an answer it may have been done all the same, and nobody could give access then.
-            if error.status is not None:
+            # Without an answer, or where the API server failed, it may have been done all the same, and nobody could give access then.
+            if error.status is not None and error.status < 500:
                 wish.forget()
             raise
 
@@ -248,6 +250,18 @@ class Installer:
         if foreign:
             raise _not_ours(foreign)
         return found
+
+    async def _refuse_another(self) -> None:
+        """A cluster has one Teamspace: rights, fence and definition bear the same names in each, so a second one would take them from the first."""
+        selector = {"labelSelector": f"app.kubernetes.io/part-of={PART_OF},{MANAGED_BY}={MANAGER}"}
+        for one in await listed(self._api, "/api/v1/configmaps", selector):
+            namespace = as_text(at(one, "metadata", "namespace"))
+            if at(one, "metadata", "name") == records.NAME and namespace != self._namespace:
+                raise CodezeroError(
+                    problems.IN_THE_WAY,
+                    f"this cluster has a Teamspace already, in namespace {namespace}",
+                    fix=f"go on with that one: --namespace {namespace}; or first: czctl teamspace uninstall --namespace {namespace}",
+                )
 
     async def _refuse_occupied(self, present: Present) -> None:
         """A namespace with somebody's application in it is no place for a Teamspace: who uninstalls it would not know what belongs to whom."""

@@ -1,0 +1,57 @@
+"""Installing before an API server that fails: what has become of the keys outside the cluster when nobody knows what has become of the Secret in it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codezero.deploy.identity import Issuers
+from codezero.system.installing.applying import Installer, Wish
+from codezero.system.kubernetes.client import ApiError
+from codezero.testing.serving import Json, ServingCluster, serving_cluster
+
+ISSUERS = Issuers.create("shop")
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[ServingCluster]:
+    async with serving_cluster(tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize(
+    ("status", "is_done", "kept"),
+    [
+        (None, True, True),
+        # The server has given up waiting for its own storage, which may have it all the same.
+        (500, True, True),
+        (504, True, True),
+        (403, False, False),
+        (409, False, False),
+    ],
+)
+async def test_keys_are_forgotten_only_where_the_secret_is_surely_not_there(
+    cluster: ServingCluster, status: int | None, is_done: bool, kept: bool
+) -> None:
+    """Without them nobody could ever be given access."""
+    real, keys = cluster.api, set[str]()
+
+    class Failing:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def create(self, path: str, body: Json) -> bytes:
+            if is_done:
+                await real.create(path, body)
+            raise ApiError("etcdserver: request timed out", status=status)
+
+    failing: Any = Failing()
+    installer = Installer(failing, namespace="codezero")
+    wish = Wish("shop", {}, ISSUERS, None, keep=lambda: keys.add("kept"), forget=keys.clear)
+
+    with pytest.raises(ApiError):
+        await installer.identify(wish, await installer.present(), dry_run=False)
+
+    assert (cluster.store.find("secrets", "codezero", "codezero-identity") is not None) == is_done
+    assert bool(keys) == kept
