@@ -1,7 +1,7 @@
 """The System renews certificates in the Teamspace's Secret, by a real API server: in time, also when they have run out, and nothing else in it."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from cryptography import x509
 from codezero.deploy import access, identity
 from codezero.deploy.identity import Issuers, TeamspaceKeys
 from codezero.deploy.values import Values
+from codezero.kit import certificates
 from codezero.kit.certificates import Credentials
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
@@ -113,6 +114,24 @@ async def test_one_that_cannot_be_used_is_replaced(
 
     assert await renewal(cluster).renew() == ("orchestrator",)
     assert is_accepted(held(cluster), "orchestrator")
+
+
+async def test_one_that_a_fast_clock_made_is_replaced(
+    cluster: ServingCluster, keys: TeamspaceKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader whose clock was a year ahead for a moment; everybody would wait a year for its certificates to be valid."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=365)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(certificates, "datetime", Ahead)
+        put(cluster, keys, lifetime=LIFETIME)
+
+    assert await renewal(cluster).renew() == ("system", "orchestrator")
+    assert left(held(cluster), "system") <= LIFETIME
 
 
 async def test_who_wrote_in_between_is_not_overwritten(cluster: ServingCluster, keys: TeamspaceKeys) -> None:

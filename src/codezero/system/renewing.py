@@ -104,12 +104,13 @@ class Renewal:
         return tuple(due)
 
     def _ends_soon(self, content: dict[str, str], role: str) -> bool:
-        """Also where there is none, or none that can be used."""
+        """Also where there is none, or none that can be used: not yet, because a clock was ahead when it was made, or not at all."""
         try:
             own = Credentials.from_pem(content.get(f"{role}.crt", ""), content.get(f"{role}.key", ""))
         except CertificateError:
             return True
-        return own.chain[0].not_valid_after_utc - self._clock() < RENEWED_BEFORE
+        now, leaf = self._clock(), own.chain[0]
+        return leaf.not_valid_before_utc > now or leaf.not_valid_after_utc - now < RENEWED_BEFORE
 
 
 def _authority(content: dict[str, str]) -> Authority:
