@@ -43,7 +43,8 @@ def service_at(place: Place) -> ServiceRef | None:
 class Whereabouts:
     """Keeps `active` current: where the active Orchestrator is by the cluster's word; None while nobody is known to be.
 
-    Where `configured` names no Service of the cluster, it is the one Orchestrator there is.
+    Where `configured` names no Service of the cluster, it is the one Orchestrator there is. A Service that was there and is deleted is no reason to
+    leave an Orchestrator that still answers.
     """
 
     def __init__(self, configured: Place, inventory: Inventory) -> None:
@@ -51,6 +52,7 @@ class Whereabouts:
         self._configured = configured
         self._inventory = inventory
         self._service = service_at(configured)
+        self._was_there = False
         if self._service is not None:
             inventory.follow(self._service, self._look)
         self._look()
@@ -65,5 +67,6 @@ class Whereabouts:
             # Its name leads to any of them.
             return None
         if self._inventory.uid_of(self._service) is None:
-            return self._configured
+            return None if self._was_there else self._configured
+        self._was_there = True
         return active(self._inventory.backends(self._service, self._configured[1], Protocol.TCP))

@@ -101,6 +101,19 @@ def test_the_choice_follows_the_endpoints() -> None:
     assert whereabouts.active.value == ("10.1.0.1", 8900)
 
 
+def test_a_service_that_is_deleted_is_no_reason_to_leave() -> None:
+    """By accident, or to be made anew: its name leads nowhere then, and the Orchestrator still answers."""
+    inventory = FilledInventory().synced()
+    whereabouts = Whereabouts(NAME, inventory)
+    inventory.put(SERVICE, listed(ready("10.1.0.1")))
+
+    inventory.remove(SERVICE)
+    assert whereabouts.active.value is None
+
+    inventory.put(SERVICE)
+    assert whereabouts.active.value == ("10.1.0.1", 8900)
+
+
 def test_before_the_cluster_is_known_nobody_is_active() -> None:
     """The Service's name leads to any of them, also to one that waits."""
     inventory = FilledInventory()
