@@ -340,6 +340,8 @@ async def test_a_dry_run_changes_nothing_and_shows_no_secret(cluster: Cluster) -
         (["--access", "dev1"], "--access dev1"),
         (["--access", "a/b=c.json"], "'a/b'"),
         (["--wait", "soon"], "'soon'"),
+        (["--namespace", "../nodes"], "'../nodes'"),
+        (["--namespace", ""], "''"),
     ],
 )
 async def test_mistakes_are_named_before_anything_is_changed(
@@ -413,6 +415,21 @@ async def test_what_somebody_else_made_is_not_touched(
     assert content["metadata"]["name"] in ended.err
     assert cluster.everything() == before
     assert not cluster.authorities
+
+
+@pytest.mark.parametrize("command", ["install", "identity"])
+async def test_a_cluster_has_one_teamspace(cluster: Cluster, command: str) -> None:
+    """Cluster roles and the fence have one name: a second Teamspace would take its rights from the first."""
+    await cluster.install()
+    before, keys = cluster.everything(), cluster.authorities
+
+    ended = await cluster.czctl(command, "--name", "other", "--namespace", "other")
+
+    assert ended.code == problems.IN_THE_WAY.exit_code, ended.err
+    assert "has a Teamspace already, in namespace codezero" in ended.err
+    assert "czctl teamspace uninstall --namespace codezero" in ended.err
+    assert cluster.everything() == before
+    assert cluster.authorities == keys
 
 
 async def test_a_namespace_that_was_prepared_is_used_and_stays_as_it_was(cluster: Cluster) -> None:
@@ -516,6 +533,18 @@ async def test_access_is_given_by_name_and_never_overwrites_by_accident(cluster:
     assert (cluster.folder / "dev1.json").read_bytes() != file
     assert first.json()["user_id"] == forced.json()["user_id"]
     assert "PRIVATE" not in first.out + first.err
+
+
+async def test_several_may_be_given_access_at_once(cluster: Cluster) -> None:
+    """Each stays the same user to policies."""
+    await cluster.install()
+    users = ["dev1", "dev2", "dev3"]
+
+    given = await asyncio.gather(*(cluster.czctl("access", user, "-o", "json") for user in users))
+
+    known = json.loads(cluster.authorities[0].read_text())["users"]
+    assert known == {one.json()["user"]: one.json()["user_id"] for one in given}
+    assert set(known) == set(users)
 
 
 @pytest.mark.parametrize("lifetime", ["745h", "0s", "for ever"])
@@ -730,6 +759,20 @@ async def test_an_interrupted_uninstallation_is_finished_by_the_next(cluster: Cl
     assert cluster.everything() == before
     again = await cluster.czctl("uninstall", "--yes")
     assert again.code == problems.NOT_INSTALLED.exit_code
+
+
+async def test_keys_go_from_the_machine_whenever_it_was_interrupted(cluster: Cluster) -> None:
+    """Whose they are only the Secret tells, so they go before it."""
+    await cluster.install()
+    left: list[int] = []
+    cluster.store.listen(
+        lambda event: left.append(len(cluster.authorities)) if event.type == "DELETED" else None, "secrets"
+    )
+
+    ended = await cluster.czctl("uninstall", "--yes")
+
+    assert ended.code == 0, ended.err
+    assert left == [0]
 
 
 # --- identity alone -----------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 Whoever has such a file can be any laptop of its Teamspace, and nobody can give access without it. Keep a copy in a safe place.
 """
 
+import fcntl
 import os
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
 from codezero.cli import private_files
@@ -37,6 +40,34 @@ def save(issuers: Issuers) -> None:
     private_files.write(path(issuers.teamspace), identity.encode(issuers), replace=True)
 
 
+def with_users(teamspace: str, users: Iterable[str]) -> Issuers:
+    """Those of a Teamspace, from now on knowing these users; raises `CodezeroError`.
+
+    Whoever is given access in the same moment by another process stays known too.
+    """
+    with _locked():
+        found = required(teamspace)
+        for user in users:
+            found = found.with_user(user)
+        save(found)
+    return found
+
+
+@contextmanager
+def _locked() -> Generator[None, None, None]:
+    try:
+        descriptor = os.open(folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        # There is nothing to keep from anybody.
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def find(teamspace: str) -> Issuers | None:
     """Those of a Teamspace, None where they are not on this machine; raises `CodezeroError` for a file that cannot be used."""
     file = path(teamspace)
@@ -68,9 +99,11 @@ def required(teamspace: str) -> Issuers:
 
 
 def remove(teamspace: str) -> bool:
-    """Remove the file of a Teamspace that is no more; false where there is none."""
+    """Remove the file of a Teamspace that is no more; false where there is none. Raises `CodezeroError` where it cannot be."""
     try:
         path(teamspace).unlink()
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise CodezeroError(problems.OUTPUT_FAILED, f"{path(teamspace)} cannot be deleted: {error.strerror}") from None
     return True

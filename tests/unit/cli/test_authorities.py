@@ -65,3 +65,21 @@ def test_a_damaged_file_and_one_of_another_teamspace_are_refused(issuers: Issuer
     with pytest.raises(CodezeroError, match="not the authorities") as damaged:
         authorities.find(issuers.teamspace)
     assert damaged.value.problem is problems.NO_ISSUER
+
+
+def test_whoever_is_given_access_meanwhile_stays_known(issuers: Issuers) -> None:
+    """Two processes have read the file; the second to write must not make the first one's user a stranger."""
+    authorities.save(issuers)
+
+    first = authorities.with_users(issuers.teamspace, ["dev1"])
+    second = authorities.with_users(issuers.teamspace, ["dev2", "dev1"])
+
+    assert second.users == {**first.users, "dev2": second.users["dev2"]}
+    assert authorities.required(issuers.teamspace).users == second.users
+
+
+def test_users_are_not_known_without_the_keys(issuers: Issuers) -> None:
+    with pytest.raises(CodezeroError) as missing:
+        authorities.with_users(issuers.teamspace, ["dev1"])
+
+    assert missing.value.problem is problems.NO_ISSUER

@@ -35,14 +35,21 @@ _IN_EVERY_NAMESPACE: Final = frozenset({("ConfigMap", "kube-root-ca.crt"), ("Ser
 
 
 class Remover:
-    """Removes the Teamspace of one namespace; `tell` hears what is done, a line for people each."""
+    """Removes the Teamspace of one namespace; `tell` hears what is done, a line for people each.
 
-    def __init__(self, api: ApiClient, *, namespace: str, tell: Callable[[str], None]) -> None:
+    `forget` is called before the identity goes: nobody could say any more whose keys lie outside the cluster.
+    """
+
+    def __init__(
+        self, api: ApiClient, *, namespace: str, tell: Callable[[str], None], forget: Callable[[], None] = lambda: None
+    ) -> None:
         self._api = api
         self._namespace = namespace
         self._home = f"/api/v1/namespaces/{namespace}"
+        self._identity = Ref("v1", "Secret", objects.IDENTITY, namespace)
         self._kinds = Kinds(api)
         self._tell = tell
+        self._forget = forget
         self._installer = Installer(api, namespace=namespace)
 
     async def plan(self, present: Present) -> list[str]:
@@ -79,8 +86,10 @@ class Remover:
         await self._delete(parts)
         await self._until_pods_are_gone()
         await self._put_back()
-        await self._delete([ref for ref in refs if not _is_part(ref)])
+        await self._delete([ref for ref in refs if not _is_part(ref) and ref != self._identity])
         await self._delete_lease()
+        self._forget()
+        await self._delete([self._identity])
         for name in (objects.POLICY, records.NAME):
             await self._delete([Ref("v1", "ConfigMap", name, self._namespace)])
         return await self._delete_namespace()
@@ -97,10 +106,10 @@ class Remover:
         """What to delete, the last made first, the record aside."""
         if present.record is not None:
             await self._refuse_helm()
-            return [*reversed(present.record.objects), Ref("v1", "Secret", objects.IDENTITY, self._namespace)]
+            return [*reversed(present.record.objects), self._identity]
         if present.namespace is not None and manager_of(present.namespace) == MANAGER:
             # An uninstallation that was interrupted at its end.
-            return [Ref("v1", "Secret", objects.IDENTITY, self._namespace)]
+            return [self._identity]
         raise CodezeroError(
             problems.NOT_INSTALLED,
             f"czctl has installed no Teamspace in namespace {self._namespace}",

@@ -14,6 +14,7 @@ import click
 from codezero.cli.console import say
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.model.services import is_label
 
 if TYPE_CHECKING:
     from codezero.system.kubernetes.client import ApiClient
@@ -74,6 +75,12 @@ def cluster_options(*, namespace: bool = True) -> Callable[[F], F]:
             namespace: str = "codezero",
             **options: Any,  # noqa: ANN401 - handed on
         ) -> Any:  # noqa: ANN401 - the command's
+            if not is_label(namespace):
+                raise CodezeroError(
+                    problems.BAD_REQUEST,
+                    f"{namespace[:80]!r} is not the name of a namespace",
+                    fix="use lower-case letters, digits and -, at most 63",
+                )
             cluster = Cluster(kubeconfig or _default_kubeconfig(), context, namespace)
             return command(*arguments, cluster=cluster, **options)
 

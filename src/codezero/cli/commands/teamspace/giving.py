@@ -87,10 +87,8 @@ async def give(
             f"laptops have no way in: {missing or 'the Service codezero is of type ClusterIP'}",
             fix="wait for the address, or name one: czctl teamspace upgrade --set service.externalHost=NAME",
         )
-    for user, _ in wanted:
-        issuers = issuers.with_user(user)
     # First, or the same user would be somebody else to policies the next time.
-    authorities.save(issuers)
+    issuers = authorities.with_users(issuers.teamspace, [user for user, _ in wanted])
     given: list[AccessView] = []
     for user, file in wanted:
         device = issuers.new_device(user)

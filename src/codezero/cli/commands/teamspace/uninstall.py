@@ -9,6 +9,7 @@ from codezero.cli import wording
 from codezero.cli.commands.teamspace.cluster import API_VERSION, Cluster, cluster_options, confirm
 from codezero.cli.console import Output, Table, output_option, say, write, write_lines
 from codezero.model import problems
+from codezero.model.problems import CodezeroError
 
 if TYPE_CHECKING:
     from codezero.system.kubernetes.client import ApiClient
@@ -37,8 +38,8 @@ def uninstall(*, wait: str, dry_run: bool, yes: bool, cluster: Cluster, output: 
     \b
     First System and Orchestrator end, then every served Service gets its own selector back, and
     that is verified; then all that install has made is deleted, the last first, and the namespace
-    if czctl made it and nothing of somebody else's is in it. At last the keys that signed for its
-    laptops are deleted from this machine. Can be run again after an interruption.
+    if czctl made it and nothing of somebody else's is in it. The keys that signed for its laptops
+    are deleted from this machine. Can be run again after an interruption.
     \b
     Examples:
       czctl teamspace uninstall --dry-run
@@ -65,7 +66,8 @@ async def _plan(api: "ApiClient", namespace: str) -> list[str]:
 async def _remove(api: "ApiClient", namespace: str, seconds: float) -> UninstallView:
     from codezero.cli import authorities
     from codezero.deploy import identity
-    from codezero.system.installing.applying import Installer
+    from codezero.system.installing.applying import Installer, manager_of
+    from codezero.system.installing.record import MANAGER
     from codezero.system.installing.removing import Remover
 
     done: list[str] = []
@@ -75,11 +77,19 @@ async def _remove(api: "ApiClient", namespace: str, seconds: float) -> Uninstall
         done.append(line)
 
     present = await Installer(api, namespace=namespace).present()
-    kept = await Remover(api, namespace=namespace, tell=tell).remove(present, seconds=seconds)
-    if present.secret is not None:
-        teamspace = identity.teamspace_of(identity.secret_content(present.secret))
+
+    def forget() -> None:
+        if present.secret is None or manager_of(present.secret) != MANAGER:
+            return
+        try:
+            teamspace = identity.teamspace_of(identity.secret_content(present.secret))
+        except CodezeroError as error:
+            say(f"its keys stay in {authorities.folder()}, nobody can say which these are: {error.detail}")
+            return
         if authorities.remove(teamspace):
             tell(f"delete {authorities.path(teamspace)}")
+
+    kept = await Remover(api, namespace=namespace, tell=tell, forget=forget).remove(present, seconds=seconds)
     return UninstallView(tuple(done), tuple(kept))
 
 
