@@ -26,7 +26,7 @@ from codezero.testing.serve_stories import (
 )
 from codezero.testing.waiting import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
 
 SERVICE = "peers/http"
 CONDITION = ("--condition-type", "header", "--condition", "x-team:blue")
@@ -83,6 +83,7 @@ def test_the_local_application_is_killed(sandbox: Sandbox, serving1: Laptop, url
     assert answer.fallback == "unreachable"
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("program", ["daemon", "czsystem", "czorchestrator", "czrouter follow"])
 def test_a_part_is_killed(sandbox: Sandbox, served: Laptop, url: str, program: str) -> None:
     with nobody_notices(sandbox, url):
@@ -124,6 +125,7 @@ def _answers(sandbox: Sandbox, url: str) -> bool:
         return False
 
 
+@pytest.mark.contract
 def test_with_all_our_parts_dead_the_service_still_answers_and_repair_restores_it(
     sandbox: Sandbox, served: Laptop, url: str
 ) -> None:
@@ -185,6 +187,7 @@ def _when(sandbox: Sandbox, moment: int) -> None:
     eventually(looks[moment], pause=0.01)
 
 
+@pytest.mark.contract
 def test_a_team_that_applies_its_manifest_now_and_then_keeps_its_serves(
     sandbox: Sandbox, served: Laptop, url: str
 ) -> None:
@@ -195,6 +198,7 @@ def test_a_team_that_applies_its_manifest_now_and_then_keeps_its_serves(
         assert eventually(lambda: reaches_the_laptop(sandbox, url), within=60)
 
 
+@pytest.mark.contract
 def test_a_writer_that_fights_every_second_gets_its_way(sandbox: Sandbox, served: Laptop, url: str) -> None:
     """Two controllers that correct each other for ever would be worse than no serve at all."""
     text = json.dumps(MANIFEST)
@@ -214,6 +218,7 @@ def test_a_writer_that_fights_every_second_gets_its_way(sandbox: Sandbox, served
         assert eventually(lambda: reaches_the_laptop(sandbox, url), within=60)
 
 
+@pytest.mark.contract
 def test_a_rollout_of_the_served_deployment_goes_unnoticed(sandbox: Sandbox, served: Laptop, url: str) -> None:
     with nobody_notices(sandbox, url):
         kubectl(sandbox, "scale", "deployment", "http", "-n", "peers", "--replicas=2")
@@ -224,6 +229,7 @@ def test_a_rollout_of_the_served_deployment_goes_unnoticed(sandbox: Sandbox, ser
     kubectl(sandbox, "scale", "deployment", "http", "-n", "peers", "--replicas=1")
 
 
+@pytest.mark.contract
 def test_a_service_that_is_deleted_and_made_again_is_not_served(
     sandbox: Sandbox, serving1: Laptop, peers: None
 ) -> None:
@@ -243,6 +249,7 @@ def test_a_service_that_is_deleted_and_made_again_is_not_served(
     kubectl(sandbox, "delete", "service", "twin", "-n", "peers")
 
 
+@pytest.mark.contract
 def test_a_serve_object_made_by_hand_diverts_nothing_and_says_so(sandbox: Sandbox, served: Laptop, url: str) -> None:
     """T25: who may write in a namespace may not thereby send its traffic to laptops."""
     found = json.loads(kubectl(sandbox, "get", "serve", "http", "-n", "peers", "-o", "json"))

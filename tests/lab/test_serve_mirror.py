@@ -14,7 +14,7 @@ from codezero.testing.laptop import Laptop
 from codezero.testing.serve_stories import address_of, application, ask, load
 from codezero.testing.waiting import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
 
 HTTP = "peers/http"
 PROGRAM = "codezero.testing.peers.http server --address 127.0.0.1"

@@ -8,7 +8,7 @@ from codezero.sandbox.control import Sandbox
 from codezero.testing.laptop import SAMPLE, Laptop
 from codezero.testing.serve_stories import address_of, application, kubectl, put_back
 
-pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
 
 DEFAULT = ("--condition-type", "default")
 # Service of the peers, port, and whether its client tells which machine answered.
