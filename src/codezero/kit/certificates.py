@@ -52,11 +52,12 @@ class Credentials:
         try:
             chain = tuple(x509.load_pem_x509_certificates(certificate.encode()))
             private = serialization.load_pem_private_key(key.encode(), password=None)
-        except (ValueError, TypeError) as error:
+            public = chain[0].public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise CertificateError(f"certificate or key cannot be read: {error}") from None
         if not isinstance(private, ec.EllipticCurvePrivateKey):
             raise CertificateError("the key is not an elliptic-curve key")
-        if private.public_key() != chain[0].public_key():
+        if private.public_key() != public:
             raise CertificateError("the key does not belong to the certificate")
         return Credentials(private, chain)
 

@@ -102,11 +102,16 @@ def test_credentials_survive_the_way_through_pem() -> None:
     assert len(again.chain) == 2
 
 
+# PKCS #8 of a kind that nobody knows (1.2.3.4.5).
+UNKNOWN_KEY = "-----BEGIN PRIVATE KEY-----\nMBACAQAwBgYEKgMEBQQDBAGq\n-----END PRIVATE KEY-----\n"
+
+
 @pytest.mark.parametrize(
     ("certificate", "key"),
     [
         ("nonsense", DEVICE.key_pem),
         (DEVICE.certificate_pem, "nonsense"),
+        (DEVICE.certificate_pem, UNKNOWN_KEY),
         (DEVICE.certificate_pem, SERVER.key_pem),
         ("", ""),
     ],
