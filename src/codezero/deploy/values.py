@@ -57,7 +57,8 @@ _Network = Annotated[
     str, _text(r"[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]{1,2})?|[0-9a-f:]*:[0-9a-f:.]*(/[0-9]{1,3})?", most=50)
 ]
 _ExternalHost = Annotated[str, _text(f"({_HOST}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)?", most=253)]
-_Amounts = dict[str, _Quantity | int | float]
+_Amount = Annotated[int, msgspec.Meta(ge=0)] | Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+_Amounts = dict[str, _Quantity | _Amount]
 
 
 class PullPolicy(StrEnum):
