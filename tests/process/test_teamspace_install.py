@@ -20,6 +20,7 @@ import pytest
 import yaml
 from cryptography import x509
 
+from codezero.deploy.objects import serves_definition
 from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
@@ -415,6 +416,22 @@ async def test_what_somebody_else_made_is_not_touched(
     assert content["metadata"]["name"] in ended.err
     assert cluster.everything() == before
     assert not cluster.authorities
+
+
+async def test_what_an_uninstalled_helm_release_leaves_is_told_from_a_release(cluster: Cluster) -> None:
+    """The chart keeps the definition; "helm uninstall" would be no help any more."""
+    labels = {"app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/part-of": "codezero"}
+    kept = serves_definition()
+    kept["metadata"] |= {"labels": labels, "annotations": {"meta.helm.sh/release-name": "cz"}}
+    cluster.store.create(SERVES, "", kept)
+
+    ended = await cluster.czctl("install", "--name", "shop")
+    cluster.store.delete(SERVES, "", "serves.codezero.io")
+    again = await cluster.czctl("install", "--name", "shop")
+
+    assert ended.code == problems.IN_THE_WAY.exit_code
+    assert "kubectl delete crd serves.codezero.io" in ended.err
+    assert again.code == 0, again.err
 
 
 @pytest.mark.parametrize("command", ["install", "identity"])

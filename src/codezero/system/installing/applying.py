@@ -322,6 +322,12 @@ def _not_ours(foreign: Sequence[tuple[Ref, Json]]) -> CodezeroError:
     ref, content = foreign[0]
     others = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
     release = texts(at(content, "metadata", "annotations")).get("meta.helm.sh/release-name", "codezero")
+    if manager_of(content) == "Helm" and all(other.kind == "CustomResourceDefinition" for other, _ in foreign):
+        return CodezeroError(
+            problems.IN_THE_WAY,
+            f"{ref} was left behind by the Helm release {release}",
+            fix=f"see that `kubectl get serves -A` finds nothing, then: kubectl delete crd {ref.name}",
+        )
     if manager_of(content) == "Helm":
         home = texts(at(content, "metadata", "annotations")).get("meta.helm.sh/release-namespace", "codezero")
         return CodezeroError(
