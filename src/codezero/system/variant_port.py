@@ -82,6 +82,7 @@ class VariantPort:
         self._held_of: Counter[str] = Counter()
         # By the address of a Router, and by address and variant.
         self._open_of: Counter[tuple[str, ...]] = Counter()
+        self._open_to: Counter[SessionId] = Counter()
         self._visits: dict[ServiceRef, set[_Visit]] = {}
 
     @property
@@ -96,8 +97,7 @@ class VariantPort:
 
     def leads_to(self, session: SessionId) -> bool:
         """Whether a connection leads to the laptop of that session, or waits for it."""
-        visits = (*self._held, *(one for found in self._visits.values() for one in found))
-        return any(one.destination is not None and one.destination.session == session for one in visits)
+        return session in self._open_to
 
     async def run(self) -> None:
         """End the connections of variants that are gone, until cancelled; then all."""
@@ -140,6 +140,7 @@ class VariantPort:
             self._held[visit] = None
             self._held_of[destination.variant_id] += 1
             self._open_of.update(_counted(connection.peer.address, destination))
+            self._open_to[destination.session] += 1
         return visit
 
     def _find(self, name: str) -> Destination:
@@ -205,6 +206,7 @@ class VariantPort:
         self._release_hold(visit, destination)
         for key in _counted(address, destination):
             _decrease(self._open_of, key)
+        _decrease(self._open_to, destination.session)
         visits = self._visits.get(destination.service)
         if visits is not None:
             visits.discard(visit)
