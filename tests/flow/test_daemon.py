@@ -288,6 +288,27 @@ async def test_orchestrator_dies_and_returns(tmp_path: Path) -> None:
                 await laptop.daemon.forget_teamspace()
 
 
+async def test_a_teamspace_that_does_not_see_its_cluster_is_told(
+    tmp_path: Path, teamspace: RealTeamspace, echo: int
+) -> None:
+    """R12: what is consumed goes on by what was last known, and whoever looks is told how old that is."""
+    async with laptop_at(tmp_path / "laptop") as laptop:
+        await laptop.daemon.select_teamspace(access_to(teamspace))
+        await laptop.consume("orders.shop")
+        await eventually(lambda: laptop.is_(ConsumeState.ENABLED))
+        teamspace.inventory.synced(stale_since=7.0)
+        await eventually(lambda: laptop.daemon.status().warnings)
+        warning = laptop.daemon.status().warnings[0]
+
+        assert warning.code == "CLUSTER_NOT_SEEN"
+        assert "00:00:07 UTC" in warning.text
+        assert warning.fix
+        assert await laptop.reaches()
+
+        teamspace.inventory.synced()
+        await eventually(lambda: not laptop.daemon.status().warnings)
+
+
 async def test_daemon_that_was_killed_goes_on_where_it_was(tmp_path: Path, teamspace: RealTeamspace, echo: int) -> None:
     """Rules, primary namespace, Teamspace, session and addresses outlive the process (R14)."""
     async with laptop_at(tmp_path / "laptop") as laptop:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -77,6 +78,7 @@ NOT_SAVED = "STATE_NOT_SAVED"
 TEAMSPACE_REFUSED = "TEAMSPACE_REFUSED"
 TEAMSPACE_AWAY = "TEAMSPACE_NOT_CONNECTED"
 PICTURE_STALE = "PICTURE_STALE"
+CLUSTER_NOT_SEEN = "CLUSTER_NOT_SEEN"
 NOTHING_ALLOWED = "NOTHING_ALLOWED"
 NAME_SERVERS = "NAME_SERVERS"
 NAME_SERVER_LOOPS = "NAME_SERVER_LOOP"
@@ -740,6 +742,11 @@ def _picture_warnings(picture: Picture) -> tuple[HealthWarning, ...]:
     if picture.closed is not None:
         fix = "ask an administrator of the Teamspace"
         return (HealthWarning(NOTHING_ALLOWED, Severity.ERROR, f"nothing may be consumed: {picture.closed}", fix),)
+    if picture.is_connected and picture.stale_since is not None:
+        since = datetime.fromtimestamp(picture.stale_since, UTC).strftime("%H:%M:%S")
+        text = f"the Teamspace does not see its cluster since {since} UTC: what is consumed and served goes on as it was then"
+        fix = "if it lasts, ask an administrator whether the cluster's API server answers"
+        return (HealthWarning(CLUSTER_NOT_SEEN, Severity.WARNING, text, fix),)
     if picture.is_connected or picture.cause is None:
         return ()
     text = f"changes in the Teamspace are not seen at the moment: {picture.cause.detail}"
