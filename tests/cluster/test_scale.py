@@ -6,7 +6,7 @@ How long it takes is printed, and asserted nowhere.
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.cluster.lab import ClusterLab
@@ -74,7 +74,7 @@ def expected(lab: ClusterLab) -> set[tuple[str, str]]:
 
 
 def test_ten_thousand_services_change_and_the_catalog_follows(
-    sandbox: ClusterLab, crowd: None, serving1: Laptop, record_property: pytest.RecordProperty
+    sandbox: ClusterLab, crowd: None, serving1: Laptop, record_property: Callable[[str, object], None]
 ) -> None:
     before = systems(sandbox)
     seconds = churn(sandbox, CHANGES)
