@@ -649,6 +649,48 @@ async def test_status_is_zero_only_when_all_works(cluster: Cluster) -> None:
     assert view.json()["ready"] is False
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "patch", "said", "fix"),
+    [
+        ("secrets", "codezero-identity", None, "Secret codezero-identity is missing", "czctl teamspace identity"),
+        ("configmaps", "codezero-policy", None, "ConfigMap codezero-policy is missing", "czctl teamspace identity"),
+        (
+            *("configmaps", "codezero-policy", {"data": {"policy.json": "{"}}),
+            *("everything is refused: the policy file cannot be read", "--policy FILE"),
+        ),
+    ],
+)
+async def test_status_says_what_pods_wait_for_in_silence(
+    cluster: Cluster, kind: str, name: str, patch: Json | None, said: str, fix: str
+) -> None:
+    """Pods look well with a policy that nobody can use, and without an identity they have no reason to show."""
+    await cluster.install()
+    if patch is None:
+        cluster.store.delete(kind, "codezero", name)
+    else:
+        cluster.store.patch(kind, "codezero", name, patch)
+
+    ended = await cluster.czctl("status")
+
+    assert ended.code == problems.NOT_READY.exit_code
+    assert said in ended.err
+    assert fix in next(line for line in ended.err.splitlines() if "fix:" in line)
+
+
+@pytest.mark.parametrize("state", ["preparing", "contested", "refused"])
+async def test_status_warns_of_serves_that_do_not_work(cluster: Cluster, state: str) -> None:
+    await cluster.install("--serve-namespace", "shop")
+    serve = {"metadata": {"name": "orders"}, "spec": {"service": "orders", "routes": []}}
+    cluster.store.create("serves.codezero.io", "shop", serve)
+    told = {"status": {"state": state, "message": "the cluster makes no Router: exceeded quota"}}
+    cluster.store.patch("serves.codezero.io", "shop", "orders", told, subresource="status")
+
+    ended = await cluster.czctl("status")
+
+    assert ended.code == 0, ended.err
+    assert f"warning: shop/orders is {state}: the cluster makes no Router: exceeded quota" in ended.err
+
+
 # --- uninstall ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -793,6 +835,17 @@ async def test_keys_go_from_the_machine_whenever_it_was_interrupted(cluster: Clu
 
 
 # --- identity alone -----------------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_name_is_looked_at_there_too(cluster: Cluster) -> None:
+    """It becomes a part of certificates and of access files."""
+    before = cluster.everything()
+
+    ended = await cluster.czctl("identity", "--name", "my shop")
+
+    assert ended.code == problems.BAD_REQUEST.exit_code
+    assert "'my shop'" in ended.err
+    assert cluster.everything() == before
 
 
 async def test_identities_alone_for_whoever_installs_in_another_way(cluster: Cluster) -> None:

@@ -9,12 +9,14 @@ from typing import Final
 import msgspec
 
 from codezero.deploy import identity
-from codezero.deploy.objects import ENTRY, EXTERNAL_HOST, EXTERNAL_PORT, IDENTITY, SETTINGS
+from codezero.deploy.objects import ENTRY, EXTERNAL_HOST, EXTERNAL_PORT, IDENTITY, POLICY, SETTINGS
+from codezero.model.problems import CodezeroError
 from codezero.system.installing.applying import manager_of
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_list, as_object, as_text, at, texts
 from codezero.system.kubernetes.objects import NODES, SERVES
 from codezero.system.serving.observing import find, listed
+from codezero.wire import policy_file
 
 PARTS: Final = ("system", "orchestrator")
 _NAME: Final = "app.kubernetes.io/name"
@@ -22,6 +24,18 @@ _VERSION: Final = "app.kubernetes.io/version"
 _OURS: Final = {"labelSelector": "app.kubernetes.io/part-of=codezero"}
 # What a container waits for in passing, and no reason to tell anybody.
 _IN_PASSING: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
+_NO_IDENTITY: Final = f"Secret {IDENTITY} is missing, and pods wait for it"
+_NO_POLICY: Final = f"ConfigMap {POLICY} is missing, and pods wait for it"
+_BAD_POLICY: Final = "the policy cannot be used, so that everything is refused"
+_NO_ADDRESS: Final = f"the load balancer of Service {ENTRY} has no address yet"
+_FIXES: Final = (
+    (_NO_IDENTITY, "czctl teamspace identity --namespace {namespace} --name NAME"),
+    (_NO_POLICY, "czctl teamspace identity --namespace {namespace} --name NAME"),
+    (_BAD_POLICY, "czctl teamspace identity --namespace {namespace} --name NAME --policy FILE brings another"),
+    ("Image", "choose an image that the nodes can pull, by the values image and imagePullSecrets"),
+    ("CrashLoopBackOff", "kubectl logs --namespace {namespace} deployment/PART --previous shows why it ends"),
+    (_NO_ADDRESS, "where nothing gives it one, choose service.type NodePort, or name service.externalHost"),
+)
 
 
 class PartView(msgspec.Struct, frozen=True):
@@ -44,11 +58,12 @@ class EntryView(msgspec.Struct, frozen=True):
 
 
 class ServeView(msgspec.Struct, frozen=True):
-    """A Service that is served: how the Serve object says it is."""
+    """A Service that is served: how the Serve object says it is, and what it says about that."""
 
     service: str
     state: str
     variants: int
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,10 @@ async def look(api: ApiClient, namespace: str) -> Look | None:
         return None
     pods = await listed(api, f"/api/v1/namespaces/{namespace}/pods", _OURS)
     entry, missing = await _entry(api, service)
-    waiting = [f"the Deployment {name} is missing" for name in PARTS if name not in deployments]
+    certificates, no_identity = await _certificates(api, namespace)
+    # These first: where one is missing, pods wait for it and say nothing.
+    waiting = [one for one in (no_identity, await _policy_problem(api, namespace)) if one]
+    waiting += [f"the Deployment {name} is missing" for name in PARTS if name not in deployments]
     for name, deployment in deployments.items():
         waiting += _waits(name, deployment, [one for one in pods if _label(one, _NAME) == name])
     if missing:
@@ -93,10 +111,23 @@ async def look(api: ApiClient, namespace: str) -> Look | None:
         entry=entry,
         serve_namespaces=await _serve_namespaces(api, namespace),
         serves=serves,
-        certificates=await _certificates(api, namespace),
+        certificates=certificates,
         waiting=tuple(waiting),
-        warnings=tuple(f"{one.service} is {one.state}" for one in serves if one.state in {"contested", "failed"}),
+        warnings=tuple(
+            f"{one.service} is {one.state}{f': {one.message}' if one.message else ''}"
+            for one in serves
+            if one.message or one.state in {"contested", "refused"}
+        ),
     )
+
+
+def fix_of(waiting: Iterable[str], namespace: str) -> str | None:
+    """What an administrator can do about the first of these reasons that has such a thing."""
+    for reason in waiting:
+        for said, fix in _FIXES:
+            if said in reason:
+                return fix.format(namespace=namespace)
+    return None
 
 
 async def entry_of(api: ApiClient, namespace: str) -> tuple[EntryView | None, str]:
@@ -110,14 +141,27 @@ async def _serve_namespaces(api: ApiClient, namespace: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
 
-async def _certificates(api: ApiClient, namespace: str) -> dict[str, datetime]:
+async def _certificates(api: ApiClient, namespace: str) -> tuple[dict[str, datetime], str]:
+    """The certificates of the parts, with their ends, and what is wrong with all of them; neither where they may not be looked at."""
     try:
         secret = await find(api, f"/api/v1/namespaces/{namespace}/secrets/{IDENTITY}")
     except ApiError as error:
         if error.status == 403:
-            return {}
+            return {}, ""
         raise
-    return {} if secret is None else identity.ends(identity.secret_content(secret))
+    return ({}, _NO_IDENTITY) if secret is None else (identity.ends(identity.secret_content(secret)), "")
+
+
+async def _policy_problem(api: ApiClient, namespace: str) -> str:
+    """What keeps the parts from knowing who may do what."""
+    found = await find(api, f"/api/v1/namespaces/{namespace}/configmaps/{POLICY}")
+    if found is None:
+        return _NO_POLICY
+    try:
+        policy_file.decode(texts(at(found, "data")).get("policy.json", "").encode())
+    except CodezeroError as error:
+        return f"{_BAD_POLICY}: {error.detail}"
+    return ""
 
 
 def _label(content: Json, name: str) -> str:
@@ -193,7 +237,7 @@ async def _entry(api: ApiClient, service: Json | None) -> tuple[EntryView | None
             for one in map(as_object, as_list(at(service, "status", "loadBalancer", "ingress"))):
                 if address := as_text(one.get("ip")) or as_text(one.get("hostname")):
                     return EntryView(address, _number(port.get("port"))), ""
-            return None, f"the load balancer of Service {ENTRY} has no address yet"
+            return None, _NO_ADDRESS
         case "NodePort":
             if address := _node_address(await listed(api, NODES.path)):
                 return EntryView(address, _number(port.get("nodePort"))), ""
@@ -217,4 +261,5 @@ def _serve(serve: Json) -> ServeView:
         service=f"{as_text(at(serve, 'metadata', 'namespace'))}/{as_text(at(serve, 'metadata', 'name'))}",
         state=as_text(at(serve, "status", "state")) or "pending",
         variants=len(as_list(at(serve, "spec", "routes"))),
+        message=as_text(at(serve, "status", "message")),
     )

@@ -6,7 +6,7 @@ from typing import Final
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.system.installing.looking import Look, look
+from codezero.system.installing.looking import Look, fix_of, look
 from codezero.system.kubernetes.client import ApiClient, ApiError
 
 _LOOK_SECONDS: Final = 1.0
@@ -30,7 +30,8 @@ async def until_ready(api: ApiClient, namespace: str, *, seconds: float, tell: C
         raise CodezeroError(
             problems.NOT_READY,
             f"not ready after {seconds:.0f} s: {' | '.join(reasons) or 'the Kubernetes API did not answer'}",
-            fix="all is applied and goes on by itself: see how it is with `czctl teamspace status`, or wait longer with --wait",
+            fix=f"{f'{hint}; ' if (hint := fix_of(reasons, namespace)) else ''}all is applied and goes on by itself: "
+            "see how it is with `czctl teamspace status`, or wait longer with --wait",
         ) from None
 
 

@@ -97,3 +97,21 @@ def test_a_node_is_reached_from_outside_if_it_can_be(addresses: list[tuple[str, 
     node = {"status": {"addresses": [{"type": kind, "address": address} for kind, address in addresses]}}
 
     assert looking._node_address([node]) == expected
+
+
+@pytest.mark.parametrize(
+    ("waiting", "fix"),
+    [
+        (("system: 0 of 2 pods ready; ImagePullBackOff a:1: no such host",), "values image"),
+        (("system: 0 of 2 pods ready; CrashLoopBackOff (it ended with 3)",), "logs --namespace cz deployment/PART"),
+        (("system: 1 of 2 pods ready", looking._NO_ADDRESS), "service.type NodePort"),
+        # Pods that wait for it are the consequence.
+        ((looking._NO_IDENTITY, "system: 0 of 2 pods ready"), "identity --namespace cz"),
+    ],
+)
+def test_for_common_reasons_what_to_do_is_said(waiting: tuple[str, ...], fix: str) -> None:
+    assert fix in (looking.fix_of(waiting, "cz") or "")
+
+
+def test_for_other_reasons_nothing_is_invented() -> None:
+    assert looking.fix_of(("system: 1 of 2 pods ready",), "cz") is None

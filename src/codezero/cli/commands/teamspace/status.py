@@ -55,10 +55,12 @@ def status(*, cluster: Cluster, output: Output) -> None:
     else:
         write(view, output, lambda: Table((), ()))
     if view.waiting:
+        from codezero.system.installing.looking import fix_of
+
         raise CodezeroError(
             problems.NOT_READY,
             "; ".join(view.waiting),
-            fix=f"kubectl get pods,events -n {cluster.namespace} shows more",
+            fix=fix_of(view.waiting, cluster.namespace) or f"kubectl get pods,events -n {cluster.namespace} shows more",
         )
 
 
