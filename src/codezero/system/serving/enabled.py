@@ -1,16 +1,13 @@
 """The namespaces whose Services may be served: administrators name them, and the System has rights to write in these alone."""
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.model.services import ServiceRef
+from codezero.model.services import ServiceRef, is_label
 
 EVERYWHERE: Final = "*"
-
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +35,6 @@ def parse_namespaces(text: str) -> EnabledNamespaces:
     """The namespaces of a list by commas or spaces, or `*`; raises `CodezeroError` (BAD_REQUEST) naming what is no namespace."""
     names = frozenset(text.replace(",", " ").split())
     for name in names - {EVERYWHERE}:
-        if _NAME.fullmatch(name) is None:
+        if not is_label(name):
             raise CodezeroError(problems.BAD_REQUEST, f"{name[:100]!r} is not the name of a namespace")
     return EnabledNamespaces(names)

@@ -1,6 +1,5 @@
 """teamspace install, upgrade, identity: a Teamspace with a kubeconfig alone, and no Hub."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from codezero.cli.commands.teamspace.giving import AccessView
 from codezero.cli.console import Output, Table, output_option, say, write, write_lines, write_text
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.model.services import is_label
 
 if TYPE_CHECKING:
     from codezero.deploy.identity import Issuers
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _POLICY_BYTES: Final = 1024 * 1024
 
 
@@ -161,12 +160,7 @@ def install(
       czctl teamspace install --name shop --values values.yaml --dry-run
       czctl teamspace install --name shop --set service.type=NodePort --set service.nodePort=30880
     """
-    if name is not None and _NAME.fullmatch(name) is None:
-        raise CodezeroError(
-            problems.BAD_REQUEST,
-            f"{name[:80]!r} is no name for a Teamspace",
-            fix="use lower-case letters, digits and -",
-        )
+    _check_name(name)
     _apply(
         _Wanted(
             cluster,
@@ -239,6 +233,7 @@ def identity(*, name: str, policy: Path | None, dry_run: bool, cluster: Cluster,
       czctl teamspace identity --name shop
       helm install codezero deploy/helm/codezero --namespace codezero
     """
+    _check_name(name)
     wanted = _Wanted(cluster, name, policy=policy, dry_run=dry_run, output=output)
 
     async def run(api: "ApiClient") -> InstallView:
@@ -253,6 +248,15 @@ def identity(*, name: str, policy: Path | None, dry_run: bool, cluster: Cluster,
     _show(view, output)
     if not dry_run:
         say("next: czctl teamspace access USER, when the rest is installed")
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not is_label(name):
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            f"{name[:80]!r} is no name for a Teamspace",
+            fix="use lower-case letters, digits and -",
+        )
 
 
 def _apply(wanted: _Wanted) -> None:
