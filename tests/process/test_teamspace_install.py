@@ -848,17 +848,6 @@ async def test_the_name_is_looked_at_there_too(cluster: Cluster) -> None:
     assert cluster.everything() == before
 
 
-async def test_the_name_is_looked_at_there_too(cluster: Cluster) -> None:
-    """It becomes a part of certificates and of access files."""
-    before = cluster.everything()
-
-    ended = await cluster.czctl("identity", "--name", "my shop")
-
-    assert ended.code == problems.BAD_REQUEST.exit_code
-    assert "'my shop'" in ended.err
-    assert cluster.everything() == before
-
-
 async def test_identities_alone_for_whoever_installs_in_another_way(cluster: Cluster) -> None:
     ended = await cluster.czctl("identity", "--name", "shop")
     first = cluster.secret()
