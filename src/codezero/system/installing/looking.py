@@ -116,7 +116,7 @@ async def look(api: ApiClient, namespace: str) -> Look | None:
         warnings=tuple(
             f"{one.service} is {one.state}{f': {one.message}' if one.message else ''}"
             for one in serves
-            if one.message or one.state in {"contested", "refused"}
+            if one.state in {"contested", "refused"} or (one.state == "preparing" and one.message)
         ),
     )
 
@@ -251,9 +251,17 @@ def _node_address(nodes: Iterable[Json]) -> str:
     addresses = [as_object(one) for node in nodes for one in as_list(at(node, "status", "addresses"))]
     for kind in ("ExternalIP", "InternalIP"):
         for one in addresses:
-            if one.get("type") == kind and not ipaddress.ip_address(as_text(one.get("address"))).is_loopback:
-                return as_text(one.get("address"))
+            address = as_text(one.get("address"))
+            if one.get("type") == kind and address and not _is_loopback(address):
+                return address
     return ""
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False  # a name, which nothing keeps clouds from writing there
 
 
 def _serve(serve: Json) -> ServeView:

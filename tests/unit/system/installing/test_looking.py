@@ -115,3 +115,22 @@ def test_for_common_reasons_what_to_do_is_said(waiting: tuple[str, ...], fix: st
 
 def test_for_other_reasons_nothing_is_invented() -> None:
     assert looking.fix_of(("system: 1 of 2 pods ready",), "cz") is None
+
+
+@pytest.mark.parametrize(
+    ("addresses", "reached"),
+    [
+        ([("InternalIP", "192.0.2.8"), ("ExternalIP", "198.51.100.7")], "198.51.100.7"),
+        ([("Hostname", "n1"), ("InternalIP", "127.0.0.1"), ("InternalIP", "192.0.2.8")], "192.0.2.8"),
+        # Nothing checks what a cloud writes there.
+        ([("ExternalIP", "n1.example.com")], "n1.example.com"),
+        ([("ExternalIP", ""), ("InternalIP", "fd00::8")], "fd00::8"),
+        ([("Hostname", "n1")], ""),
+    ],
+)
+def test_a_node_is_reached_from_outside_by_the_address_that_says_so(
+    addresses: list[tuple[str, str]], reached: str
+) -> None:
+    node = {"status": {"addresses": [{"type": kind, "address": address} for kind, address in addresses]}}
+
+    assert looking._node_address([node]) == reached
