@@ -534,6 +534,24 @@ async def test_a_policy_is_replaced_when_asked_and_never_else(cluster: Cluster) 
     assert [rule["operations"] for rule in policy()["rules"]] == [["consume"]]
 
 
+async def test_a_policy_outlives_an_identity_that_got_lost(cluster: Cluster) -> None:
+    """Else everybody might do everything after a Secret was deleted by mistake and made anew."""
+    rules = [{"effect": "allow", "operations": ["consume"], "users": ["*"]}]
+    (cluster.folder / "policy.json").write_text(json.dumps({"rules": rules}))
+    await cluster.install("--policy", "policy.json")
+
+    def policy() -> Json:
+        return json.loads(cluster.store.get("configmaps", "codezero", "codezero-policy").content["data"]["policy.json"])
+
+    before = policy()
+    cluster.store.delete(*IDENTITY)
+
+    await cluster.install("--no-wait")
+
+    assert policy()["rules"] == before["rules"]
+    assert policy()["organization"] != before["organization"]
+
+
 # --- access -------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """teamspace install, upgrade, identity: a Teamspace with a kubeconfig alone, and no Hub."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -323,7 +323,7 @@ def _wish(wanted: _Wanted, present: "Present") -> "tuple[Wish, Issuers | None]":
     values = value_arguments.changed(values, wanted.texts, serve_namespaces=wanted.serve_namespaces)
     if present.secret is None:
         new = Issuers.create(name)
-        policy = _policy(wanted.policy, new.organization) or new.default_policy()
+        policy = _new_policy(wanted.policy, present, new)
         return (
             Wish(
                 name,
@@ -339,16 +339,27 @@ def _wish(wanted: _Wanted, present: "Present") -> "tuple[Wish, Issuers | None]":
     return Wish(name, values, None, _kept_policy(wanted.policy, present, known)), known
 
 
-def _kept_policy(file: Path | None, present: "Present", known: "Issuers | None") -> "Policy | None":
-    """The policy to write for an identity that is there; None where that of before stays."""
+def _new_policy(file: Path | None, present: "Present", new: "Issuers") -> "Policy":
+    """The policy of a new identity: the rules of before stay, so that a Secret that got lost opens the Teamspace to nobody."""
+    if file is None and present.policy is not None:
+        return replace(_held(present.policy), organization=new.organization)
+    return _policy(file, new.organization) or new.default_policy()
+
+
+def _held(policy: dict[str, Any]) -> "Policy":
     from codezero.wire import policy_file
 
+    data: dict[str, str] = policy.get("data") or {}
+    return policy_file.decode(data.get("policy.json", "").encode())
+
+
+def _kept_policy(file: Path | None, present: "Present", known: "Issuers | None") -> "Policy | None":
+    """The policy to write for an identity that is there; None where that of before stays."""
     if file is None and present.policy is not None:
         return None
     organization = None if known is None else known.organization
     if organization is None and present.policy is not None:
-        data: dict[str, str] = present.policy.get("data") or {}
-        organization = policy_file.decode(data.get("policy.json", "").encode()).organization
+        organization = _held(present.policy).organization
     if organization is None:
         raise CodezeroError(
             problems.NO_ISSUER,
