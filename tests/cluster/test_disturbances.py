@@ -29,20 +29,22 @@ def served(sandbox: ClusterLab, serving1: Laptop, peers: None) -> Iterator[Lapto
         yield serving1
 
 
-def url_of(lab: ClusterLab, service: str, port: int) -> str:
-    return f"http://{address_of(lab, service)}:{port}/hello"
+@pytest.fixture
+def urls(sandbox: ClusterLab, peers: None) -> tuple[str, str]:
+    """Of the served Service and of another; asked for while there is an API server to ask."""
+    return f"http://{address_of(sandbox, 'http')}:8080/hello", f"http://{address_of(sandbox, 'pair')}:8090/hello"
 
 
 @contextlib.contextmanager
-def watched(lab: ClusterLab) -> Generator[Callable[[], dict[str, Any]]]:
+def watched(lab: ClusterLab, urls: tuple[str, str]) -> Generator[Callable[[], dict[str, Any]]]:
     """Ask the served Service and one that is not, side by side; afterwards the difference in failures can be asked for."""
-    with load(lab, url_of(lab, "http", 8080)) as ours, load(lab, url_of(lab, "pair", 8090)) as control:
+    with load(lab, urls[0]) as ours, load(lab, urls[1]) as control:
         yield lambda: {"ours": ours, "control": control}
 
 
-def reaches_the_laptop(lab: ClusterLab) -> bool:
+def reaches_the_laptop(lab: ClusterLab, urls: tuple[str, str]) -> bool:
     try:
-        return ask(lab, url_of(lab, "http", 8080), *BLUE).where == "laptop"
+        return ask(lab, urls[0], *BLUE).where == "laptop"
     except AssertionError:
         return False
 
@@ -72,13 +74,15 @@ def router(lab: ClusterLab) -> str:
     "what",
     ["codezero/system", "codezero/orchestrator", "router", "kubelet", "containerd", "kube-proxy", "kube-apiserver"],
 )
-def test_a_restart_costs_nobody_a_request(sandbox: ClusterLab, served: Laptop, what: str) -> None:
-    eventually(lambda: reaches_the_laptop(sandbox))
+def test_a_restart_costs_nobody_a_request(
+    sandbox: ClusterLab, served: Laptop, urls: tuple[str, str], what: str
+) -> None:
+    eventually(lambda: reaches_the_laptop(sandbox, urls))
     session = served.status()["tunnel"].get("session")
     target = f"peers/{router(sandbox).strip().rpartition('/')[2]}" if what == "router" else what
-    with watched(sandbox) as reports:
+    with watched(sandbox, urls) as reports:
         restarted(sandbox, target)
-        assert eventually(lambda: reaches_the_laptop(sandbox), within=90)
+        assert eventually(lambda: reaches_the_laptop(sandbox, urls), within=90)
         assert eventually(lambda: consumes(served), within=90)
     found = reports()
 
@@ -88,16 +92,16 @@ def test_a_restart_costs_nobody_a_request(sandbox: ClusterLab, served: Laptop, w
     assert served.status()["tunnel"].get("session") == session
 
 
-def test_the_api_server_is_away_and_traffic_goes_on(sandbox: ClusterLab, served: Laptop) -> None:
+def test_the_api_server_is_away_and_traffic_goes_on(sandbox: ClusterLab, served: Laptop, urls: tuple[str, str]) -> None:
     """R12: what is served and consumed stays so; orders are refused with a reason, and work again afterwards."""
-    eventually(lambda: reaches_the_laptop(sandbox))
-    with watched(sandbox) as reports:
+    eventually(lambda: reaches_the_laptop(sandbox, urls))
+    with watched(sandbox, urls) as reports:
         sandbox.slab.stop_component("kube-apiserver")
         try:
             assert eventually(
                 lambda: any(one["code"] == "CLUSTER_NOT_SEEN" for one in served.status()["warnings"]), within=120
             )
-            assert reaches_the_laptop(sandbox)
+            assert reaches_the_laptop(sandbox, urls)
             assert consumes(served)
             refused = served.czctl("serve", "peers/pair", "9001:8090", *CONDITION, check=False, timeout=120)
             assert refused.returncode != 0
@@ -111,7 +115,7 @@ def test_the_api_server_is_away_and_traffic_goes_on(sandbox: ClusterLab, served:
         assert eventually(
             lambda: served.czctl("serve", "peers/pair", "9001:8090", *CONDITION, check=False).returncode == 0, within=90
         )
-        assert reaches_the_laptop(sandbox)
+        assert reaches_the_laptop(sandbox, urls)
     found = reports()
 
     assert found["ours"]["failed"] <= found["control"]["failed"], found

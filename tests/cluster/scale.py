@@ -1,6 +1,6 @@
 """10,000 Services, and 5,000 changes of them as fast as a real API server takes them: all of it is followed, in little memory and few requests.
 
-How long it takes is printed, and asserted nowhere.
+How long it takes is printed, and asserted nowhere. Minutes long, so it is run by itself: `make test-k8s PYTEST_ARGS="-rP tests/cluster/scale.py"`.
 """
 
 import json
