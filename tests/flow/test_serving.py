@@ -61,6 +61,32 @@ def events(cluster: ServingCluster) -> list[str]:
     ]
 
 
+def told_to_its_team(cluster: ServingCluster) -> list[tuple[str, str]]:
+    """The Events of the served Service, as `kubectl describe service` shows them."""
+    uid = cluster.service(ORDERS)["metadata"]["uid"]
+    found = [one.content for one in cluster.store.list("events", "shop")]
+    return sorted((one["type"], one["reason"]) for one in found if one["involvedObject"]["uid"] == uid)
+
+
+# --- what the team of a Service sees of it --------------------------------------------------------------------------------------------------
+
+
+async def test_the_events_of_a_service_tell_when_it_is_served_and_when_no_more(cluster: ServingCluster) -> None:
+    """Its team may never have heard of Serve objects; once each, whatever is looked at again, and by whichever System."""
+    reconciler = await active(cluster)
+    await rest(cluster, reconciler)
+    during = told_to_its_team(cluster)
+    other = cluster.reconciler()
+    await rest(cluster, other)
+    again = told_to_its_team(cluster)
+    cluster.store.delete(SERVES, "shop", "orders")
+    await cluster.drive(other, ORDERS, lambda: cluster.store.find(SERVES, "shop", "orders") is None)
+    await rest(cluster, other)
+
+    assert during == again == [("Normal", "Served")]
+    assert told_to_its_team(cluster) == [("Normal", "ServeEnded"), ("Normal", "Served")]
+
+
 # --- somebody else writes the Service -------------------------------------------------------------------------------------------------------
 
 
@@ -398,6 +424,7 @@ async def test_a_route_by_hand_rewires_nothing(cluster: ServingCluster) -> None:
     assert [one["id"] for one in status["routes"]] == [forged.id, "route 1"]
     assert all(problems.FORGED.code in one["problem"] for one in status["routes"])
     assert condition(cluster, "Valid") == "False"
+    assert told_to_its_team(cluster) == [("Warning", "ServeRefused")]
     assert len(events(cluster)) == 2
     await rest(cluster, reconciler)
     assert len(events(cluster)) == 2, "told once"

@@ -15,15 +15,15 @@ from codezero.kit.backoff import Backoff
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
 from codezero.model.services import ServiceRef
-from codezero.model.variants import VariantView
+from codezero.model.variants import ServingState, VariantView
 from codezero.system.inventory import Inventory
 from codezero.system.kubernetes.client import ApiClient, ApiError
-from codezero.system.kubernetes.documents import Json, as_object, at
+from codezero.system.kubernetes.documents import Json, as_object, as_text, at
 from codezero.system.serving import naming, observing, preflight, rewiring
 from codezero.system.serving.enabled import EnabledNamespaces
 from codezero.system.serving.manifests import RouterSettings, Trust
 from codezero.system.serving.seen import Seen, is_back, is_lost
-from codezero.system.serving.serves import ServeObject, Serves, path_of, view_of
+from codezero.system.serving.serves import Serves, path_of, view_of
 from codezero.system.serving.steps import (
     ENDED,
     LOOK_AGAIN_SECONDS,
@@ -42,6 +42,18 @@ LOOK_SECONDS: Final = 0.2
 CONFLICT_SECONDS: Final = 0.01
 # More writes at once than a whole serve takes mean that the API keeps no promise; then a pause.
 MOST_STEPS: Final = 60
+
+# What happens to the requests of a Service, in the words of its team.
+_ENDED: Final = "ended"
+_STATE_EVENTS: Final = {
+    str(ServingState.ACTIVE): (
+        *("Normal", "Served"),
+        "requests that meet a condition go to laptops, all others to its own pods",
+    ),
+    str(ServingState.CONTESTED): ("Warning", "ServeContested", "all requests go to its own pods"),
+    str(ServingState.REFUSED): ("Warning", "ServeRefused", "it cannot be served"),
+    _ENDED: ("Normal", "ServeEnded", "it is as its team made it"),
+}
 
 Ended = Callable[[ServiceRef, VariantView, str], None]
 
@@ -85,6 +97,7 @@ class Reconciler:
         self._followed: dict[ServiceRef, dict[str, VariantView]] = {}
         self._reasons: dict[str, str] = {}
         self._told: dict[ServiceRef, frozenset[str]] = {}
+        self._states: dict[ServiceRef, str] = {}
         self._left_alone: set[ServiceRef] = set()
 
     async def run(self) -> None:
@@ -167,6 +180,7 @@ class Reconciler:
         self._note_ended(seen, now)
         await self._tell_problems(seen)
         step = self._decide(seen, now)
+        await self._tell_state(seen, ended=isinstance(step, Gone))
         if isinstance(step, Write):
             if not self._leads():
                 return Wait("another System may lead by now", now + LOOK_AGAIN_SECONDS)
@@ -298,13 +312,37 @@ class Reconciler:
             f"{one.id}: {one.problem}" for one in serve.status.routes if one.problem
         )
         self._told[seen.ref] = wrong
+        about = {"apiVersion": API_VERSION, "kind": KIND, "name": seen.ref.name, "uid": serve.uid}
         for message in sorted(wrong - known):
-            try:
-                await self._api.create(
-                    f"/api/v1/namespaces/{seen.ref.namespace}/events", _event(serve, message, self._clock())
-                )
-            except ApiError as error:
-                _log.warning("an event could not be written", service=str(seen.ref), reason=str(error))
+            await self._tell_event(seen.ref, about, "Warning", "RouteRefused", message)
+
+    async def _tell_state(self, seen: Seen, *, ended: bool) -> None:
+        """An Event of the Service when its requests go another way: there its team looks, and may never have heard of Serve objects."""
+        serve, service = seen.serve, seen.service
+        is_new = seen.ref not in self._states
+        before = self._states.pop(seen.ref, "")
+        state = _ENDED if ended else "" if serve is None else str(serve.status.state)
+        # States between two of these are none that anybody has to know of.
+        known = state if state in _STATE_EVENTS else before
+        if not ended:
+            self._states[seen.ref] = known
+        # A System that leads from now on tells nothing that the last one may have told.
+        if service is None or known == before or (is_new and known) or (ended and not before):
+            return
+        kind, reason, message = _STATE_EVENTS[known]
+        if serve is not None and serve.status.message:
+            message = serve.status.message
+        about = {"apiVersion": "v1", "kind": "Service", "name": seen.ref.name}
+        await self._tell_event(
+            seen.ref, {**about, "uid": as_text(at(service, "metadata", "uid"))}, kind, reason, message
+        )
+
+    async def _tell_event(self, ref: ServiceRef, about: Json, kind: str, reason: str, message: str) -> None:
+        event = _event({**about, "namespace": ref.namespace}, kind, reason, message, self._clock())
+        try:
+            await self._api.create(f"/api/v1/namespaces/{ref.namespace}/events", event)
+        except ApiError as error:
+            _log.warning("an event could not be written", service=str(ref), reason=str(error))
 
 
 def _reason(seen: Seen) -> str:
@@ -315,21 +353,15 @@ def _reason(seen: Seen) -> str:
     return "its route was removed"
 
 
-def _event(serve: ServeObject, message: str, now: float) -> Json:
+def _event(about: Json, kind: str, reason: str, message: str, now: float) -> Json:
     moment = timestamp(now)
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{serve.ref.name}.", "namespace": serve.ref.namespace},
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "namespace": serve.ref.namespace,
-            "name": serve.ref.name,
-            "uid": serve.uid,
-        },
-        "type": "Warning",
-        "reason": "RouteRefused",
+        "metadata": {"generateName": f"{about['name']}.", "namespace": about["namespace"]},
+        "involvedObject": about,
+        "type": kind,
+        "reason": reason,
         "message": message[:1000],
         "source": {"component": "codezero-system"},
         "firstTimestamp": moment,
