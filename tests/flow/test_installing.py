@@ -1,6 +1,6 @@
 """Installing before an API server that fails: what has become of the keys outside the cluster when nobody knows what has become of the Secret in it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 
 from codezero.deploy.identity import Issuers
 from codezero.system.installing.applying import Installer, Wish
+from codezero.system.installing.kinds import Ref
 from codezero.system.kubernetes.client import ApiError
 from codezero.testing.serving import Json, ServingCluster, serving_cluster
 
@@ -55,3 +56,29 @@ async def test_keys_are_forgotten_only_where_the_secret_is_surely_not_there(
 
     assert (cluster.store.find("secrets", "codezero", "codezero-identity") is not None) == is_done
     assert bool(keys) == kept
+
+
+async def test_a_moment_in_which_the_server_is_overloaded_hides_nothing(cluster: ServingCluster) -> None:
+    """What is taken for a kind that the cluster has not would be left behind, and nobody would ever know."""
+    installer = Installer(cluster.api, namespace="codezero")
+    await installer.identify(Wish("shop", {}, ISSUERS, None), await installer.present(), dry_run=False)
+    real, overloaded = cluster.api, True
+
+    class Overloaded:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
+            if overloaded and path == "/api/v1":
+                raise ApiError("too many requests are being handled", status=503)
+            return await real.get(path, parameters)
+
+    api: Any = Overloaded()
+    later, identity = Installer(api, namespace="codezero"), Ref("v1", "Secret", "codezero-identity", "codezero")
+
+    with pytest.raises(ApiError):
+        await later.delete(identity)
+    overloaded = False
+
+    assert await later.delete(identity)
+    assert cluster.store.find("secrets", "codezero", "codezero-identity") is None

@@ -70,18 +70,20 @@ class Kinds:
         for version in ("v1", *named):
             if version.partition("/")[0] in _DERIVED:
                 continue
-            for one in await self._resources(version):
+            for one in await self._resources(version, may_be_away=True):
                 plural = as_text(one.get("name"))
                 if one.get("namespaced") and "/" not in plural and "list" in as_list(one.get("verbs")):
                     yield version, as_text(one.get("kind")), _collection(version, plural, namespace)
 
-    async def _resources(self, api_version: str) -> list[Json]:
+    async def _resources(self, api_version: str, *, may_be_away: bool = False) -> list[Json]:
         if api_version not in self._groups:
             try:
                 content = msgspec.json.decode(await self._api.get(_group(api_version), {}))
             except ApiError as error:
-                # 503: an aggregated API whose server is away.
-                if error.status not in {404, 503}:
+                if error.status == 503 and may_be_away:
+                    # An aggregated API whose server is away: nobody can see what is in it.
+                    return []
+                if error.status != 404:
                     raise
                 content = None
             found = [as_object(one) for one in as_list(at(content, "resources"))]
