@@ -12,6 +12,8 @@ from codezero.wire.local_api import ServedVariant
 
 _DURATION = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
+# No more: leading zeros would hide a number that is too large.
+_DIGITS = re.compile(r"[0-9]{1,5}")
 
 
 def ago(moment: float) -> str:
@@ -26,6 +28,13 @@ def span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def until(moment: float) -> str:
+    """How long it is until a moment, to the minute."""
+    minutes = max(0, round((moment - time.time()) / 60))
+    parts = zip(divmod(minutes, 60), ("h", "min"), strict=True)
+    return f"in {' '.join(f'{count} {unit}' for count, unit in parts if count) or '0 min'}"
 
 
 def clock(moment: float) -> str:
@@ -113,7 +122,7 @@ def port_pair(text: str) -> tuple[PortPair, bool]:
 
 
 def _port(digits: str, text: str) -> int:
-    if not digits.isascii() or not digits.isdecimal() or not 1 <= int(digits[:6]) <= 65535:
+    if _DIGITS.fullmatch(digits) is None or not 1 <= int(digits) <= 65535:
         raise _bad_port(text, f"{digits[:50]!r} is no port from 1 to 65535")
     return int(digits)
 

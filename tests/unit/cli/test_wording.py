@@ -1,7 +1,9 @@
 """How durations, services, ports and conditions are read and written."""
 
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codezero.cli import wording
@@ -91,6 +93,7 @@ def test_what_is_no_port_is_refused_with_the_forms(text: str) -> None:
 
 
 @given(st.text(alphabet="0123456789:.[]abh-", max_size=30))
+@example("0100000")
 def test_any_text_is_ports_or_an_error_of_ours(text: str) -> None:
     try:
         pair, _ = wording.port_pair(text)
@@ -121,3 +124,15 @@ def test_sizes_and_spans_are_short() -> None:
         "3.0 GB",
     ]
     assert [wording.span(seconds) for seconds in (-1, 59, 60, 7200, 90_000)] == ["0 s", "59 s", "1 min", "2 h", "1 d"]
+
+
+def test_what_was_just_served_for_eight_hours_ends_in_eight_hours() -> None:
+    """And nobody has to guess whether seven hours are seven or nearly eight."""
+    now = time.time()
+    assert [wording.until(now + seconds) for seconds in (28_799, 27_000, 1800, 10, -60)] == [
+        "in 8 h",
+        "in 7 h 30 min",
+        "in 30 min",
+        "in 0 min",
+        "in 0 min",
+    ]

@@ -362,7 +362,7 @@ def _row(one: ServedVariant) -> tuple[str, ...]:
         wording.variant_condition(variant),
         wording.ports(variant.ports),
         wording.variant_state(one),
-        f"in {wording.span(variant.expires - time.time())}",
+        wording.until(variant.expires),
         variant.variant_id,
         wording.span(time.time() - variant.since / 1000),
         str(one.requests),
