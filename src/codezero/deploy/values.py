@@ -183,7 +183,7 @@ class Entry(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         if self.node_port is not None and self.type is not ServiceType.NODE_PORT:
-            raise ValueError("nodePort has a meaning for type NodePort alone")
+            raise ValueError("nodePort has a meaning for type NodePort alone; leave it out, or set it to null")
         if reserved := sorted(name for name in self.annotations if name.startswith("codezero.io/")):
             raise ValueError(f"annotations of codezero.io are ours: {', '.join(reserved)}")
 

@@ -110,7 +110,7 @@ def refuse_variant(
             )
         if port_kind(port) is not PortKind.RAW:
             continue
-        spoken = port.app_protocol or port.name
+        spoken = port.app_protocol or f"no HTTP, as its name {port.name} says"
         if mirror is not None:
             raise CodezeroError(
                 problems.BAD_SERVE,

@@ -172,7 +172,8 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
         recent = tuple(one for one in status.reversals if one > about.now - QUIET_SECONDS)
         changed = msgspec.structs.replace(changed, reversals=(*recent, about.now))
         fights = sum(one > about.now - CONTESTED_WITHIN for one in changed.reversals)
-        message = f"{last_writer(seen)} changed the Service's selector; it is switched again in a moment"
+        pause = _reapply_after(len(changed.reversals))
+        message = f"{last_writer(seen)} changed the Service's selector; it is switched again after {pause:.0f} s"
         if fights >= CONTESTED_REVERSALS:
             state = ServingState.CONTESTED
             message = (
@@ -188,6 +189,10 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
     elif status.state == ServingState.ACTIVE:
         state, message = ServingState.ACTIVE, status.message
     return tell(seen, serve, about, state, message, status=changed, switched=False if left else None)
+
+
+def _reapply_after(reversals: int) -> float:
+    return REAPPLY_SECONDS[min(reversals, len(REAPPLY_SECONDS)) - 1]
 
 
 def _contested(seen: Seen, serve: ServeObject, about: Circumstances) -> Step:
@@ -289,7 +294,7 @@ def _switch(seen: Seen, serve: ServeObject, served: Served, about: Circumstances
         )
     recent = [one for one in status.reversals if one > about.now - QUIET_SECONDS]
     if recent:
-        again_at = recent[-1] + REAPPLY_SECONDS[min(len(recent), len(REAPPLY_SECONDS)) - 1]
+        again_at = recent[-1] + _reapply_after(len(recent))
         if about.now < again_at:
             return Wait(status.message, again_at)
     if seen.origin_endpoints.ready != seen.own_endpoints.ready:

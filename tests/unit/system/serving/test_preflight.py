@@ -117,6 +117,22 @@ def test_a_port_takes_what_it_can_be_split_by(
 
 
 @pytest.mark.parametrize(
+    ("port", "words"),
+    [
+        ({"name": "redis-service"}, "no HTTP, as its name redis-service says"),
+        ({"name": "redis-service", "appProtocol": "tls"}, "speaks tls:"),
+    ],
+)
+def test_where_it_is_known_from_that_a_port_speaks_no_http(port: dict[str, str], words: str) -> None:
+    """Whoever named a port of HTTP so can see what to change."""
+    content = spec(ports=[{"port": 6379, **port}])
+    with pytest.raises(CodezeroError, match=words):
+        preflight.refuse_variant(
+            ORDERS, content, ports=[PortPair(6379, 1)], condition=Condition((User(),)), mirror=None
+        )
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({}, "address of its Router"),

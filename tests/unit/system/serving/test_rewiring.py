@@ -282,6 +282,7 @@ def test_who_put_the_selector_back_is_known_by_its_owner(manager: str, reversals
 
     assert first.reversals == reversals
     assert ("helm" in first.message) == bool(reversals)
+    assert ("after 2 s" in first.message) == bool(reversals)
     assert {one.type: one.status for one in first.conditions}["Switched"] == "False"
 
 
