@@ -61,11 +61,17 @@ def variant_of(wanted: ServeWanted, service: Service, owner: Owner, *, now: floa
 
 def checked_ports(ports: Sequence[PortPair], service: Service) -> tuple[PortPair, ...]:
     """The ports, sorted; raises `CodezeroError` unless each is a TCP port of `service`, once, with somewhere to go to."""
+    offered = {port.port for port in service.ports if port.protocol is Protocol.TCP}
+    if not offered:
+        raise CodezeroError(
+            problems.NOT_SERVABLE,
+            f"{service.ref} has no TCP port in the cluster, so it cannot be served",
+            fix="serve another one; what leads out of the cluster, as an ExternalName does, passes no Router",
+        )
     if not ports:
         raise _bad_port("no port is named", service)
     if len(ports) > MAX_PORTS:
         raise _bad_port(f"{len(ports)} ports are named; at most {MAX_PORTS} can be", service)
-    offered = {port.port for port in service.ports if port.protocol is Protocol.TCP}
     seen: set[int] = set()
     for pair in ports:
         if not 1 <= pair.remote <= 65535 or not 1 <= pair.local <= 65535:
@@ -155,6 +161,4 @@ def _bytes(text: str | None) -> int:
 
 def _bad_port(reason: str, service: Service) -> CodezeroError:
     ports = ", ".join(str(port.port) for port in service.ports[:20] if port.protocol is Protocol.TCP)
-    return CodezeroError(
-        problems.BAD_SERVE, reason, fix=f"name ports as [local:]remote; {service.ref} has {ports or 'no TCP ports'}"
-    )
+    return CodezeroError(problems.BAD_SERVE, reason, fix=f"name ports as [local:]remote; {service.ref} has {ports}")

@@ -86,6 +86,16 @@ def test_bad_ports_are_named(ports: tuple[PortPair, ...], said: str) -> None:
     assert "80, 443, 5432" in (caught.value.fix or "")
 
 
+@pytest.mark.parametrize("ports", [(), (ServicePort(53, Protocol.UDP),)])
+def test_a_service_without_tcp_ports_is_of_a_kind_that_cannot_be_served(ports: tuple[ServicePort, ...]) -> None:
+    """Whatever port is named; an ExternalName mostly has none."""
+    outside = Service(ORDERS, ServiceKind.EXTERNAL_NAME, ports)
+    with pytest.raises(CodezeroError, match="no TCP port in the cluster") as caught:
+        serving.checked_ports(PORTS, outside)
+
+    assert caught.value.problem is problems.NOT_SERVABLE
+
+
 @given(st.floats() | st.none())
 def test_no_variant_outlives_its_day(expires: float | None) -> None:
     """Whatever is asked: an error, or a time between now and the longest."""
