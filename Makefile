@@ -14,7 +14,8 @@ test: $(VENV)/.dev
 	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep node npm mariadbd mariadb
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# The same stories before a real Kubernetes, out of a folder of its programs (K8S_BIN, else ~/.cache/codezero/k8s/bin): tests/cluster/README.md.
+# The same stories before a real Kubernetes: the one that KUBECONFIG leads to (images: K8S_IMAGE_PREFIX), or one out of a folder of its programs
+# (K8S_BIN, else ~/.cache/codezero/k8s/bin): tests/cluster/README.md.
 test-k8s: $(VENV)/.dev
 	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep busybox
 	$(BIN)/python -m pytest -p tests.cluster.plugin $(PYTEST_ARGS) tests/cluster tests/lab

@@ -1,7 +1,7 @@
 """Runs the acceptance suite before a real Kubernetes: `pytest -p tests.cluster.plugin tests/cluster tests/lab`, or `make test-k8s`.
 
-Of `tests/lab` those marked `contract` are run: what a user sees must be the same in the sandbox and in a cluster. The cluster is a one-node Kubernetes
-out of a folder of binaries (`K8S_BIN`; see README.md here), shut up in namespaces of its own.
+Of `tests/lab` those marked `contract` are run: what a user sees must be the same in the sandbox and in a cluster. The cluster is the one that `KUBECONFIG`
+leads to, or a one-node Kubernetes out of a folder of binaries (`K8S_BIN`), shut up in namespaces of its own. README.md here tells of both.
 """
 
 import os
@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster import binaries
+from tests.cluster import binaries, outside
+from tests.cluster.base import KubernetesLab
 from tests.cluster.lab import ClusterLab
+from tests.cluster.outside import OutsideLab
 from tests.cluster.slab import Slab
 from tests.cluster.snapshot import Snapshot, snapshot
 
@@ -21,12 +23,19 @@ from codezero.testing.waiting import eventually
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "src/codezero/sandbox/sample/manifests"
 USERS = ("dev1", "dev2")
+_HERE = Path(__file__).parent
 _LAB = ROOT / "tests" / "lab"
 _LAST = "test_uninstall.py"
+# They start a Kubernetes of their own, or take the one they have apart.
+_OF_THE_NODE = {"test_slab.py", "test_rights.py", "test_disturbances.py", "scale.py"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about the sandbox alone."""
+    """Leave out what is about the sandbox alone, and what a cluster of somebody else is not for."""
+    if outside.wanted():
+        for one in items:
+            if one.path.parent == _HERE and one.path.name in _OF_THE_NODE:
+                one.add_marker(pytest.mark.skip(reason="expected: needs the node"))
     kept = [one for one in items if _LAB not in one.path.parents or one.get_closest_marker("contract")]
     config.hook.pytest_deselected(items=[one for one in items if one not in kept])
     # What takes the Teamspace away comes last.
@@ -35,6 +44,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """A machine that cannot run this says so at once, instead of test by test."""
+    if outside.wanted():
+        if hindrance := outside.hindrance():
+            pytest.exit(hindrance, returncode=2)
+        return
     lacking = binaries.lacking()
     if lacking:
         pytest.exit(f"no real Kubernetes can be started here: {lacking}", returncode=2)
@@ -54,9 +67,15 @@ def slab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slab]:
 
 
 @pytest.fixture(scope="session")
-def bare(slab: Slab, state_home: Path) -> Iterator[ClusterLab]:
+def bare(request: pytest.FixtureRequest, state_home: Path) -> Iterator[KubernetesLab]:
     """The lab before a Kubernetes without a Teamspace."""
-    with ClusterLab(Sandbox.up(name="k8s", cluster=False, tied=True), slab) as lab:
+    network = lambda: Sandbox.up(name="k8s", cluster=False, tied=True)  # noqa: E731
+    if outside.wanted():
+        with OutsideLab(network()) as lab:
+            yield lab
+        return
+    slab: Slab = request.getfixturevalue("slab")
+    with ClusterLab(network(), slab) as lab:
         if os.environ.get("K8S_SLAB"):
             # The Teamspace of an earlier run, whose keys went with that run's laptops.
             lab.run(layout.CLUSTER, ["czctl", "teamspace", "uninstall", "--yes"], check=False, timeout=300)
@@ -64,23 +83,23 @@ def bare(slab: Slab, state_home: Path) -> Iterator[ClusterLab]:
 
 
 @pytest.fixture(scope="session")
-def before(bare: ClusterLab) -> Snapshot:
+def before(bare: KubernetesLab) -> Snapshot:
     """All that is in the cluster, the sample project among it, before the Teamspace is."""
     apply_sample(bare)
     return snapshot(bare)
 
 
 @pytest.fixture(scope="session")
-def cluster_lab(bare: ClusterLab, before: Snapshot) -> ClusterLab:
+def cluster_lab(bare: KubernetesLab, before: Snapshot) -> KubernetesLab:
     """The lab with sample project and Teamspace, installed as an administrator would."""
     install(bare)
     return bare
 
 
-def install(lab: ClusterLab, *options: str) -> None:
+def install(lab: KubernetesLab, *options: str) -> None:
     """`czctl teamspace install`, for two developers, with a load balancer that takes its time."""
-    access = [one for user in USERS for one in ("--access", f"{user}={lab.access_file(user)}")]
-    command = ["czctl", "teamspace", "install", "--name", "lab", *access, *options]
+    access = [one for user in USERS for one in ("--access", f"{user}={lab.issued_file(user)}")]
+    command = ["czctl", "teamspace", "install", "--name", "lab", *access, *lab.install_options(), *options]
     running = lab.popen(layout.CLUSTER, [*command, "--serve-namespace", "*"])
     try:
         # Clouds take minutes for this; here it is the test.
@@ -90,11 +109,13 @@ def install(lab: ClusterLab, *options: str) -> None:
     finally:
         running.kill()
         running.wait()
+    for user in USERS:
+        lab.hand_over(user)
 
 
-def apply_sample(lab: ClusterLab) -> None:
-    """`kubectl apply -k` of the sample project."""
-    lab.kubectl("apply", "-k", str(SAMPLE))
+def apply_sample(lab: KubernetesLab) -> None:
+    """`kubectl apply -k` of the sample project, with its images called what they are called in this cluster."""
+    lab.kubectl("apply", "-f", "-", input=lab.kubectl("kustomize", str(SAMPLE)))
     for one in lab.get("services", "-n", layout.SAMPLE_NAMESPACE):
         if one["spec"]["type"] == "LoadBalancer":
             lab.balance(one["metadata"]["name"], layout.SAMPLE_NAMESPACE)

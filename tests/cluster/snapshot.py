@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.cluster.lab import ClusterLab
+from tests.cluster.base import KubernetesLab
 
 # Written by the cluster itself, all the time.
 _NOT_COMPARED = {"events", "leases", "endpointslices", "endpoints"}
@@ -13,7 +13,7 @@ _NOT_WRITTEN = {"metadata", "status", "apiVersion", "kind"}
 Snapshot = dict[str, dict[str, Any]]
 
 
-def snapshot(lab: ClusterLab, *, but: tuple[str, ...] = ()) -> Snapshot:
+def snapshot(lab: KubernetesLab, *, but: tuple[str, ...] = ()) -> Snapshot:
     """Labels, annotations, finalizers, owners and content of every object by its name, without those of the namespaces in `but`."""
     names = lab.kubectl("api-resources", "--verbs=list", "-o", "name").split()
     asked = ",".join(name for name in names if name.partition(".")[0] not in _NOT_COMPARED)

@@ -1,7 +1,7 @@
 """The last story: the Teamspace goes, in the middle of its use, and the cluster is as it was."""
 
 import pytest
-from tests.cluster.lab import ClusterLab
+from tests.cluster.base import KubernetesLab
 from tests.cluster.snapshot import Snapshot, snapshot
 
 from codezero.testing.laptop import Laptop
@@ -14,7 +14,7 @@ CORE = "sample-project/sample-project-core"
 _OF_TESTS = ("peers",)
 
 
-def test_uninstall_puts_everything_back_while_somebody_serves(cluster_lab: ClusterLab, before: Snapshot) -> None:
+def test_uninstall_puts_everything_back_while_somebody_serves(cluster_lab: KubernetesLab, before: Snapshot) -> None:
     """Whoever uninstalls did not wait for the last developer; nobody's request may fail for it, and nothing may be left."""
     laptop = Laptop(cluster_lab)
     laptop.stop()
