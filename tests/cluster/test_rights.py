@@ -301,6 +301,7 @@ VOLUME = {"name": "x", "secret": {"secretName": "database"}}
 HOST = {"name": "x", "hostPath": {"path": "/"}}
 BOUND = {"name": "x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
 BOUND_SECRET = {"name": "x", "projected": {"sources": [{"secret": {"name": "database"}}]}}
+GONE = {"apiVersion": "v1", "kind": "Service", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}
 FROM_SECRET = {"name": "CODEZERO_X", "valueFrom": {"secretKeyRef": {"name": "database", "key": "ca.key"}}}
 
 BY_ROLE: dict[str, Attack] = {
@@ -533,6 +534,9 @@ BY_FENCE: dict[str, tuple[str, Attack]] = {
     "replace the authority": ("changes nothing else", merged("secret", access.IDENTITY, {"data": {"ca.key": "eHg="}}, namespace=OWN)),
     "remove the authority": ("changes nothing else", merged("secret", access.IDENTITY, {"data": {"ca.key": None}}, namespace=OWN)),
     "add to the identity": ("changes nothing else", merged("secret", access.IDENTITY, {"data": {"jwks.json": "eHg="}}, namespace=OWN)),
+    "have the identity deleted for an owner that is gone": ("changes nothing else", merged("secret", access.IDENTITY, {"metadata": {"ownerReferences": [GONE]}}, namespace=OWN)),
+    "take the identity out of an installation": ("changes nothing else", merged("secret", access.IDENTITY, {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}}, namespace=OWN)),
+    "keep the identity from being renewed": ("changes nothing else", merged("secret", access.IDENTITY, {"immutable": True}, namespace=OWN)),
     "have a second Lease": ("one Lease", made(a("Lease", "another", version="coordination.k8s.io/v1", namespace=OWN))),
 }  # fmt: skip
 

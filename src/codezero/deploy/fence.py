@@ -174,7 +174,14 @@ def _validations(values: Values, namespace: str) -> list[tuple[str, str]]:
 def _reach(namespace: str) -> list[tuple[str, str]]:
     """What may be written at all, and where."""
     home = _text(namespace)
-    kept = f"has(oldObject.data) && {_same('object.data', 'oldObject.data', but=_RENEWED)}"
+    # Labels, owners and finalizers as they are: who names an owner that is gone has the Secret deleted.
+    kept = " && ".join(
+        (
+            f"has(oldObject.data) && {_same('object.data', 'oldObject.data', but=_RENEWED)}",
+            _same("object.metadata", "oldObject.metadata", but=_BOOKKEEPING),
+            "(has(object.immutable) && object.immutable) == (has(oldObject.immutable) && oldObject.immutable)",
+        )
+    )
     anywhere = [what for what in _WRITTEN if what.endswith(("reviews/", "events/"))]
     return [
         (
