@@ -77,7 +77,8 @@ def bare(request: pytest.FixtureRequest, state_home: Path) -> Iterator[Kubernete
     slab: Slab = request.getfixturevalue("slab")
     with ClusterLab(network(), slab) as lab:
         if os.environ.get("K8S_SLAB"):
-            # The Teamspace of an earlier run, whose keys went with that run's laptops.
+            # What an earlier run left: its Teamspace, whose keys went with that run's laptops, and the peers.
+            lab.kubectl("delete", "namespace", "peers", "--ignore-not-found", timeout=300)
             lab.run(layout.CLUSTER, ["czctl", "teamspace", "uninstall", "--yes"], check=False, timeout=300)
         yield lab
 

@@ -11,7 +11,7 @@ from codezero.testing.laptop import Laptop
 from codezero.testing.serve_stories import address_of, application, ask, kubectl, nobody_notices, selector
 from codezero.testing.waiting import eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.contract, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.k8s, pytest.mark.timeout(300)]
 
 TEAM = "team"
 BLUE = ("-H", "x-team: blue")
@@ -224,5 +224,9 @@ def test_a_policy_that_guards_the_pods_gets_an_allowance_for_the_router(
 
     assert ours
     assert next(one for one in policies if one["metadata"]["name"] == "guard")["spec"] == guard["spec"]
-    left = json.loads(kubectl(sandbox, "get", "networkpolicies", "-n", TEAM, "-o", "json"))["items"]
-    assert eventually(lambda: [one["metadata"]["name"] for one in left] == ["guard"]) or left
+
+    def left() -> list[str]:
+        found = json.loads(kubectl(sandbox, "get", "networkpolicies", "-n", TEAM, "-o", "json"))["items"]
+        return [one["metadata"]["name"] for one in found]
+
+    assert eventually(lambda: left() == ["guard"])
