@@ -74,7 +74,7 @@ def expected(lab: ClusterLab) -> set[tuple[str, str]]:
 
 
 def test_ten_thousand_services_change_and_the_catalog_follows(
-    sandbox: ClusterLab, crowd: None, serving1: Laptop, record_property: Callable[[str, object], None]
+    sandbox: ClusterLab, serving1: Laptop, crowd: None, record_property: Callable[[str, object], None]
 ) -> None:
     before = systems(sandbox)
     seconds = churn(sandbox, CHANGES)

@@ -6,7 +6,7 @@ from typing import Any
 from tests.cluster.base import KubernetesLab
 
 # Written by the cluster itself, all the time.
-_NOT_COMPARED = {"events", "leases", "endpointslices", "endpoints"}
+_NOT_COMPARED = {"events", "leases", "endpointslices", "endpoints", "ipaddresses"}
 _METADATA = ("labels", "annotations", "finalizers", "ownerReferences")
 _NOT_WRITTEN = {"metadata", "status", "apiVersion", "kind"}
 
