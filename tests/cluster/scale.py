@@ -63,7 +63,7 @@ def systems(lab: ClusterLab) -> dict[str, dict[str, float]]:
 def seen(laptop: Laptop) -> set[tuple[str, str]]:
     """The services in the catalog of the laptop."""
     view = json.loads(laptop.czctl("services", "list", "-o", "json").stdout)
-    return {(one["service"]["namespace"], one["service"]["name"]) for one in view["services"]}
+    return {(one["ref"]["namespace"], one["ref"]["name"]) for one in view["services"]}
 
 
 def expected(lab: ClusterLab) -> set[tuple[str, str]]:
