@@ -24,6 +24,8 @@ CONDITION = ("--condition-type", "header", "--condition", "x-team:blue")
 def served(sandbox: ClusterLab, serving1: Laptop, peers: None) -> Iterator[Laptop]:
     """dev1 consumes everything and serves `peers/http` for `x-team: blue`."""
     with application(serving1, "http", 9001):
+        # What the story before has restarted may still be on its way.
+        eventually(serving1.is_connected, within=60)
         serving1.consume("*.peers")
         serving1.serve("peers/http", "9001:8080", *CONDITION)
         yield serving1
