@@ -14,10 +14,10 @@ import msgspec
 import yaml
 
 from codezero.deploy import access, fence
+from codezero.deploy.access import IDENTITY
 from codezero.deploy.manifest import Json, Release, labelled, manifest, selected_by
 from codezero.deploy.values import Entry, Resources, ServiceType, Values
 
-IDENTITY: Final = "codezero-identity"
 POLICY: Final = "codezero-policy"
 SETTINGS: Final = "codezero-settings"
 ENTRY: Final = "codezero"

@@ -11,13 +11,13 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from codezero.deploy.access import LEASE
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import task_group
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import Json, as_object, as_text, at
 from codezero.system.serving.observing import find
 
-LEASE: Final = "codezero-system"
 LEASE_SECONDS: Final = 15.0
 RENEW_WITHIN_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 2.0
