@@ -4,7 +4,6 @@ token cannot do (T24); and that the fence lets through all that the System does 
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from codezero.model.ids import TeamspaceId, new_ulid
 from codezero.model.services import ServiceRef
 from codezero.system.serving import manifests, naming, policies
 from codezero.system.serving.manifests import RouterSettings, Served, Trust
+from codezero.testing.waiting import eventually
 from codezero.wire.serve_resource import FINALIZER
 
 Json = dict[str, Any]
@@ -187,13 +187,10 @@ def system(account: Callable[[str, str], Account], router: Json) -> Account:
     probe = deepcopy(router)
     probe["spec"]["template"]["spec"]["containers"][0]["image"] = "another"
     path = f"{collection_of(probe)}?dryRun=All"
-    said = ""
-    for _ in range(60):
-        said = found.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(probe), check=False)
-        if FENCE in said:
-            return found
-        time.sleep(1)
-    raise AssertionError(f"the fence does not come into force: {said}")
+    create = ("create", "--raw", path, "-f", "-")
+    # It comes into force some seconds after it was made.
+    eventually(lambda: FENCE in found.kubectl(*create, input=json.dumps(probe), check=False), within=60)
+    return found
 
 
 # --- rights -----------------------------------------------------------------------------------------------------------------------------------
