@@ -291,4 +291,56 @@ NOT_ENABLED = Problem(
     403,
 )
 
+NOT_SIGNED_IN = Problem(
+    "CZ-HUB-001",
+    "Sign-in needed",
+    "The Hub does not know who asks: the sign-in is missing, has expired or was ended.",
+    4,
+    401,
+)
+ROLE_FORBIDS = Problem(
+    "CZ-HUB-002",
+    "Not allowed by the role",
+    "The role in the organization, or the scope of the API key, does not allow this.",
+    5,
+    403,
+)
+BAD_DATABASE = Problem("CZ-HUB-003", "Database not usable", "The Hub's database could not be opened.", 1, 503)
+DATABASE_BUSY = Problem("CZ-HUB-004", "Database busy", "Others use the Hub's database; nothing was changed.", 8, 503)
+BAD_MASTER_KEY = Problem(
+    "CZ-HUB-005",
+    "Master key does not fit",
+    "The Hub's master key is missing, or is not the one that its database was made with.",
+    1,
+    503,
+)
+ALREADY_THERE = Problem(
+    "CZ-HUB-006", "Already there", "Something of that name exists already; nothing was changed.", 7, 409
+)
+CHANGED_MEANWHILE = Problem(
+    "CZ-HUB-007", "Changed meanwhile", "Somebody else changed it since it was read; nothing was changed.", 7, 412
+)
+TOO_MANY_REQUESTS = Problem("CZ-HUB-008", "Too many requests", "There were too many requests in a short time.", 8, 429)
+SIGN_IN_REFUSED = Problem(
+    "CZ-HUB-009", "Sign-in refused", "What was shown to sign in with is wrong, has expired, or was used before.", 4, 401
+)
+HUB_UNREACHABLE = Problem(
+    "CZ-HUB-010", "Hub unreachable", "The Hub's address did not answer, or it is not a Hub.", 8, 503
+)
+LAST_OWNER = Problem("CZ-HUB-011", "Last owner", "An organization keeps at least one owner.", 7, 409)
+NOT_JOINED = Problem(
+    "CZ-SPACE-001", "Join refused", "The Hub does not take this cluster as a Teamspace; the message says why.", 5, 403
+)
+NOT_CERTIFIED = Problem(
+    "CZ-SPACE-002",
+    "Teamspace not certified",
+    "The Teamspace has not joined the Hub yet, or its address is not known yet.",
+    3,
+    409,
+)
+SUSPENDED = Problem("CZ-SPACE-003", "Teamspace suspended", "An administrator has suspended the Teamspace.", 5, 403)
+SPACE_AWAY = Problem(
+    "CZ-SPACE-004", "Teamspace away", "The Teamspace is not connected with the Hub at the moment.", 8, 503
+)
+
 ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}

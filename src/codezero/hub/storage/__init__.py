@@ -1,0 +1,1 @@
+"""What the Hub remembers: one database, SQLite or PostgreSQL."""
