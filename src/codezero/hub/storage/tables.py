@@ -253,7 +253,7 @@ class BrowserSession(Base):
 
 
 class OneTimeCode(Base):
-    """Something good once and not for long: `first-owner`, `authorization`, `device`, `oidc`, `password`. `data` is what it stands for."""
+    """Something good once and not for long: `first-owner`, `authorization`, `device`, `oidc`, `password`, `ticket`. `data` is what it stands for."""
 
     __tablename__ = "one_time_codes"
 
@@ -369,6 +369,16 @@ class AuditHead(Base):
     hash: Mapped[bytes]
     cut_number: Mapped[int] = mapped_column(default=0)
     cut_hash: Mapped[bytes]
+
+
+class Selection(Base):
+    """What a user has selected with a client that keeps nothing itself, such as those of the original's Connect API."""
+
+    __tablename__ = "selections"
+
+    user_id: Mapped[str] = _reference("users.id", primary_key=True)
+    organization_id: Mapped[str] = _reference("organizations.id", index=False)
+    space_id: Mapped[str | None] = mapped_column(String(_ULID_LENGTH), ForeignKey("spaces.id"))
 
 
 class Answered(Base):
