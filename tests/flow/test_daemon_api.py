@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from codezero.kit import http_connection
 from codezero.local.daemon import api, guard
 from codezero.local.daemon.events import Events
 from codezero.local.daemon.guard import MAX_CONNECTIONS, Guard
@@ -197,7 +198,7 @@ async def test_head_that_does_not_come_is_not_waited_for(
     path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it trickles: uvicorn alone keeps such a connection for ever."""
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http_connection, "HEAD_SECONDS", 0.2)
     _, writer = await asyncio.open_unix_connection(path)
 
     async def trickle() -> None:
@@ -214,7 +215,7 @@ async def test_head_that_does_not_come_is_not_waited_for(
 
 
 async def test_silent_connection_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(http_connection, "HEAD_SECONDS", 0.1)
     reader, writer = await asyncio.open_unix_connection(path)
     async with asyncio.timeout(10):
         assert await reader.read() == b""
@@ -224,7 +225,7 @@ async def test_silent_connection_is_not_kept(path: Path, monkeypatch: pytest.Mon
 async def test_second_head_on_a_connection_has_a_deadline_too(
     path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http_connection, "HEAD_SECONDS", 0.2)
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(GOOD)
     assert b"200" in await reader.readuntil(b"ok")

@@ -20,8 +20,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from codezero.kit import logs
+from codezero.kit.http_connection import MAX_HEAD
 from codezero.local.daemon.events import Events, Listener
-from codezero.local.daemon.guard import MAX_HEAD, Guard, PeerProtocol, send_problem
+from codezero.local.daemon.guard import Guard, PeerProtocol, send_problem
 from codezero.local.daemon.traces import Reader, Traces
 from codezero.model import problems
 from codezero.model.problems import CodezeroError

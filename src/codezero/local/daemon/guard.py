@@ -8,21 +8,18 @@ import asyncio
 import re
 import socket
 import struct
-from typing import Any, cast
+from typing import cast
 
-import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from codezero.kit import logs
+from codezero.kit.http_connection import BoundedConnection
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire import problem_json
 from codezero.wire.local_api import HOST, MAX_BODY
 
 MAX_CONNECTIONS = 64
-MAX_HEAD = 16 * 1024
-HEAD_SECONDS = 5.0
 BODY_SECONDS = 30.0
 
 SECURITY_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
@@ -40,52 +37,15 @@ _UNKNOWN_USER = -1
 _log = logs.get_logger("api")
 
 
-class PeerProtocol(H11Protocol):
-    """HTTP/1.1 that knows the user id of the peer (`state["peer_user"]`), waits for a head only so long, and takes only so many connections."""
+class PeerProtocol(BoundedConnection):
+    """HTTP/1.1 that knows the user id of the peer (`state["peer_user"]`)."""
 
-    _head_timer: asyncio.TimerHandle | None = None
+    max_connections = MAX_CONNECTIONS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A program has connected."""
-        super().connection_made(transport)
         self.app_state = {**self.app_state, "peer_user": _user_of(transport.get_extra_info("socket"))}
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.write(b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-            transport.close()
-        else:
-            self._wait_for_head()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of the program."""
-        if self._is_between_requests():
-            self._wait_for_head()
-        super().data_received(data)
-        if not self._is_between_requests():
-            self._head_came()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The program has gone."""
-        self._head_came()
-        super().connection_lost(exc)
-
-    def _is_between_requests(self) -> bool:
-        cycle = cast("Any", self.cycle)
-        return cycle is None or cycle.response_complete
-
-    def _wait_for_head(self) -> None:
-        # The deadline stands from the first byte on; more bytes do not move it.
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_too_late)
-
-    def _head_came(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_too_late(self) -> None:
-        self._head_timer = None
-        if self.conn.our_state is h11.IDLE and not self.transport.is_closing():
-            self.transport.abort()
+        super().connection_made(transport)
 
 
 class Guard:

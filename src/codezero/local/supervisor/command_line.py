@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codezero.kit import logs
+from codezero.kit.service_manager import ServiceManager
 from codezero.local.host.detect import AUTO, Capture, Names
 from codezero.local.host.programs import command, installation
 from codezero.local.supervisor import guard
 from codezero.local.supervisor.host_agent import HostSettings
 from codezero.local.supervisor.log_file import Forgiving, LogFile
-from codezero.local.supervisor.service_manager import ServiceManager
 from codezero.local.supervisor.supervisor import Supervisor, SupervisorSettings
 from codezero.model import problems
 from codezero.model.problems import CodezeroError

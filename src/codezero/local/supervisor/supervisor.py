@@ -14,6 +14,7 @@ import msgspec
 from codezero import __version__
 from codezero.kit import logs
 from codezero.kit.backoff import Backoff
+from codezero.kit.service_manager import ServiceManager
 from codezero.kit.tasks import task_group
 from codezero.local.host.child import Child, describe
 from codezero.local.host.journal import JOURNAL_FOLDER
@@ -23,7 +24,6 @@ from codezero.local.supervisor.brake import FAILURES, Brake
 from codezero.local.supervisor.daemon_process import DaemonCommand, DaemonProcess, Handle
 from codezero.local.supervisor.host_agent import HostAgent, HostSettings, host_agent
 from codezero.local.supervisor.report import CrashReport, SupervisorState
-from codezero.local.supervisor.service_manager import ServiceManager
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire.host_api import Alive, DaemonReady, Stop, ToDaemon, ToSupervisor

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codezero.local.supervisor.service_manager import ServiceManager
+from codezero.kit.service_manager import ServiceManager
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
