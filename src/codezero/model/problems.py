@@ -328,6 +328,31 @@ HUB_UNREACHABLE = Problem(
     "CZ-HUB-010", "Hub unreachable", "The Hub's address did not answer, or it is not a Hub.", 8, 503
 )
 LAST_OWNER = Problem("CZ-HUB-011", "Last owner", "An organization keeps at least one owner.", 7, 409)
+HUB_NOT_BELIEVED = Problem(
+    "CZ-HUB-012",
+    "Hub not believed",
+    "What answered at the Hub's address showed no certificate that this machine believes, so nothing was sent to it.",
+    8,
+    502,
+)
+BAD_HUB_URL = Problem(
+    "CZ-HUB-013", "Bad address of a Hub", "A Hub is reached by https://; by http:// on this machine alone.", 2, 400
+)
+NO_HUB = Problem("CZ-HUB-014", "No Hub", "It is not known which Hub to ask.", 3, 409)
+NOT_SELECTED = Problem(
+    "CZ-HUB-015",
+    "Nothing selected",
+    "There are several organizations or Teamspaces, or none, and it was not said which is meant.",
+    3,
+    409,
+)
+CLOCK_WRONG = Problem(
+    "CZ-HUB-016",
+    "Clock is wrong",
+    "The clocks of this machine and of the Hub differ so much that proofs and certificates of the one are no good to the other.",
+    3,
+    401,
+)
 NOT_JOINED = Problem(
     "CZ-SPACE-001", "Join refused", "The Hub does not take this cluster as a Teamspace; the message says why.", 5, 403
 )
