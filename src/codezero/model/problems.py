@@ -353,6 +353,35 @@ CLOCK_WRONG = Problem(
     3,
     401,
 )
+NOT_VALID = Problem(
+    "CZ-HUB-020",
+    "Fields not valid",
+    "A field of the request is missing, unknown or of a form that is not taken; the message names it. Nothing was changed.",
+    2,
+    422,
+)
+METHOD_UNKNOWN = Problem("CZ-HUB-021", "Method not taken", "The Hub has nothing for this method at this path.", 2, 405)
+KEY_REUSED = Problem(
+    "CZ-HUB-022",
+    "Idempotency key used before",
+    "The `Idempotency-Key` came with another request before. Nothing was changed.",
+    2,
+    422,
+)
+UNDER_WAY = Problem(
+    "CZ-HUB-023",
+    "First request has no answer yet",
+    "A request with this `Idempotency-Key` is under way, or it broke off and may have been done.",
+    7,
+    409,
+)
+FOREIGN_PAGE = Problem(
+    "CZ-HUB-024",
+    "Not asked by our own page",
+    "A change that comes with a browser's sign-in needs the token that only our own pages have.",
+    5,
+    403,
+)
 NOT_JOINED = Problem(
     "CZ-SPACE-001", "Join refused", "The Hub does not take this cluster as a Teamspace; the message says why.", 5, 403
 )
