@@ -1,6 +1,7 @@
 """The Teamspace access file: what a laptop needs to connect to one Teamspace, as JSON.
 
-The Hub issues it (the sandbox does, until there is one). It holds the device's private key: mode 0600, never in argv, logs or diagnostics.
+The Hub issues it, without the key, which never leaves the device; where there is no Hub, whoever installed the Teamspace does. With the device's private
+key in it: mode 0600, never in argv, logs or diagnostics.
 """
 
 from typing import Annotated
@@ -14,23 +15,36 @@ MAX_SIZE = 64 * 1024
 
 _Pem = Annotated[str, msgspec.Meta(max_length=16384, pattern=r"\A-----BEGIN ")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+_Ulid = Annotated[str, msgspec.Meta(pattern=r"\A[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class HubReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Hub that issued an access, and issues its next certificate; `ca` (PEM) are the only authorities to believe it by, where it has its own."""
+
+    url: Annotated[str, msgspec.Meta(max_length=300, pattern=r"\Ahttps?://")]
+    ca: _Pem | None = None
 
 
 class TeamspaceAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a Teamspace is, whom to believe, and who we are there.
 
-    `roots` are the Teamspace's certificate authorities, `certificate` is the device's chain, leaf first, `key` its private key (PEM).
+    `roots` are the Teamspace's certificate authorities, `certificate` is the device's chain, leaf first, `key` its private key (PEM). With a `hub`
+    the certificate is renewed there by `device`.
     """
 
-    teamspace: Annotated[str, msgspec.Meta(pattern=r"\A[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")]
+    teamspace: _Ulid
     name: _Name
     host: _Name
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    port: _Port
     roots: _Pem
     certificate: _Pem
     key: _Pem
     organization: _Name = "sandbox"
     user: _Name = "developer"
+    organization_id: _Ulid | None = None
+    device: _Ulid | None = None
+    hub: HubReference | None = None
 
     @property
     def server_name(self) -> str:
@@ -39,6 +53,25 @@ class TeamspaceAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         return f"TeamspaceAccess({self.name!r}, {self.host}:{self.port})"
+
+
+class IssuedAccess(msgspec.Struct, frozen=True):
+    """What a Hub answers to a certificate request: a Teamspace access but for the key, which it has never seen, and for itself."""
+
+    teamspace: _Ulid
+    name: _Name
+    host: _Name
+    port: _Port
+    roots: _Pem
+    certificate: _Pem
+    organization: _Name
+    organization_id: _Ulid
+    user: _Name
+    device: _Ulid
+
+    def whole(self, *, key: str, hub: HubReference) -> TeamspaceAccess:
+        """The access, with the key (PEM) it was asked for with."""
+        return TeamspaceAccess(**msgspec.structs.asdict(self), key=key, hub=hub)
 
 
 def decode(content: bytes) -> TeamspaceAccess:

@@ -75,6 +75,26 @@ class TeamspaceView(msgspec.Struct, frozen=True):
     organization: str
     user: str
     user_id: str = ""
+    organization_id: str | None = None
+
+
+class HubState(StrEnum):
+    """How the Hub is: `unknown` until it was asked for the first time; `refused` when it knows this laptop no more."""
+
+    UNKNOWN = "unknown"
+    REACHABLE = "reachable"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+
+
+class HubView(msgspec.Struct, frozen=True):
+    """The Hub that renews this laptop's certificate. Times are UNIX seconds; `cause` says why it is not reachable, or what it refuses."""
+
+    url: str
+    state: HubState
+    asked: float | None = None
+    cause: str | None = None
+    certificate_until: float | None = None
 
 
 class TunnelView(msgspec.Struct, frozen=True):
@@ -128,6 +148,7 @@ class StatusView(msgspec.Struct, frozen=True):
     teamspace: TeamspaceView | None = None
     served: int = 0
     warnings: tuple[HealthWarning, ...] = ()
+    hub: HubView | None = None
     api: str = API_VERSION
 
 

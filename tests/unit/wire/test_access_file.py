@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from codezero.model.problems import CodezeroError
@@ -43,3 +44,30 @@ def test_the_wrong_part_is_named_and_not_quoted(change: dict[str, object], named
 def test_other_files_are_refused(content: bytes) -> None:
     with pytest.raises(CodezeroError):
         access_file.decode(content)
+
+
+ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+ISSUED = {
+    **{name: value for name, value in GOOD.items() if name != "key"},
+    "organization": "acme", "organization_id": ULID, "user": "ann", "device": ULID, "expires_at": "2030-01-01T00:00:00Z",
+}  # fmt: skip
+
+
+def test_what_a_hub_issues_becomes_whole_with_the_key_it_never_saw() -> None:
+    """What a later Hub tells besides is not minded."""
+    issued = msgspec.json.decode(json.dumps(ISSUED), type=access_file.IssuedAccess)
+
+    access = issued.whole(key=GOOD["key"], hub=access_file.HubReference("https://hub.test"))
+
+    assert access_file.decode(msgspec.json.encode(access)) == access
+    assert (access.device, access.organization_id, access.hub) == (
+        ULID,
+        ULID,
+        access_file.HubReference("https://hub.test"),
+    )
+
+
+@pytest.mark.parametrize("hub", [{"url": "ftp://x"}, {"url": "https://x", "token": 1}, {"url": "https://x", "ca": "x"}])
+def test_a_hub_that_is_none_is_refused(hub: dict[str, object]) -> None:
+    with pytest.raises(CodezeroError, match="hub"):
+        access_file.decode(json.dumps({**GOOD, "hub": hub}).encode())
