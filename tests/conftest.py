@@ -6,6 +6,16 @@ from pathlib import Path
 
 import pytest
 import structlog
+from tests.hub_databases import (  # noqa: F401 - fixtures
+    database,
+    database_url,
+    empty_database_url,
+    hub,
+    hub_clock,
+    postgres_server,
+    sealer,
+    sqlite_template,
+)
 
 _skipped: list[str] = []
 

@@ -84,21 +84,49 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     @staticmethod
-    def create(name: str, *, lifetime: timedelta = timedelta(days=3650), path_length: int = 1) -> "Authority":
+    def create(
+        name: str,
+        *,
+        lifetime: timedelta = timedelta(days=3650),
+        path_length: int = 1,
+        now: datetime | None = None,
+    ) -> "Authority":
         """A self-signed root."""
         key = new_key()
         subject = _subject(name)
-        builder = _builder(subject, subject, key.public_key(), lifetime)
+        builder = _builder(subject, subject, key.public_key(), lifetime, now)
         certificate = _with_authority_extensions(builder, path_length).sign(key, hashes.SHA256())
         return Authority(Credentials(key, (certificate,)))
 
-    def issue_authority(self, name: str, *, lifetime: timedelta = timedelta(days=30)) -> "Authority":
+    def issue_authority(
+        self, name: str, *, lifetime: timedelta = timedelta(days=30), now: datetime | None = None
+    ) -> "Authority":
         """An intermediate that may sign leaves only. Its chain leaves out the root."""
         key = new_key()
-        builder = _builder(_subject(name), self.certificate.subject, key.public_key(), lifetime)
-        certificate = _with_authority_extensions(builder, 0).sign(self.credentials.key, hashes.SHA256())
+        certificate = self.sign_authority(key.public_key(), name, lifetime=lifetime, now=now)
         above = self.credentials.chain if self.certificate.issuer != self.certificate.subject else ()
         return Authority(Credentials(key, (certificate, *above)))
+
+    def sign_authority(
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        name: str,
+        *,
+        uri_host: str | None = None,
+        lifetime: timedelta = timedelta(days=30),
+        now: datetime | None = None,
+    ) -> x509.Certificate:
+        """The certificate of an intermediate whose key somebody else has, and which may sign leaves only.
+
+        With `uri_host`, only leaves whose URI names have that host are believed.
+        """
+        builder = _with_authority_extensions(
+            _builder(_subject(name), self.certificate.subject, public_key, lifetime, now), 0
+        )
+        if uri_host is not None:
+            permitted = [x509.UniformResourceIdentifier(uri_host)]
+            builder = builder.add_extension(x509.NameConstraints(permitted, excluded_subtrees=None), critical=True)
+        return builder.sign(self.credentials.key, hashes.SHA256())
 
     def issue(
         self,
@@ -140,6 +168,7 @@ class Authority:
         server: bool = False,
         client: bool = False,
         organization: str | None = None,
+        now: datetime | None = None,
     ) -> x509.Certificate:
         """A leaf certificate for somebody else's public key."""
         names: list[x509.GeneralName] = [
@@ -153,7 +182,7 @@ class Authority:
             if wanted
         ]
         builder = (
-            _builder(_subject(name, organization), self.certificate.subject, public_key, lifetime)
+            _builder(_subject(name, organization), self.certificate.subject, public_key, lifetime, now)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
@@ -268,9 +297,13 @@ def _subject(name: str, organization: str | None = None) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, lifetime: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    lifetime: timedelta,
+    now: datetime | None,
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

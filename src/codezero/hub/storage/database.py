@@ -2,12 +2,15 @@
 
 SQLite's own default loses updates of concurrent transactions (382 of 800 in an experiment, which is a test here): so each transaction begins by
 taking the write lock. PostgreSQL runs them serializable, and those that collide are done again. Both need transactions to be short: no network inside.
+
+What only reads sees one state of the database, and waits for nobody.
 """
 
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,9 +25,14 @@ from codezero.model.problems import CodezeroError
 T = TypeVar("T")
 
 BUSY_SECONDS: Final = 5.0
+# How long one waits for one's turn among those of the same process.
+TURN_SECONDS: Final = 30.0
 ATTEMPTS: Final = 8
 # Serialization failure, deadlock: nothing was done, and the same again will do.
 _AGAIN: Final = {"40001", "40P01"}
+_READING: Final = "codezero_reading"
+# The task that is in a transaction: a second one inside would wait for the first, and so for itself.
+_in_transaction: ContextVar[asyncio.Task[Any] | None] = ContextVar("in_transaction", default=None)
 
 
 class Database:
@@ -33,6 +41,14 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        reading = (
+            {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            if engine.dialect.name == "postgresql"
+            else {_READING: True}
+        )
+        self._reading = async_sessionmaker(engine.execution_options(**reading), expire_on_commit=False)
+        # SQLite lets those who wait for its write lock try again and again, and the unlucky one never gets it; here they stand in line.
+        self._turn = asyncio.Lock()
 
     @staticmethod
     def open(url: str) -> "Database":
@@ -42,12 +58,14 @@ class Database:
         except ArgumentError:
             raise _not_one() from None
         match parsed.get_backend_name():
-            case "sqlite":
-                return Database(_sqlite(Path(parsed.database or "")))
+            case "sqlite" if parsed.database and parsed.database != ":memory:":
+                return Database(_sqlite(Path(parsed.database)))
             case "postgresql":
+                # libpq's name, which people know, and asyncpg's.
+                query = {("ssl" if name == "sslmode" else name): value for name, value in parsed.query.items()}
                 return Database(
                     create_async_engine(
-                        parsed.set(drivername="postgresql+asyncpg"),
+                        parsed.set(drivername="postgresql+asyncpg", query=query),
                         isolation_level="SERIALIZABLE",
                         pool_pre_ping=True,
                         pool_size=8,
@@ -66,7 +84,26 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession, None]:
         """A transaction, committed at the end and undone by any exception. A collision is raised; `run` is what does it again."""
-        async with self._sessions() as session, session.begin():
+        task = asyncio.current_task()
+        if task is not None and _in_transaction.get() is task:
+            raise RuntimeError("a transaction inside a transaction: hand the session on instead")
+        before = _in_transaction.set(task)
+        try:
+            if not self.is_postgresql:
+                await self._take_turn()
+            try:
+                async with self._sessions() as session, session.begin():
+                    yield session
+            finally:
+                if not self.is_postgresql:
+                    self._turn.release()
+        finally:
+            _in_transaction.reset(before)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncSession, None]:
+        """A transaction that only reads: one state of the database, without waiting for those who write. What it would write is refused."""
+        async with self._reading() as session, session.begin():
             yield session
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
@@ -79,18 +116,23 @@ class Database:
                 if not _is_collision(error):
                     raise
             await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - to come at different times
-        raise CodezeroError(
-            problems.DATABASE_BUSY, "the database is too busy at the moment", fix="try again in a few seconds"
-        )
+        raise _busy()
 
     async def check(self) -> None:
         """Raise where the database does not answer."""
-        async with self.transaction() as session:
+        async with self.reading() as session:
             await session.execute(text("select 1"))
 
     async def close(self) -> None:
         """Let go of all connections."""
         await self.engine.dispose()
+
+    async def _take_turn(self) -> None:
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _busy() from None
 
 
 def _sqlite(file: Path) -> AsyncEngine:
@@ -114,7 +156,9 @@ def _sqlite(file: Path) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Any) -> None:  # noqa: ANN401 # pyright: ignore[reportUnusedFunction]
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get(_READING, False)
+        connection.exec_driver_sql(f"PRAGMA query_only={'ON' if reads else 'OFF'}")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -122,6 +166,12 @@ def _sqlite(file: Path) -> AsyncEngine:
 def _is_collision(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     return state in _AGAIN or (isinstance(error, OperationalError) and "database is locked" in str(error.orig))
+
+
+def _busy() -> CodezeroError:
+    return CodezeroError(
+        problems.DATABASE_BUSY, "the database is too busy at the moment", fix="try again in a few seconds"
+    )
 
 
 def _not_one() -> CodezeroError:

@@ -51,15 +51,15 @@ def prepare(folder: Path, *, password: str) -> Cluster:
 
     Raises `CodezeroError` when PostgreSQL cannot be run here by any way.
     """
-    cluster = _initialize(folder)
+    cluster = initialize(folder)
     (folder / "data" / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
-    _run_sql(
+    run_sql(
         cluster,
         database="postgres",
         commands=[f"CREATE ROLE {ROLE} LOGIN PASSWORD {_quoted(password)}", f"CREATE DATABASE {DATABASE} OWNER {ROLE}"],
     )
     rows = ", ".join(f"({_quoted(language)}, {_quoted(text)})" for language, text in ROWS)
-    _run_sql(
+    run_sql(
         cluster,
         database=DATABASE,
         commands=[
@@ -88,7 +88,8 @@ def server_command(cluster: Cluster, *, address: str, port: int) -> list[str]:
     return [*cluster.launch, str(program("postgres")), "-D", str(cluster.folder / "data"), *options]
 
 
-def _initialize(folder: Path) -> Cluster:
+def initialize(folder: Path) -> Cluster:
+    """An empty database cluster in the empty `folder`, which nobody may connect to yet. Raises `CodezeroError` where there is no way to run it."""
     data = folder / "data"
     reasons: list[str] = []
     for owner, launch in _launches():
@@ -140,7 +141,7 @@ def _launches() -> list[tuple[int, tuple[str, ...]]]:
     return [first, (user, in_namespace)]
 
 
-def _run_sql(cluster: Cluster, *, database: str, commands: Sequence[str]) -> None:
+def run_sql(cluster: Cluster, *, database: str, commands: Sequence[str]) -> None:
     """Run `commands` without a server; by standard input, so that no secret is among the arguments."""
     result = subprocess.run(
         [
