@@ -24,10 +24,11 @@ from codezero.local.daemon.events import Events
 from codezero.local.daemon.forwarding import Forwarder, Upstream
 from codezero.local.daemon.health import Health
 from codezero.local.daemon.host_client import HostClient
-from codezero.local.daemon.link import Link, device_of
+from codezero.local.daemon.link import Link, device_of, is_refusal
 from codezero.local.daemon.machine import Machine
 from codezero.local.daemon.names import NameTable, Responder
 from codezero.local.daemon.picture import Picture, presences_of
+from codezero.local.daemon.renewing import CLOCK_WRONG, HUB_REFUSED, RENEWAL_FAILED, Renewal
 from codezero.local.daemon.served_streams import ServedStreams, check_ports
 from codezero.local.daemon.serving import Held, Serving, served_view
 from codezero.local.daemon.state import ServeWish, StateFolder
@@ -99,6 +100,7 @@ class _Joined:
     consumption: Consumption
     serving: Serving
     streams: ServedStreams
+    renewal: Renewal
     task: asyncio.Task[None] | None = None
 
     def is_of(self, access: TeamspaceAccess, device: str) -> bool:
@@ -147,6 +149,8 @@ class Daemon:
         joined = self._joined
         placements = joined.consumption.placements.values() if joined else ()
         mode = self._host.mode
+        if joined is not None:
+            joined.renewal.ask_soon()
         return StatusView(
             release=__version__,
             pid=os.getpid(),
@@ -167,6 +171,7 @@ class Daemon:
             teamspace=_teamspace_view(joined) if joined else None,
             served=len(joined.serving.held) if joined else 0,
             warnings=(*self._health.warnings, *self._connection_warnings(joined), *_serve_warnings(joined)),
+            hub=joined.renewal.view if joined else None,
         )
 
     async def select_teamspace(self, access: TeamspaceAccess) -> None:
@@ -416,7 +421,25 @@ class Daemon:
             traced=self._traced,
         )
         picture.want_traces(self.traces.are_wanted)
-        return _Joined(access, link, picture, consumption, serving, streams)
+        renewal = Renewal(
+            access,
+            health=self._health,
+            renewed=lambda access: self._renewed(link, access),
+            changed=lambda: self.events.publish("status"),
+        )
+        return _Joined(access, link, picture, consumption, serving, streams, renewal)
+
+    def _renewed(self, link: Link, access: TeamspaceAccess) -> None:
+        """The Hub has renewed our certificate: it is kept, and used from the next connection on."""
+        joined = self._joined
+        if joined is None or joined.link is not link:
+            return
+        link.use(access)
+        joined.access = access
+        self._save("teamspace", lambda: self._state.save_teamspace(access))
+        if link.tunnel.value is None:
+            link.hurry()
+        self.events.publish("status")
 
     async def _join(self, joined: _Joined) -> None:
         self._joined = joined
@@ -433,7 +456,8 @@ class Daemon:
         if joined is None:
             return
         self._update_names()
-        self._health.clear(TEAMSPACE_REFUSED)
+        for code in (TEAMSPACE_REFUSED, HUB_REFUSED, RENEWAL_FAILED, CLOCK_WRONG):
+            self._health.clear(code)
         self.machine.leave_ports(frozenset())
         await self.machine.follow(None)
         self.capture.release_all(_over(why))
@@ -453,8 +477,9 @@ class Daemon:
     async def _live_in(self, joined: _Joined) -> None:
         async with task_group("teamspace") as tasks:
             tasks.start_service("link", joined.link.keep())
+            tasks.start_service("renewal", joined.renewal.keep())
             tasks.start_service("picture", self._follow_picture(joined))
-            tasks.start_service("link-changes", self._follow_link(joined.link))
+            tasks.start_service("link-changes", self._follow_link(joined.link, joined.renewal))
             await asyncio.get_running_loop().create_future()
 
     async def _follow_picture(self, joined: _Joined) -> None:
@@ -462,13 +487,16 @@ class Daemon:
             if tunnel is not None:
                 await joined.picture.follow(tunnel)
 
-    async def _follow_link(self, link: Link) -> None:
+    async def _follow_link(self, link: Link, renewal: Renewal) -> None:
         async for attempt in link.attempt.changes():
             cause = attempt.cause
             if link.tunnel.value is not None:
                 self._health.clear(TEAMSPACE_REFUSED)
-            elif cause is not None and cause.problem in {problems.BAD_IDENTITY, problems.VERSIONS}:
+            elif cause is not None and is_refusal(cause):
                 self._health.warn(TEAMSPACE_REFUSED, cause.detail, fix=cause.fix, severity=Severity.ERROR)
+                if cause.problem is not problems.VERSIONS:
+                    # A certificate that ran out is replaced; of a device that was revoked the Hub says so.
+                    renewal.hurry()
             self.events.publish("status")
             self._pulse.touch()
 
@@ -706,6 +734,7 @@ def _teamspace_view(joined: _Joined) -> TeamspaceView:
         access.organization,
         access.user,
         user_id=Device.parse(device).user if device else "",
+        organization_id=access.organization_id,
     )
 
 

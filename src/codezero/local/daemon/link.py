@@ -26,8 +26,10 @@ from codezero.wire.open_header import OpenHeader
 MOST_DELAY = 5.0
 # A tunnel that lasted this long was good: the next loss is answered at once.
 GOOD_SECONDS = 10.0
-# Somebody else's refusal (identity, versions) does not pass by itself; still asked now and then, as it may be repaired there.
+# Somebody else's refusal (identity, policy, versions) does not pass by itself; still asked now and then, as it may be repaired there.
 REFUSED_DELAY = 30.0
+# Exit codes of problems that say: sign in, or not allowed.
+_REFUSALS = frozenset({4, 5})
 
 _log = logs.get_logger("link")
 
@@ -61,6 +63,11 @@ def device_of(access: TeamspaceAccess) -> Device | None:
         return Device.parse(uri)
     except (ValueError, CodezeroError):
         return None
+
+
+def is_refusal(cause: CodezeroError) -> bool:
+    """Whether the Teamspace has said that it does not want us, which does not pass by itself."""
+    return cause.problem is problems.VERSIONS or cause.problem.exit_code in _REFUSALS
 
 
 def refuse_stream(header: OpenHeader, _stream: TunnelStream) -> asyncio.Protocol:
@@ -100,6 +107,7 @@ class Link:
         """Have a tunnel for as long as this runs; cancelled, it says goodbye and ends it."""
         backoff = Backoff(most=MOST_DELAY)
         while True:
+            tried = self.access
             try:
                 async with self._connected() as tunnel:
                     connected_at = asyncio.get_running_loop().time()
@@ -110,9 +118,16 @@ class Link:
                 _log.warning("tunnel lost", reason=cause.detail)
             except CodezeroError as error:
                 cause = error
-                refused = error.problem in {problems.BAD_IDENTITY, problems.VERSIONS}
+                refused = is_refusal(error)
                 _log.warning("no tunnel", reason=error.detail)
+            # A refusal was not about the access that came meanwhile.
+            refused = refused and self.access is tried
             await self._wait(cause, REFUSED_DELAY if refused else backoff.next())
+
+    def use(self, access: TeamspaceAccess) -> None:
+        """Take a renewed certificate, or another address, for the next connection; a tunnel that stands is left alone. Raises `CodezeroError` as `check`."""
+        self._context = check(access)
+        self.access = access
 
     def hurry(self) -> None:
         """Try again now if an attempt is being waited for."""
