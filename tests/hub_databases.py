@@ -186,13 +186,12 @@ def _postgres_database(request: pytest.FixtureRequest, *, empty: bool) -> Iterat
 
 
 def _make_tables(url: str) -> None:
+    from codezero.hub.storage import migrations
     from codezero.hub.storage.database import Database
-    from codezero.hub.storage.tables import Base
 
     async def make() -> None:
         database = Database.open(url)
-        async with database.engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
+        await migrations.upgrade(database)
         await database.close()
 
     asyncio.run(make())

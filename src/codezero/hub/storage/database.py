@@ -9,7 +9,7 @@ What only reads sees one state of the database, and waits for nobody.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -84,21 +84,8 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession, None]:
         """A transaction, committed at the end and undone by any exception. A collision is raised; `run` is what does it again."""
-        task = asyncio.current_task()
-        if task is not None and _in_transaction.get() is task:
-            raise RuntimeError("a transaction inside a transaction: hand the session on instead")
-        before = _in_transaction.set(task)
-        try:
-            if not self.is_postgresql:
-                await self._take_turn()
-            try:
-                async with self._sessions() as session, session.begin():
-                    yield session
-            finally:
-                if not self.is_postgresql:
-                    self._turn.release()
-        finally:
-            _in_transaction.reset(before)
+        async with self._transaction(in_turn=not self.is_postgresql) as session:
+            yield session
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession, None]:
@@ -110,7 +97,8 @@ class Database:
         """Do `work` in a transaction, again from the start where it collided with another. Raises `CodezeroError` (DATABASE_BUSY) when it keeps colliding."""
         for attempt in range(ATTEMPTS):
             try:
-                async with self.transaction() as session:
+                # Those of this process that have collided do not collide with each other again.
+                async with self._transaction(in_turn=attempt > 0 or not self.is_postgresql) as session:
                     return await work(session)
             except DBAPIError as error:
                 if not _is_collision(error):
@@ -127,12 +115,29 @@ class Database:
         """Let go of all connections."""
         await self.engine.dispose()
 
-    async def _take_turn(self) -> None:
+    @asynccontextmanager
+    async def _transaction(self, *, in_turn: bool) -> AsyncGenerator[AsyncSession, None]:
+        task = asyncio.current_task()
+        if task is not None and _in_transaction.get() is task:
+            raise RuntimeError("a transaction inside a transaction: hand the session on instead")
+        before = _in_transaction.set(task)
+        try:
+            async with self._own_turn() if in_turn else nullcontext(), self._sessions() as session, session.begin():
+                yield session
+        finally:
+            _in_transaction.reset(before)
+
+    @asynccontextmanager
+    async def _own_turn(self) -> AsyncGenerator[None, None]:
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._turn.acquire()
         except TimeoutError:
             raise _busy() from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
 
 def _sqlite(file: Path) -> AsyncEngine:
