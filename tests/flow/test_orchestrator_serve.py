@@ -195,7 +195,7 @@ async def test_who_may_not_serve_is_told_why(tmp_path: Path) -> None:
         stranger = await peers.laptop(teamspace.authorities.device(organization=new_ulid()))
         answer = await anna.serve(ORDERS)
         assert answer.code == problems.FORBIDDEN.code
-        assert "no rule allows serve of shop/orders" in answer.detail
+        assert "no rule allows serve-user of shop/orders" in answer.detail
         assert (await ben.serve(ORDERS)).code == problems.SERVICE_UNKNOWN.code
         foreign = await stranger.serve(ORDERS)
         assert (foreign.code, "another organization" in foreign.detail) == (problems.FORBIDDEN.code, True)

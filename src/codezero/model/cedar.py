@@ -99,12 +99,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Whether `principal` may do `action` on `resource`. Entities that are not in `entities` have no attributes and are in nothing."""
+    """Whether `principal` may do `action` on `resource`. Entities of which `facts` gives None have no attributes and are in nothing."""
 
     principal: Entity
     action: Entity
     resource: Entity
-    entities: Mapping[Entity, Facts]
+    facts: Callable[[Entity], Facts | None]
     context: Record = EMPTY
 
 
@@ -238,7 +238,7 @@ def _set(value: Value) -> frozenset[object]:
 def _is_in(request: Request, entity: Entity, group: Entity) -> bool:
     if entity == group:
         return True
-    facts = request.entities.get(entity)
+    facts = request.facts(entity)
     return facts is not None and group in facts.ancestors
 
 
@@ -252,7 +252,7 @@ def _is_in_any(request: Request, entity: Entity, groups: Value) -> bool:
 def _attributes(request: Request, value: Value) -> Mapping[str, Value] | None:
     if type(value) is Record:
         return value.values
-    facts = request.entities.get(_entity(value))
+    facts = request.facts(_entity(value))
     return None if facts is None else facts.attributes
 
 

@@ -123,6 +123,13 @@ TOKEN_REFUSED = Problem(
     4,
     407,
 )
+ACCESS_ENDED = Problem(
+    "CZ-ACCESS-005",
+    "No access to this Teamspace",
+    "The user, the device or the API key has no access to the Teamspace: it was taken away, or never given.",
+    5,
+    403,
+)
 
 PROTOCOL = Problem("CZ-TUNNEL-001", "Protocol error", "The peer sent bytes that the protocol does not allow.", 8, 502)
 TUNNEL_DOWN = Problem(
@@ -375,12 +382,12 @@ UNDER_WAY = Problem(
     7,
     409,
 )
-FOREIGN_PAGE = Problem(
+PROVIDER_AWAY = Problem(
     "CZ-HUB-024",
-    "Not asked by our own page",
-    "A change that comes with a browser's sign-in needs the token that only our own pages have.",
-    5,
-    403,
+    "Identity provider away",
+    "The identity provider did not answer, or not as OpenID Connect says. Who is signed in stays so.",
+    8,
+    502,
 )
 NOT_JOINED = Problem(
     "CZ-SPACE-001", "Join refused", "The Hub does not take this cluster as a Teamspace; the message says why.", 5, 403
@@ -393,6 +400,9 @@ NOT_CERTIFIED = Problem(
     409,
 )
 SUSPENDED = Problem("CZ-SPACE-003", "Teamspace suspended", "An administrator has suspended the Teamspace.", 5, 403)
+SESSION_ENDED = Problem(
+    "CZ-SPACE-005", "Session ended", "An administrator has ended the laptop's session with the Teamspace.", 5, 403
+)
 SPACE_AWAY = Problem(
     "CZ-SPACE-004", "Teamspace away", "The Teamspace is not connected with the Hub at the moment.", 8, 503
 )

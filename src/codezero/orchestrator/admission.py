@@ -1,118 +1,118 @@
 """May this laptop consume or serve that service, and which services may it see at all? Closed when there is no valid policy.
 
-A laptop sees exactly the services it may consume (T38), and serves what it sees and may serve. Laptops for which the same rules speak share one `Viewer`, hence one view of the
-catalog and one encoding of it.
+A laptop sees exactly the services it may consume (T38), and serves what it sees and may serve. Laptops for which the same policies can speak share
+one `Viewer`, hence one view of the catalog and one encoding of it.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from codezero.model import access
-from codezero.model.access import Decision, Effect, Operation, Policy, PolicyRule
+from codezero.model.access import CONSUME, Act, AnyPolicy, Decision, RuleSight, Sight, Wanted, act_of
 from codezero.model.ids import Device
-from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
-from codezero.wire import policy_file
+from codezero.wire.policy_in_force import PolicyInForce
 
 REMEMBERED_DECISIONS = 20_000
+REMEMBERED_VIEWERS = 10_000
+REMEMBERED_BY_VIEWERS = 50
+_MOST_REASON = 200
+
+_NOTHING = RuleSight()
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What decides about a laptop: its organization, and the rules about consuming that speak of its user."""
+    """What decides about a laptop: its organization, and what speaks of its user's consuming; or why it may do nothing at all."""
 
     organization: str
-    rules: tuple[PolicyRule, ...]
+    sight: Sight
     closed: str | None = None
 
     def sees(self, service: ServiceRef) -> bool:
         """Whether the laptop may consume, hence see, the service."""
-        allowed = False
-        for rule in self.rules:
-            if rule.speaks_of_service(service):
-                if rule.effect is Effect.DENY:
-                    return False
-                allowed = True
-        return allowed
+        return self.sight.sees(service)
 
     def decide(self, service: ServiceRef) -> Decision:
-        """As `Policy.decide` for consuming."""
-        if self.closed is not None:
-            return Decision(False, self.closed)
-        matching = [rule for rule in self.rules if rule.speaks_of_service(service)]
-        for rule in matching:
-            if rule.effect is Effect.DENY:
-                return Decision(False, f"rule {rule.name or 'without a name'} denies {Operation.CONSUME} of {service}")
-        if matching:
-            return Decision(True, f"rule {matching[0].name or 'without a name'} allows it")
-        return Decision(False, f"no rule allows {Operation.CONSUME} of {service}")
+        """As the policy does for consuming."""
+        return self.sight.decide(service) if self.closed is None else Decision(False, self.closed)
 
 
 class Admission:
-    """Decides by the newest policy; without a valid one it refuses everything and says why. `version` counts policies."""
+    """Decides by the newest policy; without a valid one it refuses everything and says why.
 
-    def __init__(self) -> None:
-        self._policy: Policy | None = None
-        self._reason = "the Teamspace has no policy yet"
-        self._viewers: dict[str, Viewer] = {}
+    `version` counts what may have changed decisions. `clock` gives UNIX time.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._force = PolicyInForce()
+        self._clock = clock
+        self._closed = self._force.closed(clock())
+        # Of devices rather than users: one of a user's may be revoked.
+        self._viewers: dict[Device, Viewer] = {}
         self._decisions: dict[Viewer, dict[ServiceRef, Decision]] = {}
-        self._other_decisions: dict[tuple[str, str, Operation, ServiceRef], Decision] = {}
-        self._is_read = False
+        self._other_decisions: dict[tuple[Device, Act, ServiceRef], Decision] = {}
         self.version = 0
 
     @property
-    def policy(self) -> Policy | None:
-        """The policy in force."""
-        return self._policy
+    def policy(self) -> AnyPolicy | None:
+        """The policy in force; None where nothing is allowed for want of one."""
+        return self._force.policy if self.reason is None else None
 
     @property
     def is_read(self) -> bool:
         """Whether the policy file has been looked at; what nobody has decided yet takes nothing away."""
-        return self._is_read
+        return self._force.is_read
 
     @property
     def reason(self) -> str | None:
         """Why nothing is allowed; None while a policy is in force."""
-        return None if self._policy is not None else self._reason
+        return self._force.closed(self._clock())
 
     def read(self, content: bytes | None) -> bool:
         """Decide by the policy file's content from now on, None where it is missing; tells whether anything changed."""
-        policy, reason = None, "the Teamspace has no policy: its policy file is missing"
-        if content is not None:
-            try:
-                policy, reason = policy_file.decode(content), ""
-            except CodezeroError as error:
-                reason = f"the Teamspace has no valid policy: {error.detail}"
-        changed = (policy, reason) != (self._policy, self._reason)
-        self._policy, self._reason = policy, reason
-        self._is_read = True
+        return self._decide_again(changed=self._force.read(content))
+
+    def look(self) -> bool:
+        """Whether the policy has expired since the last look."""
+        return self._decide_again(changed=False)
+
+    def _decide_again(self, *, changed: bool) -> bool:
+        closed = self.reason
+        if not changed and closed == self._closed:
+            return False
+        self._closed = closed
         self.version += 1
         self._viewers.clear()
         self._decisions.clear()
         self._other_decisions.clear()
-        return changed
+        return True
 
     def viewer(self, device: Device) -> Viewer:
         """What decides about `device` under the policy in force."""
-        if self._policy is None:
-            return Viewer(device.organization, (), self._reason[:200])
-        if device.organization != self._policy.organization:
-            closed = access.decide(self._policy, device, Operation.CONSUME, ServiceRef("any", "any"))
-            return Viewer(device.organization, (), closed.reason)
-        viewer = self._viewers.get(device.user)
+        policy, reason = self._force.policy, self.reason
+        if policy is None or reason is not None:
+            return Viewer(device.organization, _NOTHING, (reason or "")[:_MOST_REASON])
+        viewer = self._viewers.get(device)
         if viewer is None:
-            rules = tuple(
-                rule
-                for rule in self._policy.rules
-                if Operation.CONSUME in rule.operations and rule.speaks_of_user(device.user)
+            if len(self._viewers) >= REMEMBERED_VIEWERS:
+                self._viewers.clear()
+            refusal = policy.refusal(device)
+            viewer = self._viewers[device] = (
+                Viewer(device.organization, policy.sight(device))
+                if refusal is None
+                else Viewer(device.organization, _NOTHING, refusal.reason)
             )
-            viewer = self._viewers[device.user] = Viewer(device.organization, rules)
         return viewer
 
     def refused(self, device: Device, services: Iterable[ServiceRef]) -> tuple[tuple[ServiceRef, str], ...]:
         """Those of `services` that `device` may not consume, each with the reason."""
         viewer = self.viewer(device)
-        known = self._decisions.setdefault(viewer, {})
+        known = self._decisions.get(viewer)
+        if known is None:
+            if len(self._decisions) >= REMEMBERED_BY_VIEWERS:
+                self._decisions.clear()
+            known = self._decisions[viewer] = {}
         if len(known) > REMEMBERED_DECISIONS:
             known.clear()
         refused: list[tuple[ServiceRef, str]] = []
@@ -124,18 +124,31 @@ class Admission:
                 refused.append((service, decision.reason))
         return tuple(refused)
 
-    def decide(self, device: Device, operation: Operation, service: ServiceRef) -> Decision:
-        """Whether `device` may do `operation` on `service`, and why; nobody serves what he does not see."""
-        key = (device.organization, device.user, operation, service)
+    def decide(self, device: Device, wanted: Wanted, service: ServiceRef) -> Decision:
+        """Whether `device` may do that on `service`, and why; nobody serves what he does not see."""
+        reason = self.reason
+        if reason is not None:
+            return Decision(False, reason[:_MOST_REASON])
+        key = (device, act_of(wanted), service)
         decision = self._other_decisions.get(key)
         if decision is None:
             if len(self._other_decisions) >= REMEMBERED_DECISIONS:
                 self._other_decisions.clear()
-            decision = self._other_decisions[key] = self._decided(device, operation, service)
+            decision = self._other_decisions[key] = self._decided(*key)
         return decision
 
-    def _decided(self, device: Device, operation: Operation, service: ServiceRef) -> Decision:
-        if self._policy is None:
-            return Decision(False, self._reason[:200])
-        seen = self._policy.decide(device, Operation.CONSUME, service)
-        return self._policy.decide(device, operation, service) if seen.allowed else seen
+    def decide_all(self, device: Device, acts: Iterable[Act], service: ServiceRef) -> Decision:
+        """The first of `acts` that is not allowed, else that of the last; acts are never none."""
+        decision = Decision(False, "nothing is asked for")
+        for act in acts:
+            decision = self.decide(device, act, service)
+            if not decision.allowed:
+                break
+        return decision
+
+    def _decided(self, device: Device, act: Act, service: ServiceRef) -> Decision:
+        policy = self._force.policy
+        if policy is None:
+            return Decision(False, "the Teamspace has no policy")
+        seen = policy.decide(device, CONSUME, service)
+        return policy.decide(device, act, service) if seen.allowed else seen

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from codezero.kit.logs import get_logger
-from codezero.model import problems
-from codezero.model.access import Operation
+from codezero.model import access, problems
+from codezero.model.access import TERMINATE, Act
 from codezero.model.ids import Device, SessionId
 from codezero.model.problems import CodezeroError
 from codezero.model.services import Service, ServiceRef
@@ -155,6 +155,16 @@ class Variants:
         """A laptop is there with that session."""
         self._sessions_over.pop(session, None)
 
+    def terminate(self, variant_id: str, reason: str) -> bool:
+        """End a variant by a decision from outside the Teamspace; whether there is one. Raises `CodezeroError` where no System can be told."""
+        placed = self.placed(variant_id)
+        if placed is None:
+            return False
+        text = printable(reason, most=MAX_REASON)
+        end = EndVariants(self._orders.number(), placed.service, (variant_id,), text)
+        self._send(end, None, told_as=ActivityKind.TERMINATED)
+        return True
+
     def session_over(self, session: SessionId, reason: str) -> None:
         """A session has ended, and its variants with it."""
         self._sessions_over[session] = reason
@@ -196,8 +206,8 @@ class Variants:
 
     def _order_put(self, asker: Asker, owner: Owner, wanted: ServeWanted) -> None:
         service = self._seen(owner.device, wanted.service)
-        self._require(owner.device, Operation.SERVE, wanted.service)
         view = serving.variant_of(wanted, service, owner, now=self._clock())
+        self._require(owner.device, access.acts_of(view), wanted.service)
         existing = list(self._existing(wanted.service))
         serving.check_room(existing, view)
         takeover = wanted.takeover and self._may_take_over(owner.device, wanted.service, existing, view)
@@ -208,7 +218,7 @@ class Variants:
     def _may_take_over(
         self, device: Device, service: ServiceRef, existing: list[VariantView], wanted: VariantView
     ) -> bool:
-        decision = self._admission.decide(device, Operation.TAKEOVER, service)
+        decision = self._admission.decide_all(device, access.takeover_of(access.acts_of(wanted)), service)
         if not decision.allowed:
             for other in serving.in_the_way(service, existing, wanted)[:1]:
                 raise CodezeroError(
@@ -233,12 +243,12 @@ class Variants:
             raise CodezeroError(problems.SERVICE_UNKNOWN, f"there is no service {ref}", fix="czctl services")
         return service
 
-    def _require(self, device: Device, operation: Operation, service: ServiceRef) -> None:
-        decision = self._admission.decide(device, operation, service)
+    def _require(self, device: Device, acts: tuple[Act, ...], service: ServiceRef) -> None:
+        decision = self._admission.decide_all(device, acts, service)
         if not decision.allowed:
             raise CodezeroError(
                 problems.FORBIDDEN,
-                f"{operation} of {service} is not allowed: {decision.reason}",
+                f"{acts[0].operation} of {service} is not allowed: {decision.reason}",
                 fix="ask who keeps the Teamspace's policy",
             )
 
@@ -284,7 +294,7 @@ class Variants:
             raise CodezeroError(problems.SERVE_UNKNOWN, f"nobody serves {ending.service} as that", fix="czctl who")
         for view in found:
             if view.user != device.user:
-                self._require(device, Operation.TERMINATE, ending.service)
+                self._require(device, (TERMINATE,), ending.service)
         reason = printable(ending.reason, most=MAX_REASON)
         wanted = tuple(view.variant_id for view in found)
         self._send(EndVariants(self._orders.number(), ending.service, wanted, reason), asker)
@@ -355,7 +365,7 @@ class Variants:
             device = Device.parse(placed.view.device)
         except CodezeroError:
             return None  # made by hand; the System does not follow it
-        decision = self._admission.decide(device, Operation.SERVE, placed.service)
+        decision = self._admission.decide_all(device, access.acts_of(placed.view), placed.service)
         return None if decision.allowed else (ActivityKind.TERMINATED, decision.reason[:MAX_REASON])
 
     # --- orders ---------------------------------------------------------------------------------------------------------------------

@@ -123,7 +123,13 @@ class ConnectDoor:
                 fix="fetch a token from the Hub",
             )
         device = self._tokens.verify(request.token, self._teamspace())
-        self._grants.require(device, request.wanted.service)
+        try:
+            self._grants.require(device, request.wanted.service)
+        except CodezeroError as error:
+            if error.problem is problems.ACCESS_ENDED:
+                # What the token was given for has been taken away: to a client it is a token that is good no longer.
+                raise CodezeroError(problems.TOKEN_REFUSED, error.detail, fix=error.fix) from None
+            raise
         return device, request.wanted
 
     async def _connect(

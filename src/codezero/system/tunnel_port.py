@@ -46,6 +46,7 @@ EARLY_DATAGRAMS: Final = 32
 _REFUSALS: Final[tuple[Problem, ...]] = (
     problems.FORBIDDEN,
     problems.NO_POLICY,
+    problems.ACCESS_ENDED,
     problems.ADDRESS_REFUSED,
     problems.SERVICE_UNKNOWN,
     problems.BAD_REQUEST,
@@ -90,6 +91,7 @@ class TunnelPort:
         self._owners: OrderedDict[SessionId, Device] = OrderedDict()
         self._followers: list[Callable[[SessionId], None]] = []
         self._tasks: Tasks | None = None
+        grants.follow(self._end_refused)
 
     @property
     def tunnels(self) -> int:
@@ -149,6 +151,12 @@ class TunnelPort:
         if laptop is not None:
             await _close(laptop.tunnel, _STOPPING)
 
+    def end(self, session: SessionId, reason: str) -> None:
+        """End a session's tunnel by somebody's decision; its laptop does not come back at once."""
+        laptop = self._laptops.get(session)
+        if laptop is not None:
+            self._start_closing(laptop.tunnel, Farewell(problems.SESSION_ENDED.code, reason[:1000], retry=False))
+
     async def drain(self) -> None:
         """Send all laptops away."""
         async with task_group("drain") as tasks:
@@ -161,6 +169,7 @@ class TunnelPort:
 
         def welcome(hello: TunnelHello, peer: Peer) -> TunnelWelcome:
             device, expires = _prove(peer)
+            self._grants.require_device(device)
             laptop.append(_Laptop(device, tunnel, expires))
             return TunnelWelcome(
                 max(set(hello.versions) & set(TUNNEL_VERSIONS)),
@@ -260,6 +269,15 @@ class TunnelPort:
             if laptop.expires <= now:
                 detail = "the laptop's certificate has expired"
                 self._start_closing(laptop.tunnel, Farewell(problems.BAD_IDENTITY.code, detail, retry=True))
+
+    def _end_refused(self) -> None:
+        """End the tunnels of devices that have lost all access: their streams are ended already, their presence ends with the tunnel."""
+        for laptop in list(self._laptops.values()):
+            try:
+                self._grants.require_device(laptop.device)
+            except CodezeroError as error:
+                _log.info("tunnel ended by the policy", session=laptop.tunnel.session, device=str(laptop.device))
+                self._start_closing(laptop.tunnel, Farewell(error.problem.code, error.detail, retry=True))
 
     # --- streams --------------------------------------------------------------------------------------------------------------------
 

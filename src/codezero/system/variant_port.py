@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 from codezero.kit.logs import get_logger
-from codezero.model import problems
-from codezero.model.access import Operation
+from codezero.model import access, problems
+from codezero.model.access import Act
 from codezero.model.ids import SessionId, TeamspaceId, Workload
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
@@ -62,6 +62,7 @@ class Destination:
     port: int
     session: SessionId
     device: str
+    acts: tuple[Act, ...]
 
     def __str__(self) -> str:
         return f"{self.variant_id}:{self.port}"
@@ -153,7 +154,10 @@ class VariantPort:
         port = int(match[1])
         if not any(one.remote_port == port for one in route.ports):
             raise CodezeroError(problems.PORT_NOT_SERVED, f"the variant does not serve port {port}")
-        destination = Destination(service, route.id, port, SessionId(route.session), route.device)
+        acts = access.serve_acts(
+            route.parts, tuple(one.remote_port for one in route.ports), mirror=route.mirror is not None
+        )
+        destination = Destination(service, route.id, port, SessionId(route.session), route.device, acts)
         self._require(destination)
         return destination
 
@@ -161,7 +165,7 @@ class VariantPort:
         device = self._tunnels.device_of(destination.session)
         if device is None or str(device) != destination.device:
             raise CodezeroError(problems.TUNNEL_DOWN, "this System does not hold the laptop's tunnel")
-        self._grants.require(device, destination.service, Operation.SERVE)
+        self._grants.require(device, destination.service, destination.acts)
 
     def _count(self, destination: Destination, address: str) -> None:
         held = self._held_of
@@ -188,7 +192,7 @@ class VariantPort:
         self._require(destination)
         device = self._tunnels.device_of(destination.session)
         assert device is not None
-        self._grants.note(Grant(device, destination.service, visit.is_over, visit.end, Operation.SERVE))
+        self._grants.note(Grant(device, destination.service, visit.is_over, visit.end, destination.acts))
         self._release_hold(visit, destination)
         self._visits.setdefault(destination.service, set()).add(visit)
         if not self._leads_to(destination):

@@ -179,7 +179,7 @@ def test_decides_as_cedar_does(
         {
             one: Facts({name: value_of(found) for name, found in known.get(one, {}).items()}, ancestors(one, parents))
             for one in {*parents, *known}
-        },
+        }.get,
         Record({name: value_of(found) for name, found in context.items()}),
     )
     ours = policies.decide(request)
@@ -207,7 +207,9 @@ def test_equal_traits_have_equal_outcomes(
     answers: list[Any] = []
     for user, attributes in zip(USERS, (anna, berta), strict=True):
         facts = {user: Facts({name: value_of(found) for name, found in attributes.items()})}
-        request = Request(user, action, resource, facts, Record({name: value_of(one) for name, one in context.items()}))
+        request = Request(
+            user, action, resource, facts.get, Record({name: value_of(one) for name, one in context.items()})
+        )
         speaking = policies.speaking(request)
         answers.append(
             (tuple((policy, policy.traits(request)) for policy in speaking), cedar.decide(speaking, request))
@@ -319,7 +321,7 @@ def test_chains_are_no_depth() -> None:
     """Whoever lists 150 names has nested nothing; for more there are sets."""
     facts = {SERVICES[0]: Facts({"name": "s149"})}
 
-    assert from_text(names(150)).decide(Request(USERS[0], ACTIONS[0], SERVICES[0], facts)).allowed
+    assert from_text(names(150)).decide(Request(USERS[0], ACTIONS[0], SERVICES[0], facts.get)).allowed
     with pytest.raises(CedarError, match="compare with a set"):
         from_text(names(250))
 

@@ -9,6 +9,7 @@ from codezero.model.access import Effect, Operation, Policy, PolicyRule, allow_a
 from codezero.model.ids import Device, new_ulid
 from codezero.model.services import ServiceRef
 from codezero.orchestrator.admission import Admission
+from codezero.testing.bundles import attribute, bundle, equals, policy
 from codezero.wire import policy_file
 
 USERS = ["01J0000000000000000000000A", "01J0000000000000000000000B"]
@@ -172,3 +173,46 @@ def test_remembered_answers_have_a_bound() -> None:
         assert admission.decide(ALICE, Operation.SERVE, ServiceRef("shop", f"s{number}")).allowed
 
     assert len(admission._other_decisions) <= 20_000  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_hubs_members_see_what_cedar_permits() -> None:
+    """As with rules: who may not consume, does not see, and does nothing else there."""
+    cart = ServiceRef("shop", "cart")
+    admission = Admission()
+    only = policy(when=equals(attribute("resource", "name"), "cart"))
+    admission.read(policy_file.encode(bundle([ALICE, BOB], {"cart": only})))
+    stranger = Device("hub", ORGANIZATION, new_ulid(), new_ulid())
+
+    assert admission.viewer(ALICE) == admission.viewer(BOB)
+    assert (admission.viewer(ALICE).sees(cart), admission.viewer(ALICE).sees(ORDERS)) == (True, False)
+    assert admission.refused(ALICE, [cart, ORDERS]) == ((ORDERS, "no policy allows consume of shop/orders"),)
+    assert admission.decide(ALICE, Operation.SERVE_USER, ORDERS).reason == "no policy allows consume of shop/orders"
+    assert "no member" in (admission.viewer(stranger).closed or "")
+
+
+def test_only_the_revoked_device_of_a_user_is_refused() -> None:
+    """The laptop was stolen, not the person."""
+    other = Device("hub", ORGANIZATION, ALICE.user, new_ulid())
+    admission = Admission()
+    admission.read(policy_file.encode(bundle([ALICE], revoked=[other.device])))
+
+    assert admission.viewer(ALICE).sees(ORDERS)
+    assert "revoked" in (admission.viewer(other).closed or "")
+    assert "revoked" in admission.decide(other, Operation.SERVE_USER, ORDERS).reason
+
+
+def test_a_policy_that_expires_is_noticed_once() -> None:
+    """R05: decisions are made by the clock; a look tells that they changed."""
+    now = [0.0]
+    admission = Admission(clock=lambda: now[0])
+    admission.read(policy_file.encode(bundle([ALICE], expires_at=10.0)))
+    version = admission.version
+    assert admission.decide(ALICE, Operation.SERVE_USER, ORDERS).allowed
+    assert not admission.look()
+    now[0] = 10.0
+
+    assert not admission.decide(ALICE, Operation.SERVE_USER, ORDERS).allowed
+    assert not admission.viewer(ALICE).sees(ORDERS)
+    assert admission.policy is None
+    assert (admission.look(), admission.look()) == (True, False)
+    assert admission.version == version + 1

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from codezero.model.access import Effect, Operation, PolicyRule
+from codezero.model.access import Effect, Operation, PolicyRule, RuleSight
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.model.sessions import ActivityKind, Presence, PresenceState
@@ -25,12 +25,13 @@ STRANGER = Device("hub", "01J00000000000000000000009", "01J000000000000000000000
 
 
 def viewer(namespaces: Sequence[str] = ("*",), organization: str = ORGANIZATION) -> Viewer:
-    return Viewer(organization, (PolicyRule(Effect.ALLOW, (Operation.CONSUME,), namespaces=tuple(namespaces)),))
+    rule = PolicyRule(Effect.ALLOW, (Operation.CONSUME,), namespaces=tuple(namespaces))
+    return Viewer(organization, RuleSight((rule,)))
 
 
 EVERYTHING = viewer()
 SHOP_ONLY = viewer(["shop"])
-NOTHING = Viewer(ORGANIZATION, (), "closed")
+NOTHING = Viewer(ORGANIZATION, RuleSight(), "closed")
 REFS = [ServiceRef(namespace, name) for namespace in ("shop", "bank") for name in ("a", "b", "c")]
 
 

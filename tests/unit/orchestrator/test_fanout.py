@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from codezero.kit.tasks import task_group
-from codezero.model.access import Effect, Operation, PolicyRule
+from codezero.model.access import Effect, Operation, PolicyRule, RuleSight
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.orchestrator.admission import Viewer
@@ -26,7 +26,7 @@ from codezero.wire.coordination import (
 from codezero.wire.tracing import Direction, TraceRecord
 
 ORGANIZATION = new_ulid()
-EVERYTHING = Viewer(ORGANIZATION, (PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),))
+EVERYTHING = Viewer(ORGANIZATION, RuleSight((PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),)))
 DECODER: msgspec.msgpack.Decoder[ToDaemon] = msgspec.msgpack.Decoder(ToDaemon)
 
 

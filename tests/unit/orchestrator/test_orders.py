@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from codezero.model import problems
-from codezero.model.access import Effect, Operation, PolicyRule
+from codezero.model.access import Effect, Operation, PolicyRule, RuleSight
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
@@ -20,7 +20,7 @@ from codezero.orchestrator.orders import ORDER_SECONDS, REMEMBERED_SECONDS, Aske
 from codezero.wire.coordination import EndVariants
 
 ORGANIZATION = new_ulid()
-EVERYTHING = Viewer(ORGANIZATION, (PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),))
+EVERYTHING = Viewer(ORGANIZATION, RuleSight((PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),)))
 
 
 def subscriber() -> Subscriber:

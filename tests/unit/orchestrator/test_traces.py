@@ -1,6 +1,6 @@
 """Requests are told to who owns the variant and wants to know, and to nobody else."""
 
-from codezero.model.access import Effect, Operation, PolicyRule
+from codezero.model.access import Effect, Operation, PolicyRule, RuleSight
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import ServiceRef
 from codezero.model.variants import VariantView
@@ -13,7 +13,7 @@ from codezero.wire.tracing import Direction, TraceRecord
 
 ORGANIZATION = new_ulid()
 ORDERS = ServiceRef("shop", "orders")
-VIEWER = Viewer(ORGANIZATION, (PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),))
+VIEWER = Viewer(ORGANIZATION, RuleSight((PolicyRule(Effect.ALLOW, (Operation.CONSUME,)),)))
 
 
 def laptop(user: str) -> Subscriber:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from codezero.model import problems
-from codezero.model.access import Decision, Effect, Operation, Policy, PolicyRule, allow_all
+from codezero.model.access import Decision, Effect, Operation, Policy, PolicyRule, Wanted, act_of, allow_all
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
 from codezero.model.sessions import Activity, ActivityKind
@@ -314,8 +314,8 @@ def test_nothing_ends_before_the_policy_has_been_read() -> None:
     assert isinstance(again.order(), EndVariants)
 
 
-@pytest.mark.parametrize("operation", [Operation.SERVE, Operation.CONSUME])
-def test_who_may_no_longer_serve_does_not(operation: Operation) -> None:
+@pytest.mark.parametrize(("operation", "told"), [(Operation.SERVE, "serve-header"), (Operation.CONSUME, "consume")])
+def test_who_may_no_longer_serve_does_not(operation: Operation, told: str) -> None:
     """T41: of several on one service only those it is about; seeing the service is a part of it."""
     desk = Desk()
     anna, ben = desk.laptop("anna"), desk.laptop("ben")
@@ -332,7 +332,7 @@ def test_who_may_no_longer_serve_does_not(operation: Operation) -> None:
 
     assert isinstance(order, EndVariants)
     assert order.variants == (variants[0].variant_id,)
-    assert order.reason == f"rule not anna denies {operation} of shop/orders"
+    assert order.reason == f"rule not anna denies {told} of shop/orders"
     assert desk.idle()
     desk.variants.done(0, OrderDone(order.order, ended=(variants[0],)))
     assert desk.told()[-1].kind is ActivityKind.TERMINATED
@@ -498,19 +498,19 @@ def test_looking_costs_nothing_while_nothing_changes(monkeypatch: pytest.MonkeyP
     desk = Desk()
     desk.report(desk.put(desk.laptop("anna")))
     desk.variants.look()
-    decided: list[Operation] = []
+    decided: list[Wanted] = []
     decide = desk.admission.decide
 
-    def counted(device: Device, operation: Operation, service: ServiceRef) -> Decision:
-        decided.append(operation)
-        return decide(device, operation, service)
+    def counted(device: Device, wanted: Wanted, service: ServiceRef) -> Decision:
+        decided.append(wanted)
+        return decide(device, wanted, service)
 
     monkeypatch.setattr(desk.admission, "decide", counted)
     desk.variants.look()
     assert decided == []
-    desk.admission.read(policy_file.encode(allow_all(ORGANIZATION)))
+    desk.admission.read(policy_file.encode(allow_all(ORGANIZATION, (Operation.CONSUME, Operation.SERVE))))
     desk.variants.look()
-    assert decided == [Operation.SERVE]
+    assert [act_of(wanted).operation for wanted in decided] == [Operation.SERVE_HEADER]
 
 
 def test_an_end_that_had_to_wait_is_not_forgotten() -> None:

@@ -158,7 +158,7 @@ async def _policy_problem(api: ApiClient, namespace: str) -> str:
     if found is None:
         return _NO_POLICY
     try:
-        policy_file.decode(texts(at(found, "data")).get("policy.json", "").encode())
+        policy_file.read(texts(at(found, "data")).get("policy.json", "").encode())
     except CodezeroError as error:
         return f"{_BAD_POLICY}: {error.detail}"
     return ""

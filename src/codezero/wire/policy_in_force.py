@@ -1,0 +1,47 @@
+"""Which policy counts: the newest that could be read. One that cannot be read closes the Teamspace, for nobody knows what it was to forbid.
+
+A Hub's bundles come by two ways, from the Orchestrator and as the mounted file, which is the slower one: so an older serial never takes the place of
+a newer one.
+"""
+
+from codezero.model.access import AnyPolicy, Bundle
+from codezero.model.problems import CodezeroError
+from codezero.wire import policy_file
+
+
+class PolicyInForce:
+    """The policy that counts, or why there is none. Times are UNIX seconds."""
+
+    def __init__(self) -> None:
+        self._policy: AnyPolicy | None = None
+        self._reason = "the Teamspace has no policy yet"
+        self._is_read = False
+
+    @property
+    def policy(self) -> AnyPolicy | None:
+        """The policy, also one that has expired."""
+        return self._policy
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a policy was looked for; what nobody has decided yet takes nothing away."""
+        return self._is_read
+
+    def closed(self, now: float) -> str | None:
+        """Why nobody may do anything at the moment; None where the policy counts."""
+        return self._reason if self._policy is None else self._policy.closed(now)
+
+    def read(self, content: bytes | None) -> bool:
+        """Let this content of a policy file count, None where it is missing; tells whether it says anything else than what counted before."""
+        before = self._policy, self._reason
+        policy, reason = None, "the Teamspace has no policy: its policy file is missing"
+        if content is not None:
+            try:
+                policy, reason = policy_file.read(content), ""
+            except CodezeroError as error:
+                reason = f"the Teamspace has no valid policy: {error.detail}"
+        self._is_read = True
+        if isinstance(policy, Bundle) and isinstance(self._policy, Bundle) and policy.is_older_than(self._policy):
+            return False
+        self._policy, self._reason = policy, reason
+        return (policy, reason) != before
