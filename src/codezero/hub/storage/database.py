@@ -67,6 +67,8 @@ class Database:
                     create_async_engine(
                         parsed.set(drivername="postgresql+asyncpg", query=query),
                         isolation_level="SERIALIZABLE",
+                        # Errors go into logs, and what was to be written may be hashes and names.
+                        hide_parameters=True,
                         pool_pre_ping=True,
                         pool_size=8,
                         max_overflow=8,
@@ -145,6 +147,7 @@ def _sqlite(file: Path) -> AsyncEngine:
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{file}",
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
+        hide_parameters=True,
     )
 
     @event.listens_for(engine.sync_engine, "connect")
