@@ -18,7 +18,7 @@ import yaml
 from codezero import __version__
 from codezero.deploy import access, fence
 from codezero.deploy.manifest import selected_by
-from codezero.deploy.values import EVERY_NAMESPACE, Image, PullSecret, Router, Serving, Values
+from codezero.deploy.values import EVERY_NAMESPACE, Hub, Image, PullSecret, Router, Serving, Values
 from codezero.deploy.values_schema import schema
 
 Json = dict[str, Any]
@@ -108,25 +108,24 @@ def _hooked(content: Json) -> Json:
 
 
 def _documents(made: Callable[[Values], list[Json]]) -> Iterator[str]:
-    """The objects as templates: with what differs where all namespaces are served told apart, and what is made for each of them in a loop."""
-    some, everywhere = made(_placeholders(_SERVED)), {_key(one): one for one in made(_placeholders(EVERY_NAMESPACE))}
+    """The objects as templates: with what differs where all namespaces are served, or where there is a Hub, told apart, and what is made for each
+    served namespace in a loop.
+    """
+    variants = {
+        (is_everywhere, has_hub): made(_placeholders(EVERY_NAMESPACE if is_everywhere else _SERVED, has_hub=has_hub))
+        for is_everywhere in (False, True)
+        for has_hub in (False, True)
+    }
+    some, keyed = variants[False, False], {at: {_key(one): one for one in made} for at, made in variants.items()}
     looped = [one for one in some if one["metadata"].get("namespace") == _SERVED]
+    if [one for one in variants[False, True] if one["metadata"].get("namespace") == _SERVED] != looped:
+        sys.exit("tools/chart.py does not know how to say that a Hub changes what is made for each served namespace")
     for one in some:
-        if one in looped:
-            continue
-        other = everywhere.pop(_key(one))
-        if one == other:
-            yield from _document(one)
-        else:
-            yield '{{- if has "*" $.Values.serve.namespaces }}'
-            yield from _document(other)
-            yield "{{- else }}"
-            yield from _document(one)
-            yield "{{- end }}"
-    if everywhere:
-        sys.exit(
-            f"tools/chart.py does not know how to say that {', '.join(everywhere)} are made for all namespaces alone"
-        )
+        if one not in looped:
+            yield from _told_apart({at: found.pop(_key(one)) for at, found in keyed.items()})
+    left = {key for found in keyed.values() for key in found} - {_key(one) for one in looped}
+    if left:
+        sys.exit(f"tools/chart.py does not know how to say that {', '.join(left)} are made for some values alone")
     if looped:
         yield '{{- range $namespace := without $.Values.serve.namespaces "*" $.Release.Namespace }}'
         for one in looped:
@@ -134,8 +133,38 @@ def _documents(made: Callable[[Values], list[Json]]) -> Iterator[str]:
         yield "{{- end }}"
 
 
-def _placeholders(namespace: str) -> Values:
-    return Values(image_pull_secrets=(PullSecret(_SECRET),), router=Router(image=_IMAGE), serve=Serving((namespace,)))
+def _told_apart(forms: Mapping[tuple[bool, bool], Json]) -> Iterator[str]:
+    """One object that may differ by either of two choices."""
+    by_hub = {has_hub: (forms[False, has_hub], forms[True, has_hub]) for has_hub in (False, True)}
+    if by_hub[False] == by_hub[True]:
+        yield from _by_namespaces(*by_hub[False])
+        return
+    yield "{{- if $.Values.hub.url }}"
+    yield from _by_namespaces(*by_hub[True])
+    yield "{{- else }}"
+    yield from _by_namespaces(*by_hub[False])
+    yield "{{- end }}"
+
+
+def _by_namespaces(some: Json, everywhere: Json) -> Iterator[str]:
+    if some == everywhere:
+        yield from _document(some)
+        return
+    yield '{{- if has "*" $.Values.serve.namespaces }}'
+    yield from _document(everywhere)
+    yield "{{- else }}"
+    yield from _document(some)
+    yield "{{- end }}"
+
+
+def _placeholders(namespace: str, *, has_hub: bool) -> Values:
+    return Values(
+        image_pull_secrets=(PullSecret(_SECRET),),
+        router=Router(image=_IMAGE),
+        serve=Serving((namespace,)),
+        # What is made of it is the same for each Hub.
+        hub=Hub("https://hub" if has_hub else ""),
+    )
 
 
 def _key(content: Json) -> str:

@@ -50,6 +50,12 @@ SETS = {
     "all namespaces": 'serve: {namespaces: ["*"]}',
     "placed": PLACED,
     "all namespaces, placed": PLACED + 'serve: {namespaces: ["*"]}',
+    "hub": "hub: {url: 'https://hub.example.com'}",
+    "hub of its own authority, all namespaces": (
+        "hub:\n  url: https://hub.example.com:8700\n"
+        "  caBundle: |\n    -----BEGIN CERTIFICATE-----\n    MIIB+/=\n    -----END CERTIFICATE-----\n"
+        'serve: {namespaces: ["*"]}'
+    ),
     "settings": (
         "allowedDomains: ['*.example.com', 'db.corp=private']\n"
         "allowedNetworks: [10.0.0.0/24, 'fd00::/8']\n"
@@ -81,6 +87,12 @@ WRONG = [
     "service: {annotations: {a: 1}}",
     "service: {annotations: {codezero.io/external-host: x}}",
     "service: {externalHost: 'https://x'}",
+    "hub: {url: 'http://hub.example.com'}",
+    "hub: {url: 'https://hub.example.com/path'}",
+    "hub: {url: 'https://user:secret@hub.example.com'}",
+    "hub: {token: secret}",
+    "hub: {caBundle: '-----BEGIN CERTIFICATE-----A'}",
+    "hub: {url: 'https://hub.example.com', caBundle: /etc/ca.pem}",
     "serve: {namespaces: shop}",
     "serve: {namespaces: [Shop]}",
     "serve: {namespaces: ['*', shop]}",

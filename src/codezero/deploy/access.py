@@ -19,6 +19,9 @@ REPAIR: Final = "repair"
 # By these names alone they may be read and changed.
 LEASE: Final = "codezero-system"
 IDENTITY: Final = "codezero-identity"
+# Of a Teamspace of a Hub alone: the policy that the Hub pushes, and the join token.
+POLICY: Final = "codezero-policy"
+JOIN: Final = "codezero-join"
 
 
 def objects(values: Values, namespace: str) -> list[Json]:
@@ -34,7 +37,7 @@ def objects(values: Values, namespace: str) -> list[Json]:
             automountServiceAccountToken=False,
         ),
         *_granted(SYSTEM, values, namespace, reads=_looks(), writes=_serves()),
-        *_roles(SYSTEM, namespace, namespace, _at_home()),
+        *_roles(SYSTEM, namespace, namespace, [*_at_home(), *(_of_hub() if values.hub.url else ())]),
     ]
 
 
@@ -89,6 +92,18 @@ def _at_home() -> list[Json]:
         _rule("coordination.k8s.io", ["leases"], ["create"]),
         _rule("coordination.k8s.io", ["leases"], ["get", "update"], names=[LEASE]),
         _rule("", ["secrets"], ["get", "patch"], names=[IDENTITY]),
+    ]
+
+
+def _of_hub() -> list[Json]:
+    """In the namespace of a Teamspace that has a Hub."""
+    return [
+        # The token by which it joins, read once and taken out of there.
+        _rule("", ["secrets"], ["get", "patch"], names=[JOIN]),
+        # What the Hub pushes, kept for the time without it.
+        _rule("", ["configmaps"], ["get", "patch"], names=[POLICY]),
+        # Why it waits for the Hub.
+        _rule("", ["events"], ["create"]),
     ]
 
 

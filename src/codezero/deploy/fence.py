@@ -15,7 +15,7 @@ All of these stay within the namespace of the Service, where the System has to b
 
 from typing import Final
 
-from codezero.deploy.access import IDENTITY, LEASE, REPAIR, SYSTEM
+from codezero.deploy.access import IDENTITY, JOIN, LEASE, POLICY, REPAIR, SYSTEM
 from codezero.deploy.manifest import Json, manifest
 from codezero.deploy.values import Values
 from codezero.wire.router import AUDIENCE
@@ -62,6 +62,19 @@ _TOUCHED: Final = ("apps/deployments/", "/services/")
 _AT_HOME: Final = ("coordination.k8s.io/leases/", "/secrets/")
 # Of Secret codezero-identity: what proves the parts to one another. Never the authority itself, the seal or whom laptops are believed by.
 _RENEWED: Final = ("system.crt", "system.key", "orchestrator.crt", "orchestrator.key")
+# Where a Hub signs the authority and says whom to believe, these too; and the seal once, where there is none.
+_OF_HUB: Final = (
+    "ca.crt",
+    "ca.key",
+    "root.crt",
+    "device-issuer.crt",
+    "jwks.json",
+    "next.key",
+    "joined-by",
+    "rotated-for",
+)
+_SEAL: Final = "seal.key"
+_CONFIG_MAPS: Final = "/configmaps/"
 
 # The fields of a Router's pod that `system.serving.manifests` writes, those the API server adds, and where it may run, which policies of others
 # like to say. A field that is not here may lead to other people's Secrets, programs or nodes; so a list of what is bad would always lag behind.
@@ -107,7 +120,7 @@ def _policy(values: Values, namespace: str) -> Json:
         "matchConstraints": {"resourceRules": [everything]},
         # Others do not even notice it.
         "matchConditions": [{"name": "ours", "expression": f"request.userInfo.username in {_list(accounts)}"}],
-        "variables": [{"name": name, "expression": expression} for name, expression in _variables().items()],
+        "variables": [{"name": name, "expression": expression} for name, expression in _variables(values).items()],
         "validations": [
             {"expression": expression, "message": f"codezero-system {message}", "reason": "Forbidden"}
             for message, expression in _validations(values, namespace)
@@ -115,7 +128,7 @@ def _policy(values: Values, namespace: str) -> Json:
     }
 
 
-def _variables() -> dict[str, str]:
+def _variables(values: Values) -> dict[str, str]:
     """Worked out when a validation asks for them, so those about updates may take it for granted that there are two states."""
     labels = "one.metadata.labels"
     service = f"{labels}[{_text(_SERVICE)}]"
@@ -128,7 +141,8 @@ def _variables() -> dict[str, str]:
             f"one.metadata.name in ['cz-origin-' + {service}, {', '.join(names)}]",
         )
     )
-    written = ", ".join(f"{_text(what)}: {_list(operations)}" for what, operations in _WRITTEN.items())
+    kinds = {**_WRITTEN, **({_CONFIG_MAPS: ("UPDATE",)} if values.hub.url else {})}
+    written = ", ".join(f"{_text(what)}: {_list(operations)}" for what, operations in kinds.items())
     return {
         "written": f"{{{written}}}",
         "what": "request.resource.group + '/' + request.resource.resource + '/' + (has(request.subResource) ? request.subResource : '')",
@@ -164,24 +178,25 @@ def _is_ours(value: str) -> str:
 
 def _validations(values: Values, namespace: str) -> list[tuple[str, str]]:
     return [
-        *_reach(namespace),
+        *_reach(values, namespace),
         *_others_things(),
         *_made_things(values),
         *_routers(values),
     ]
 
 
-def _reach(namespace: str) -> list[tuple[str, str]]:
+def _reach(values: Values, namespace: str) -> list[tuple[str, str]]:
     """What may be written at all, and where."""
     home = _text(namespace)
     # Labels, owners and finalizers as they are: who names an owner that is gone has the Secret deleted.
-    kept = " && ".join(
+    otherwise = " && ".join(
         (
-            f"has(oldObject.data) && {_same('object.data', 'oldObject.data', but=_RENEWED)}",
             _same("object.metadata", "oldObject.metadata", but=_BOOKKEEPING),
             "(has(object.immutable) && object.immutable) == (has(oldObject.immutable) && oldObject.immutable)",
         )
     )
+    kept = f"has(oldObject.data) && {_same('object.data', 'oldObject.data', but=_RENEWED)} && {otherwise}"
+    at_home = (*_AT_HOME, *((_CONFIG_MAPS,) if values.hub.url else ()))
     anywhere = [what for what in _WRITTEN if what.endswith(("reviews/", "events/"))]
     return [
         (
@@ -190,15 +205,42 @@ def _reach(namespace: str) -> list[tuple[str, str]]:
         ),
         (
             "serves nothing of its own namespace, and has Lease and Secret there alone",
-            f"variables.what in {_list(anywhere)} || (has(request.namespace) && request.namespace == {home}) == (variables.what in {_list(_AT_HOME)})",
+            f"variables.what in {_list(anywhere)} || (has(request.namespace) && request.namespace == {home}) == (variables.what in {_list(at_home)})",
         ),
         (
             f"has one Lease, {LEASE}",
             f"variables.what != 'coordination.k8s.io/leases/' || object.metadata.name == {_text(LEASE)}",
         ),
+        *(
+            _of_hub(otherwise)
+            if values.hub.url
+            else [
+                (
+                    f"renews certificates and keys of the parts in Secret {IDENTITY}, and changes nothing else of it",
+                    f"variables.what != '/secrets/' || (object.metadata.name == {_text(IDENTITY)} && has(object.data) && {kept})",
+                )
+            ]
+        ),
+    ]
+
+
+def _of_hub(otherwise: str) -> list[tuple[str, str]]:
+    """What the Hub's word allows besides. Both begin without data."""
+    new, old = (f"(has({one}.data) ? {one}.data : {{}})" for one in ("object", "oldObject"))
+    seal = _text(_SEAL)
+    sealed = f"(!({seal} in {old}) || ({seal} in {new} && {new}[{seal}] == {old}[{seal}]))"
+    identity = f"{_same(new, old, but=(*_RENEWED, *_OF_HUB, _SEAL))} && {sealed}"
+    used = f"!('token' in {new}) && {_same(new, old, but=('token',))}"
+    policy = f"!has(object.binaryData) && {_same(new, old, but=('policy.json', 'hub.json'))}"
+    return [
         (
-            f"renews certificates and keys of the parts in Secret {IDENTITY}, and changes nothing else of it",
-            f"variables.what != '/secrets/' || (object.metadata.name == {_text(IDENTITY)} && has(object.data) && {kept})",
+            f"keeps the identity in Secret {IDENTITY} and its seal, takes the used token out of Secret {JOIN}, and changes nothing else of Secrets",
+            f"variables.what != '/secrets/' || ({otherwise} && ((object.metadata.name == {_text(IDENTITY)} && {identity}) || "
+            f"(object.metadata.name == {_text(JOIN)} && {used})))",
+        ),
+        (
+            f"keeps the Hub's policy in ConfigMap {POLICY}, and changes no other",
+            f"variables.what != {_text(_CONFIG_MAPS)} || (object.metadata.name == {_text(POLICY)} && {policy} && {otherwise})",
         ),
     ]
 

@@ -36,11 +36,35 @@ ROLES: Final = ("system", "orchestrator")
 # System then replaces them by its own, which live an hour.
 FIRST_LEAF_LIFETIME: Final = timedelta(hours=24)
 TOKEN_LIFETIME: Final = timedelta(minutes=10)
+# Where a Hub has signed the authority: its root, and the key that the authority will have, on the way to being signed.
+ROOT: Final = "root.crt"
+NEXT_KEY: Final = "next.key"
+# In the ConfigMap of the policy, for whoever looks from outside.
+HUB_STATE: Final = "hub.json"
 # As kubeadm's: nobody is there to sign a new one while the keys lie on somebody's laptop.
 AUTHORITY_LIFETIME: Final = timedelta(days=3650)
 _BELOW_ROOT: Final = AUTHORITY_LIFETIME - timedelta(days=1)
 _DOMAIN: Final = "cluster.local"
 _FILE_API: Final = "codezero.io/authorities/v1"
+
+
+class HubState(msgspec.Struct, frozen=True):
+    """How a Teamspace stands with its Hub, as the leading System says. `connected` is the Orchestrator's channel; `reason` says what is waited for."""
+
+    url: str
+    joined: bool = False
+    connected: bool = False
+    reason: str = ""
+    fix: str = ""
+
+
+def hub_state(policy: Json | None) -> HubState | None:
+    """What ConfigMap `codezero-policy` says about the Hub; None where it says nothing."""
+    data: Json = (policy or {}).get("data") or {}
+    try:
+        return msgspec.json.decode(str(data[HUB_STATE]), type=HubState)
+    except (KeyError, msgspec.DecodeError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +196,10 @@ def leaf(
     service = f"{role}.{namespace}"
     names = {
         "system": (server_name(teamspace),),
-        "orchestrator": (service, f"{service}.svc", f"{service}.svc.{_DOMAIN}"),
+        # The first is what Systems ask for, whatever the namespace is called.
+        "orchestrator": tuple(
+            dict.fromkeys((f"{role}.codezero", service, f"{service}.svc", f"{service}.svc.{_DOMAIN}"))
+        ),
     }
     left = authority.certificate.not_valid_after_utc - datetime.now(UTC)
     if left <= timedelta(0):

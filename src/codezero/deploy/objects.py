@@ -2,7 +2,8 @@
 
 Not among them are the namespace, Secret `codezero-identity` (ca.crt, device-issuer.crt, jwks.json, system.crt, system.key, orchestrator.crt,
 orchestrator.key, and for the System alone ca.key, which signs the Routers' certificates, and seal.key, 32 random bytes as hexadecimal digits, never
-changed: it seals routes) and ConfigMap `codezero-policy` (policy.json): a Hub provides them, or whoever installs a Teamspace without one.
+changed: it seals routes) and ConfigMap `codezero-policy` (policy.json), which whoever installs a Teamspace without a Hub provides. With one both are
+made empty, and the System fills them when it has joined; so pods begin without an identity.
 """
 
 import hashlib
@@ -14,11 +15,10 @@ import msgspec
 import yaml
 
 from codezero.deploy import access, fence
-from codezero.deploy.access import IDENTITY
+from codezero.deploy.access import IDENTITY, POLICY
 from codezero.deploy.manifest import Json, Release, labelled, manifest, selected_by
 from codezero.deploy.values import Entry, Resources, ServiceType, Values
 
-POLICY: Final = "codezero-policy"
 SETTINGS: Final = "codezero-settings"
 ENTRY: Final = "codezero"
 EXTERNAL_HOST: Final = "codezero.io/external-host"
@@ -40,6 +40,7 @@ def objects(values: Values, *, namespace: str = "codezero", release: Release | N
             *access.objects(values, namespace),
             *fence.objects(values, namespace),
             _settings(values, namespace),
+            *(_empty(namespace) if values.hub.url else ()),
             *_network_policies(namespace),
             *_services(values.service, namespace),
             *_disruption_budgets(namespace),
@@ -80,6 +81,23 @@ def _settings_of_the_system(values: Values) -> dict[str, str]:
         "CODEZERO_ROUTER_REPLICAS": str(values.router.replicas),
         "CODEZERO_SERVE_NAMESPACES": ",".join(values.serve.namespaces),
     }
+
+
+def _empty(namespace: str) -> list[Json]:
+    """What the System has no right to make, and fills."""
+    return [
+        manifest("v1", "Secret", IDENTITY, component=ENTRY, namespace=namespace, type="Opaque"),
+        manifest("v1", "ConfigMap", POLICY, component=ENTRY, namespace=namespace),
+    ]
+
+
+def _hub(values: Values) -> list[Json]:
+    """What both parts are told about the Hub."""
+    hub = values.hub
+    return [
+        *([_variable("CODEZERO_HUB_URL", hub.url)] if hub.url else []),
+        *([_variable("CODEZERO_HUB_CA", hub.ca_bundle)] if hub.ca_bundle else []),
+    ]
 
 
 def _network_policies(namespace: str) -> list[Json]:
@@ -233,6 +251,7 @@ def _orchestrator(values: Values, namespace: str) -> Json:
             _variable("CODEZERO_IDENTITY_FOLDER", _IDENTITY_FOLDER),
             _variable("CODEZERO_POLICY_FOLDER", _POLICY_FOLDER),
             _variable("CODEZERO_LOG_LEVEL", part.log_level),
+            *_hub(values),
         ],
         ports={"coordination": 8900, "probes": 8901},
         identity=_identity_files("orchestrator"),
@@ -261,10 +280,15 @@ def _system(values: Values, namespace: str) -> Json:
             _variable_of_pod("CODEZERO_NAMESPACE", "metadata.namespace"),
             _variable_of_pod("CODEZERO_POD", "metadata.name"),
             _variable_of_pod("CODEZERO_POD_IP", "status.podIP"),
+            *_hub(values),
         ],
         ports={"tunnel": 8800, "routers": 8801, "probes": 8802},
         # Signing the Routers' certificates and sealing routes: in no other pod.
-        identity=[*_identity_files("system"), *map(_file, ("ca.key", "seal.key", "device-issuer.crt", "jwks.json"))],
+        identity=[
+            *_identity_files("system"),
+            *map(_file, ("ca.key", "seal.key", "device-issuer.crt", "jwks.json")),
+            *([_file("root.crt")] if values.hub.url else []),
+        ],
         # Laptops are told to go, what is known of their tunnels is written, the lease is given up: each a few seconds at most.
         grace=_FAREWELL_SECONDS + 25,
         container={"envFrom": [{"configMapRef": {"name": SETTINGS}}]},
@@ -326,7 +350,11 @@ def _deployment(
         ],
         "containers": [main],
         "volumes": [
-            {"name": "identity", "secret": {"secretName": IDENTITY, "items": identity}},
+            {
+                "name": "identity",
+                # There before the Teamspace has joined its Hub: then nothing is in it.
+                "secret": {"secretName": IDENTITY, "items": identity, **({"optional": True} if values.hub.url else {})},
+            },
             {"name": "policy", "configMap": {"name": POLICY}},
         ],
         **(pod or {}),

@@ -57,6 +57,8 @@ _Network = Annotated[
     str, _text(r"[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]{1,2})?|[0-9a-f:]*:[0-9a-f:.]*(/[0-9]{1,3})?", most=50)
 ]
 _ExternalHost = Annotated[str, _text(f"({_HOST}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)?", most=253)]
+_HubUrl = Annotated[str, _text(rf"(https://({_HOST}|\[[0-9a-fA-F:.]+\])(:[0-9]{{1,5}})?)?", most=500)]
+_Certificates = Annotated[str, _text("(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/= \n\r-]+)?", most=64 * 1024)]
 _Amount = Annotated[int, msgspec.Meta(ge=0)] | Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 _Amounts = dict[str, _Quantity | _Amount]
 
@@ -213,6 +215,25 @@ class Serving(_Part, frozen=True):
         return EVERY_NAMESPACE in self.namespaces
 
 
+class Hub(_Part, frozen=True):
+    """The Hub that says who may do what."""
+
+    url: Annotated[
+        _HubUrl,
+        _says("Its address as pods of the cluster reach it, `https://hub.example.com`; empty without a Hub."),
+    ] = ""
+    ca_bundle: Annotated[
+        _Certificates,
+        _says(
+            "Whom to believe that it is the Hub, as PEM; empty where its certificate is one that everybody believes."
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if self.ca_bundle and not self.url:
+            raise ValueError("caBundle has a meaning with url alone")
+
+
 class PullSecret(_Part, frozen=True):
     """A Secret of the Teamspace's namespace that the registry wants."""
 
@@ -260,6 +281,16 @@ class Values(_Part, frozen=True):
             },
         ),
     ] = Entry()
+    hub: Annotated[
+        Hub,
+        _says(
+            "The Hub of this Teamspace; the token by which it joins is in Secret `codezero-join`, never a value.",
+            **{
+                "if": {"properties": {"url": {"const": ""}}},
+                "then": {"properties": {"caBundle": {"const": ""}}},
+            },
+        ),
+    ] = Hub()
     serve: Annotated[Serving, _says("What may be served.")] = Serving()
     allowed_domains: Annotated[
         tuple[_Domain, ...],

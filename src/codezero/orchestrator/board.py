@@ -10,7 +10,7 @@ A reader keeps cursors and asks to catch up. Nothing is queued for anybody: what
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from codezero.model.ids import Device, SessionId
 from codezero.model.problems import CodezeroError
@@ -44,6 +44,7 @@ PART_WEIGHT: Final = 128 * 1024
 _REVISIONS_OF_A_VIEW: Final = 1 << 32
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 
 @dataclass(eq=False, slots=True)
@@ -64,6 +65,15 @@ class Placed:
 
     service: ServiceRef
     view: VariantView
+
+
+@dataclass(frozen=True, slots=True)
+class Changes(Generic[Key, Item]):
+    """What came or changed, and what went; with `reset` all there is."""
+
+    upserts: tuple[Item, ...]
+    removes: tuple[Key, ...]
+    reset: bool
 
 
 @dataclass(slots=True)
@@ -89,10 +99,17 @@ class _Report:
         self.stale_since = message.stale_since
 
 
-class Board:
-    """The picture of one Teamspace. `at` is UNIX time in seconds, for people to read."""
+Told = Callable[[Activity, Presence | None], None]
 
-    def __init__(self) -> None:
+
+class Board:
+    """The picture of one Teamspace. `at` is UNIX time in seconds, for people to read.
+
+    `told` hears each activity, and how its laptop was at that moment, as far as it was known.
+    """
+
+    def __init__(self, told: Told | None = None) -> None:
+        self._told = told
         self._reports: dict[int, _Report] = {}
         self._primary: int | None = None
         self._catalog: Ledger[ServiceRef, Service] = Ledger()
@@ -289,13 +306,13 @@ class Board:
         """A session is over; an unknown one is no mistake."""
         presence = self._presence.values.get(session)
         if presence is not None:
+            self._note(ActivityKind.LEFT, session, presence.device, at=at)
             self._gone[session] = replace(presence, state=PresenceState.GONE, consumes=())
             self._presence.remove(session)
             sessions = self._sessions_of[presence.device]
             sessions.remove(session)
             if not sessions:
                 del self._sessions_of[presence.device]
-            self._note(ActivityKind.LEFT, session, presence.device, at=at)
 
     def consumes(self, session: SessionId, services: Iterable[ServiceRef], *, at: float) -> None:
         """What a laptop consumes now: asserted by it, admitted by the policy."""
@@ -357,6 +374,23 @@ class Board:
         self._activity_number += 1
         activity = Activity(at, kind, session, device, service, detail, variant, user)
         self._activities.append((self._activity_number, activity))
+        if self._told is not None:
+            self._told(activity, self._presence.values.get(session))
+
+    # --- a reader who sees everything -------------------------------------------------------------------------------------------------
+
+    @property
+    def catalog_revision(self) -> int:
+        """Where such a reader is after `catalog_since`."""
+        return self._catalog.revision
+
+    def catalog_since(self, revision: int | None) -> Changes[ServiceRef, Service]:
+        """All that leads from `revision` of the catalog to what it is now."""
+        return _changes(self._catalog, revision)
+
+    def presence_since(self, revision: int | None) -> Changes[SessionId, Presence]:
+        """All that leads from `revision` of the presences to what they are now."""
+        return _changes(self._presence, revision)
 
     # --- readers --------------------------------------------------------------------------------------------------------------------
 
@@ -424,7 +458,7 @@ class Board:
 
     def _snapshot(self, view: View) -> Sequence[CatalogSnapshot]:
         seen = [service for ref, service in self._catalog.values.items() if view.viewer.sees(ref)]
-        parts = list(_parts(seen, weight=service_weight, most=SNAPSHOT_PART)) or [()]
+        parts = list(parts_of(seen, weight=service_weight, most=SNAPSHOT_PART)) or [()]
         closed = view.viewer.closed
         return [
             CatalogSnapshot(view.revision, number, number == len(parts) - 1, part, view.stale_since, closed)
@@ -455,7 +489,7 @@ class Board:
             for presence in (self._presence.values.values() if changes is None else changes)
             if presence.device.organization == view.viewer.organization
         ]
-        parts = list(_parts(shown, weight=_presence_weight, most=1000))
+        parts = list(parts_of(shown, weight=presence_weight, most=1000))
         if reset and not parts:
             parts = [()]
         return [PresenceChanged(part, reset=reset and number == 0) for number, part in enumerate(parts)]
@@ -482,7 +516,7 @@ class Board:
             ):
                 news.append(activity)
         news.reverse()
-        return [ActivityHappened(part) for part in _parts(news, weight=_activity_weight, most=500)]
+        return [ActivityHappened(part) for part in parts_of(news, weight=_activity_weight, most=500)]
 
     def concerns_alone(self, view: View, session: SessionId, number: int) -> bool:
         """Whether `session` gets other activities after `number` than other readers of its view."""
@@ -504,6 +538,14 @@ class Board:
         return device is not None and activity.user == device.user
 
 
+def _changes(ledger: Ledger[Key, Item], revision: int | None) -> Changes[Key, Item]:
+    if revision is None or not ledger.knows(revision):
+        return Changes(tuple(ledger.values.values()), (), reset=True)
+    found = list(ledger.since(revision))
+    upserts = tuple(value for _, value in found if value is not None)
+    return Changes(upserts, tuple(key for key, value in found if value is None), reset=False)
+
+
 def service_weight(service: Service) -> int:
     """About how many bytes a service takes in a message, rather more than less."""
     served = 0
@@ -512,7 +554,8 @@ def service_weight(service: Service) -> int:
     return 500 + 100 * len(service.ports) + 80 * len(service.pods) + served
 
 
-def _presence_weight(presence: Presence) -> int:
+def presence_weight(presence: Presence) -> int:
+    """About how many bytes a presence takes in a message."""
     return 500 + 100 * len(presence.consumes)
 
 
@@ -536,7 +579,7 @@ def _deltas(view: View, revision: int, changes: Sequence[tuple[ServiceRef, Servi
     def weight(change: tuple[ServiceRef, Service | None]) -> int:
         return 150 if change[1] is None else service_weight(change[1])
 
-    parts = list(_parts(changes, weight=weight, most=SNAPSHOT_PART)) or [()]
+    parts = list(parts_of(changes, weight=weight, most=SNAPSHOT_PART)) or [()]
     for number, part in enumerate(parts):
         yield CatalogDelta(
             view.revision if number == len(parts) - 1 else revision,
@@ -546,7 +589,8 @@ def _deltas(view: View, revision: int, changes: Sequence[tuple[ServiceRef, Servi
         )
 
 
-def _parts(items: Iterable[Item], *, weight: Callable[[Item], int], most: int) -> Iterator[tuple[Item, ...]]:
+def parts_of(items: Iterable[Item], *, weight: Callable[[Item], int], most: int) -> Iterator[tuple[Item, ...]]:
+    """`items` in parts, each of which fits well into a message."""
     part: list[Item] = []
     heavy = 0
     for item in items:

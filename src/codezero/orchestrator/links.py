@@ -1,4 +1,4 @@
-"""The way down to a System: orders in a bounded queue, and whether traces are wanted. A System that does not read gets no more orders.
+"""The way down to a System: orders in a bounded queue, what the Hub says, and whether traces are wanted. A System that does not read gets no more orders.
 
 Nobody waits for a System: what does not fit is refused at once, and whoever asked is told.
 """
@@ -10,7 +10,7 @@ from typing import Any, Final
 from codezero.orchestrator.fanout import PING_SECONDS
 from codezero.transport import messages
 from codezero.transport.messages import MessageStream
-from codezero.wire.coordination import EndVariants, Ping, PutVariant, TraceWanted
+from codezero.wire.coordination import EndVariants, FromHub, Ping, PutVariant, SessionEnded, TraceWanted
 
 MAX_WAITING: Final = 1000
 # A System that takes no message for so long is as good as gone.
@@ -22,12 +22,22 @@ class SystemLink:
 
     def __init__(self, number: int, *, traced: bool = False) -> None:
         self.number = number
-        self._waiting: deque[PutVariant | EndVariants] = deque()
+        self._waiting: deque[PutVariant | EndVariants | SessionEnded] = deque()
+        # Of each kind the newest word counts, so what was not sent yet is replaced.
+        self._news: dict[type[FromHub], FromHub] = {}
         self._traced = traced
         self._told_traced = False
         self._wake = asyncio.Event()
 
-    def tell(self, order: PutVariant | EndVariants) -> bool:
+    def pass_on(self, word: FromHub) -> None:
+        """Send a word of the Hub soon; it goes ahead of orders."""
+        if isinstance(word, SessionEnded):
+            self.tell(word)
+            return
+        self._news[type(word)] = word
+        self._wake.set()
+
+    def tell(self, order: PutVariant | EndVariants | SessionEnded) -> bool:
         """Send an order soon; False when the System lags so far behind that it is not sent at all."""
         if len(self._waiting) >= MAX_WAITING:
             return False
@@ -45,6 +55,8 @@ class SystemLink:
         if self._traced != self._told_traced:
             self._told_traced = self._traced
             return messages.frame(TraceWanted(self._traced))
+        for kind in self._news:
+            return messages.frame(self._news.pop(kind))
         return messages.frame(self._waiting.popleft()) if self._waiting else None
 
     async def feed(self, stream: MessageStream[Any, Any]) -> None:

@@ -15,6 +15,8 @@ from codezero.kit.settings import SettingsError
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.orchestrator import metrics, settings
+from codezero.orchestrator.events import Events
+from codezero.orchestrator.hub_link import HubLink
 from codezero.orchestrator.server import Coordinator
 from codezero.orchestrator.settings import OrchestratorSettings
 from codezero.transport import identity, listening
@@ -31,8 +33,15 @@ _log = logs.get_logger("orchestrator")
 
 async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
     """Run the Orchestrator until `stop` is set. Raises OSError when a port cannot be had."""
-    coordinator = Coordinator(session_seconds=wanted.session_seconds)
+    events = Events()
+    coordinator = Coordinator(
+        session_seconds=wanted.session_seconds,
+        # Without a Hub nobody would ever take them.
+        told=None if wanted.hub is None else events.happened,
+        counted=events.counted,
+    )
     identities: Watched[Identity | None] = Watched(None)
+    link = None if wanted.hub is None else HubLink(wanted.hub, coordinator, identities, events)
 
     async def follow_identity() -> None:
         async for found in identity.follow(wanted.identity_folder, role="orchestrator"):
@@ -50,7 +59,9 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
             return "being stopped"
         return "waiting for an identity" if identities.value is None else None
 
-    probes = await Probes(unready=unready, metrics=lambda: metrics.page(coordinator)).listen(*wanted.probes)
+    probes = await Probes(unready=unready, metrics=lambda: metrics.page(coordinator, link, events)).listen(
+        *wanted.probes
+    )
     async with task_group("orchestrator") as tasks:
         try:
             sock = listening.bind(*wanted.listen)
@@ -58,6 +69,8 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
             tasks.start_service("policy", follow_policy())
             tasks.start_service("memory", memory.give_back())
             tasks.start_service("coordinator", coordinator.run())
+            if link is not None:
+                tasks.start_service("hub", link.run())
             async with listening.serving(
                 sock,
                 identities,

@@ -8,12 +8,16 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from codezero.orchestrator.events import Events
+from codezero.orchestrator.hub_link import HubLink
 from codezero.orchestrator.server import Coordinator
 
 
 class _Numbers(Collector):
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, link: HubLink | None, events: Events) -> None:
         self._coordinator = coordinator
+        self._link = link
+        self._events = events
 
     def collect(self) -> Iterator[Metric]:
         board = self._coordinator.board
@@ -34,11 +38,15 @@ class _Numbers(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"codezero_orchestrator_{name}", text, value=value)
+        if self._link is not None:
+            up, waiting = "1 while the channel to the Hub stands", "Events that the Hub has not acknowledged"
+            yield GaugeMetricFamily("codezero_orchestrator_hub_connected", up, value=int(self._link.connected))
+            yield GaugeMetricFamily("codezero_orchestrator_hub_events_waiting", waiting, value=len(self._events))
 
 
-def page(coordinator: Coordinator) -> bytes:
+def page(coordinator: Coordinator, link: HubLink | None, events: Events) -> bytes:
     """The page for Prometheus."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
-    registry.register(_Numbers(coordinator))
+    registry.register(_Numbers(coordinator, link, events))
     return generate_latest(registry)

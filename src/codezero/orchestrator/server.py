@@ -21,13 +21,14 @@ import msgspec
 from codezero import __version__
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
+from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.ids import Device, SessionId, TeamspaceId, is_ulid, new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef, is_label
 from codezero.model.sessions import PresenceState
 from codezero.orchestrator.admission import Admission
-from codezero.orchestrator.board import Board
+from codezero.orchestrator.board import Board, Told
 from codezero.orchestrator.fanout import PING_SECONDS, Fanout, Subscriber
 from codezero.orchestrator.leases import DEFAULT_TTL_SECONDS, Leases
 from codezero.orchestrator.links import SystemLink
@@ -46,14 +47,18 @@ from codezero.wire.coordination import (
     ConsumeAssertion,
     ConsumeDecisions,
     DaemonHello,
+    EntryReport,
     FromDaemon,
+    FromHub,
     FromSystem,
     Goodbye,
     Leave,
     OrderDone,
     Ping,
+    RequestsCounted,
     ServeEnding,
     ServeWanted,
+    SessionEnded,
     StreamRefused,
     SystemHello,
     ToDaemon,
@@ -114,12 +119,22 @@ class Coordinator:
         session_seconds: float = DEFAULT_TTL_SECONDS,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        told: Told | None = None,
+        counted: Callable[[str, int], None] = lambda _variant, _requests: None,
     ) -> None:
+        """`told` hears what happens, as `Board` tells it; `counted` how many more requests a variant has answered."""
         self.epoch = new_ulid()
-        self.board = Board()
-        self.admission = Admission()
+        self.board = Board(told)
+        self.admission = Admission(clock=clock)
         self.fanout = Fanout(self.board)
         self.leases = Leases(ttl=session_seconds)
+        # Whether Systems report here, and where laptops connect to as these say; for the channel to a Hub.
+        self.activity: Watched[bool] = Watched(False)
+        self.entry: Watched[tuple[str, int] | None] = Watched(None)
+        self._told = told
+        self._counted = counted
+        # The newest of each kind, for Systems that connect later.
+        self._from_hub: dict[type[FromHub], FromHub] = {}
         self._session_seconds = session_seconds
         self._clock = clock
         self._steady = steady
@@ -180,6 +195,29 @@ class Coordinator:
     def is_active(self) -> bool:
         """Whether Systems report here, and not to another Orchestrator."""
         return bool(self._links)
+
+    # --- the Hub ----------------------------------------------------------------------------------------------------------------------
+
+    def pass_on(self, word: FromHub) -> None:
+        """Tell all Systems what the Hub says, also those that connect later."""
+        if not isinstance(word, SessionEnded):
+            self._from_hub[type(word)] = word
+        for link in self._links.values():
+            link.pass_on(word)
+
+    def end_session(self, session: SessionId, reason: str) -> bool:
+        """End a laptop's session, its variants and its tunnel; whether there was one."""
+        if self.board.device_of(session) is None:
+            return False
+        self._end(session, reason)
+        self.pass_on(SessionEnded(session, reason))
+        return True
+
+    def end_variant(self, variant: str, reason: str) -> bool:
+        """End a variant, whoever it belongs to; whether there was one."""
+        is_there = self.variants.terminate(variant, reason)
+        self.fanout.changed()
+        return is_there
 
     def send_away(self) -> None:
         """Tell everybody who is still here to come back, which leads them to whoever is active then; this one ends."""
@@ -253,7 +291,10 @@ class Coordinator:
         self._is_blank = False
         self.board.system_joined(number)
         self.variants.link_joined(link)
+        for word in self._from_hub.values():
+            link.pass_on(word)
         self._active.set()
+        self.activity.set(True)
         try:
             async with _beside("orders", lambda: link.feed(stream), stream):
                 while True:
@@ -262,6 +303,7 @@ class Coordinator:
             del self._links[number]
             if not self._links:
                 self._active.clear()
+                self.activity.set(False)
             self.board.system_left(number, at=self._clock())
             self.variants.link_left(number)
             for session in [session for session, speaker in self._speaker.items() if speaker == number]:
@@ -292,6 +334,11 @@ class Coordinator:
                 self.fanout.changed()
             case TraceReport():
                 self.traces.reported(message)
+            case EntryReport(host=host, port=port):
+                self.entry.set((host, port))
+            case RequestsCounted(counts=counts):
+                for variant, requests in counts:
+                    self._counted(variant, requests)
             case Ping():
                 pass
             case SystemHello():
@@ -437,7 +484,7 @@ class Coordinator:
         """Know nothing, as after the start: what was so while this one was active must not be acted on when it is again."""
         _log.info("another Orchestrator is active, or none; what was known is forgotten", epoch=self.epoch)
         self.epoch = new_ulid()
-        self.board = Board()
+        self.board = Board(self._told)
         self.fanout.show(self.board)
         self.leases = Leases(ttl=self._session_seconds)
         self.variants = Variants(self.board, self.admission, clock=self._clock, steady=self._steady)
@@ -475,6 +522,9 @@ class Coordinator:
     async def _watch_leases(self) -> None:
         while True:
             await asyncio.sleep(LEASE_LOOK_SECONDS)
+            if self.admission.look():
+                _log.warning("what is allowed has changed with time", refuses_all_because=self.admission.reason)
+                await self.decide_again()
             self.expire()
 
     def expire(self) -> None:

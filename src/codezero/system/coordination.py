@@ -7,6 +7,7 @@ Orders are carried out side by side, a bounded number at once; more of them wait
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import msgspec
@@ -15,6 +16,7 @@ from codezero import __version__
 from codezero.kit.backoff import Backoff
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
+from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
@@ -29,11 +31,14 @@ from codezero.transport.tls import TlsConnection
 from codezero.wire.coordination import (
     PROTOCOL_VERSIONS,
     EndVariants,
+    EntryReport,
+    FromHub,
     FromSystem,
     Goodbye,
     OrderDone,
     Ping,
     PutVariant,
+    RequestsCounted,
     SystemHello,
     ToSystem,
     TraceWanted,
@@ -46,6 +51,8 @@ HELLO_SECONDS: Final = 5.0
 ORDERS_AT_ONCE: Final = 16
 # Those under way when the connection moves or the System ends.
 ORDERS_FINISH_SECONDS: Final = 3.0
+COUNTS_SECONDS: Final = 10.0
+COUNTS_IN_A_REPORT: Final = 1000
 
 Stream = MessageStream[FromSystem, ToSystem]
 
@@ -58,14 +65,23 @@ class OrchestratorLink:
     """Keeps the Orchestrator informed and does what it orders, and comes back after every loss. `connected` says how it is."""
 
     def __init__(
-        self, orchestrator: Orchestrator, inventory: Inventory, outbox: Outbox, orders: Orders | None = None
+        self,
+        orchestrator: Orchestrator,
+        inventory: Inventory,
+        outbox: Outbox,
+        orders: Orders | None = None,
+        *,
+        hub: Callable[[FromHub], None] | None = None,
+        entry: Watched[tuple[str, int] | None] | None = None,
     ) -> None:
-        """Without `orders` every order is refused."""
+        """Without `orders` every order is refused. `hub` hears what the Hub says; `entry` is where laptops connect to, for the Hub."""
         self.connected = False
         self._orchestrator = orchestrator
         self._inventory = inventory
         self._outbox = outbox
         self._orders = orders
+        self._hub = hub
+        self._entry = entry
         self._incarnation = new_ulid()
         self._is_retired = False
         self._ended = asyncio.Event()
@@ -143,6 +159,10 @@ class OrchestratorLink:
                 async with task_group("reports") as senders:
                     senders.start_service("catalog", report_catalog(self._inventory, cast("Any", stream)))
                     senders.start_service("tunnels", self._send_outbox(stream))
+                    if self._hub is not None:
+                        senders.start_service("counts", self._send_counts(stream))
+                    if self._entry is not None:
+                        senders.start_service("entry", _send_entry(stream, self._entry))
                     await _ping(stream)
             except* (CodezeroError, EOFError) as errors:
                 _log.debug("sending ended", reason=str(errors.exceptions[0]))
@@ -168,6 +188,9 @@ class OrchestratorLink:
             _refuse_goodbye(message)
             if isinstance(message, TraceWanted):
                 self._outbox.want_traces(message.on)
+            elif isinstance(message, FromHub):
+                if self._hub is not None:
+                    self._hub(message)
             elif isinstance(message, PutVariant | EndVariants):
                 await slots.acquire()
                 order = tasks.start(f"order-{message.order}", self._carry_out(message, stream, slots))
@@ -188,6 +211,20 @@ class OrchestratorLink:
         while True:
             for report in await self._outbox.take():
                 await stream.send(report, within=SILENT_SECONDS)
+
+    async def _send_counts(self, stream: Stream) -> None:
+        while True:
+            await asyncio.sleep(COUNTS_SECONDS)
+            counts = self._outbox.take_counts()
+            for first in range(0, len(counts), COUNTS_IN_A_REPORT):
+                part = RequestsCounted(counts[first : first + COUNTS_IN_A_REPORT])
+                await stream.send(part, within=SILENT_SECONDS)
+
+
+async def _send_entry(stream: Stream, entry: Watched[tuple[str, int] | None]) -> None:
+    async for place in entry.changes():
+        if place is not None:
+            await stream.send(EntryReport(*place), within=SILENT_SECONDS)
 
 
 async def _ping(stream: Stream) -> None:

@@ -22,6 +22,7 @@ from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.ids import TeamspaceId
 from codezero.model.problems import CodezeroError
+from codezero.model.services import ServiceRef
 from codezero.routing.plan import Address
 from codezero.system import connect_door, metrics, settings
 from codezero.system.cluster import ClusterFollower
@@ -30,9 +31,11 @@ from codezero.system.coordination import OrchestratorLink
 from codezero.system.departure import Departure
 from codezero.system.dialling import Dialler
 from codezero.system.endpoints import EndpointChooser
+from codezero.system.entry import EntryFollower
 from codezero.system.forward import Orchestrator
 from codezero.system.grants import Grants
 from codezero.system.inventory import Inventory
+from codezero.system.joining import Membership
 from codezero.system.kubernetes import client
 from codezero.system.kubernetes.client import ApiClient
 from codezero.system.kubernetes.reflector import Reflector
@@ -51,6 +54,8 @@ from codezero.system.tokens import TokenVerifier
 from codezero.system.tunnel_port import TunnelPort
 from codezero.transport import identity, listening, tunnel
 from codezero.transport.identity import Identity
+from codezero.wire.coordination import FromHub, KeysTold, PolicyTold, SessionEnded
+from codezero.wire.router import AccessRecords
 
 _POLICY: Final = "policy.json"
 _KEYS: Final = "jwks.json"
@@ -106,7 +111,40 @@ async def serve(
     orders = None
     if serves is not None and api is not None:
         orders = Orders(api, serves, namespace=wanted.namespace, enabled=wanted.serve_namespaces)
-    link = OrchestratorLink(orchestrator, inventory, outbox, orders)
+    port = TunnelPort(grants=grants, dialler=dialler, orchestrator=orchestrator, outbox=outbox)
+    membership = entry = None
+    if wanted.hub is not None and api is not None:
+        membership = Membership(api, wanted.hub, namespace=wanted.namespace)
+        entry = EntryFollower(api, namespace=wanted.namespace)
+
+    def heard(word: FromHub) -> None:
+        # Mounts follow within two minutes, which is too long for who is to be kept out.
+        match word:
+            case PolicyTold(content=content):
+                if grants.read(content):
+                    _log.info("policy came from the Hub", refuses_all_because=grants.reason)
+            case KeysTold(jwks=jwks):
+                _read_keys(tokens, jwks.encode())
+            case SessionEnded(session=session, reason=reason):
+                port.end(session, reason)
+            case _:
+                pass
+        if membership is not None:
+            membership.heard(word)
+
+    link = OrchestratorLink(
+        orchestrator,
+        inventory,
+        outbox,
+        orders,
+        hub=None if wanted.hub is None else heard,
+        entry=None if entry is None else entry.value,
+    )
+
+    def routed(_: ServiceRef, told: AccessRecords) -> None:
+        outbox.traced(told.records, told.dropped)
+        if wanted.hub is not None:
+            outbox.count(told.records)
 
     def unready() -> str | None:
         if stop.is_set():
@@ -121,7 +159,6 @@ async def serve(
             raise CodezeroError(problems.TUNNEL_DOWN, "this System has no identity yet")
         return own.teamspace
 
-    port = TunnelPort(grants=grants, dialler=dialler, orchestrator=orchestrator, outbox=outbox)
     door = ConnectDoor(tokens=tokens, teamspace=teamspace, grants=grants, dialler=dialler, unready=unready)
     routers = None
     if serves is not None:
@@ -131,7 +168,7 @@ async def serve(
             grants=grants,
             identities=identities,
             reviewer=reviewer,
-            records=lambda _, told: outbox.traced(told.records, told.dropped),
+            records=routed,
             address=None if wanted.pod_address is None else Address(wanted.pod_address, wanted.routers_listen[1]),
             replicas=lambda: replicas_behind(inventory, wanted.router.system),
         )
@@ -155,6 +192,7 @@ async def serve(
         async with task_group("serving") as tasks:
             tasks.start_service("identity", _follow_identity(wanted, identities))
             tasks.start_service("policy", _follow_policy(wanted, grants))
+            tasks.start_service("expiry of the policy", grants.watch())
             tasks.start_service("keys", _follow_keys(wanted, tokens))
             if serves is not None:
                 tasks.start_service("seal", _follow_seal_key(wanted, serves))
@@ -162,6 +200,8 @@ async def serve(
             tasks.start_service("tunnels", port.run())
             tasks.start_service("door", door.run())
             tasks.start_service("orchestrator", link.run())
+            if entry is not None:
+                tasks.start_service("entry", entry.run())
             if serves is not None and api is not None:
                 leadership = Leadership(api, namespace=wanted.namespace, identity=wanted.pod)
                 reconciler = Reconciler(
@@ -175,7 +215,7 @@ async def serve(
                     ended=outbox.variant_ended,
                     leads=lambda: leadership.is_sure,
                 )
-                renewal = Renewal(api, namespace=wanted.namespace, identities=identities)
+                renewal = Renewal(api, namespace=wanted.namespace, identities=identities, membership=membership)
                 tasks.start_service("leadership", leadership.run(lambda: _lead(reconciler, renewal)))
             async with (
                 listening.serving(
@@ -214,7 +254,7 @@ def _context(own: Identity) -> ssl.SSLContext:
 
 
 def _trust(own: Identity | None) -> Trust | None:
-    return None if own is None else Trust(own.teamspace, own.authority)
+    return None if own is None else Trust(own.teamspace, own.lasting)
 
 
 async def _follow_identity(wanted: SystemSettings, identities: Watched[Identity | None]) -> None:
@@ -232,10 +272,14 @@ async def _follow_policy(wanted: SystemSettings, grants: Grants) -> None:
 
 async def _follow_keys(wanted: SystemSettings, tokens: TokenVerifier) -> None:
     async for content in MountedFiles(wanted.identity_folder, (_KEYS,)).changes():
-        try:
-            _log.info("key set read", keys=tokens.read_keys(content.get(_KEYS)))
-        except CodezeroError as error:
-            _log.warning("key set not usable", reason=error.detail)
+        _read_keys(tokens, content.get(_KEYS))
+
+
+def _read_keys(tokens: TokenVerifier, content: bytes | None) -> None:
+    try:
+        _log.info("key set read", keys=tokens.read_keys(content))
+    except CodezeroError as error:
+        _log.warning("key set not usable", reason=error.detail)
 
 
 async def _follow_seal_key(wanted: SystemSettings, serves: Serves) -> None:

@@ -5,7 +5,7 @@ The newest state of each tunnel, some refusals a second, the ends of variants, a
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -25,6 +25,8 @@ RECORDS_IN_A_REPORT: Final = 200
 # Of one laptop: so many at once, and then one each second. The list is for people.
 REFUSAL_BURST: Final = 10
 REFUSALS_PER_SECOND: Final = 1.0
+# Variants whose requests are counted at a time.
+MAX_COUNTED: Final = 10_000
 
 
 class Outbox:
@@ -40,6 +42,7 @@ class Outbox:
         self._records: deque[TraceRecord] = deque()
         self._dropped = 0
         self._traces_wanted = False
+        self._counts: Counter[str] = Counter()
         self._wake = asyncio.Event()
 
     def tunnel_up(self, session: SessionId, device: Device) -> None:
@@ -86,6 +89,18 @@ class Outbox:
         self._records.extend(records[:room])
         self._dropped += dropped + max(0, len(records) - room)
         self._wake.set()
+
+    def count(self, records: Sequence[TraceRecord]) -> None:
+        """Count the requests that variants have answered."""
+        for record in records:
+            if not record.fallback and (record.variant in self._counts or len(self._counts) < MAX_COUNTED):
+                self._counts[record.variant] += 1
+
+    def take_counts(self) -> tuple[tuple[str, int], ...]:
+        """How many requests each variant has answered since the last time."""
+        taken = tuple(self._counts.items())
+        self._counts.clear()
+        return taken
 
     def begin(self) -> None:
         """A new connection to the Orchestrator, which knows nothing and has not asked for traces: tell it about all tunnels."""

@@ -2,6 +2,8 @@
 
 Pods have the Secret mounted, and every part follows the files; so nothing is restarted, and nobody outside the cluster is needed to go on. All is read
 from the API and nothing from our own mount: a System whose certificate ran out while the cluster slept renews it before anything else works.
+
+Where the Teamspace has a Hub, that signs the authority (`joining`); whatever it answers, or does not, the parts have their certificates.
 """
 
 import asyncio
@@ -9,16 +11,18 @@ import base64
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from codezero.deploy import identity
 from codezero.deploy.objects import IDENTITY
+from codezero.kit.backoff import Backoff
 from codezero.kit.certificates import Authority, CertificateError, Credentials
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.system.joining import Membership
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.system.kubernetes.documents import at
 from codezero.system.serving.observing import find
@@ -30,12 +34,17 @@ RENEWED_BEFORE: Final = timedelta(minutes=40)
 LOOK_SECONDS: Final = 300.0
 # Soon, because what failed once mostly works the next time; the certificates in use have time.
 RETRY_SECONDS: Final = 15.0
+# A Hub that is away, or refuses, is asked for ever, at least so often.
+ASKED_SECONDS: Final = 60.0
 
 _log = get_logger("renewing")
 
 
 class Renewal:
-    """Keeps the certificates in `namespace` fresh. `identities` is what this System has mounted: when that changes, it looks at once."""
+    """Keeps the certificates in `namespace` fresh. `identities` is what this System has mounted: when that changes, it looks at once.
+
+    `membership` is what the Hub wants, where there is one.
+    """
 
     def __init__(
         self,
@@ -43,33 +52,65 @@ class Renewal:
         *,
         namespace: str,
         identities: Watched[Identity | None],
+        membership: Membership | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._namespace = namespace
         self._path = f"/api/v1/namespaces/{namespace}/secrets/{IDENTITY}"
         self._identities = identities
+        self._membership = membership
+        self._again = Backoff(first=1.0, most=ASKED_SECONDS)
         self._clock = clock
 
     async def run(self) -> None:
         """Renew in good time, for as long as this System leads."""
         changed = asyncio.Event()
         async with task_group("renewal") as tasks:
-            tasks.start_service("mounted", self._watch(changed))
+            tasks.start_service("mounted", self._watch(self._identities, changed))
+            if self._membership is not None:
+                tasks.start_service("hub", self._watch(self._membership.news, changed))
             while True:
                 # First, so that a change during the look is seen after it.
                 changed.clear()
-                wait = await self._look()
+                wait = min(await self._keep_membership(), await self._look())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await changed.wait()
 
-    async def _watch(self, changed: asyncio.Event) -> None:
-        async for _ in self._identities.changes():
+    @staticmethod
+    async def _watch(watched: Watched[Any], changed: asyncio.Event) -> None:
+        async for _ in watched.changes():
             changed.set()
+
+    async def _keep_membership(self) -> float:
+        """Do what the Hub wants, and say in how many seconds to look again."""
+        if self._membership is None:
+            return LOOK_SECONDS
+        try:
+            await self._membership.keep()
+        except ApiError as error:
+            if error.status != 409:
+                _log.warning("the Hub's wishes wait for the API server", status=error.status, reason=str(error))
+            return RETRY_SECONDS
+        except CodezeroError as error:
+            wait = self._again.next()
+            _log.warning(
+                "the Hub is asked again",
+                reason=error.detail,
+                fix=error.fix,
+                code=error.problem.code,
+                seconds=round(wait, 1),
+            )
+            return wait
+        self._again.reset()
+        return LOOK_SECONDS
 
     async def _look(self) -> float:
         """Renew what has to be, and say in how many seconds to look again."""
+        if self._membership is not None and not self._membership.is_member:
+            # There is no authority yet that could sign.
+            return LOOK_SECONDS
         try:
             await self.renew()
         except ApiError as error:

@@ -14,6 +14,7 @@ from codezero.model.problems import CodezeroError
 from codezero.system.endpoints import AddressRules, parse_allowed_domains, parse_networks
 from codezero.system.serving.enabled import EnabledNamespaces, parse_namespaces
 from codezero.system.serving.manifests import DEFAULT_IMAGE, RouterSettings
+from codezero.transport.hub import HubAddress, address_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class SystemSettings:
 
     `listen` is for laptops, `routers_listen` for Routers. `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from. `pod`,
     `pod_address` and `namespace` say where this replica is: by them Routers find it, and replicas agree on who leads. `serve_namespaces` are those
-    whose Services may be served.
+    whose Services may be served. `hub` is the Hub of this Teamspace, None where it has none.
     """
 
     listen: tuple[str, int]
@@ -39,6 +40,7 @@ class SystemSettings:
     pod_address: str | None
     serve_namespaces: EnabledNamespaces
     router: RouterSettings
+    hub: HubAddress | None
     log_level: str
     log_json: bool
 
@@ -60,6 +62,13 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         enabled = parse_namespaces(environment.text("SERVE_NAMESPACES", ""))
     except CodezeroError as error:
         mistakes.append(f"CODEZERO_SERVE_NAMESPACES: {error.detail}")
+    hub = None
+    url, authority = environment.text("HUB_URL", ""), environment.text("HUB_CA", "")
+    if url:
+        try:
+            hub = address_of(url, authority)
+        except CodezeroError as error:
+            mistakes.append(f"CODEZERO_HUB_URL: {error.detail}")
     namespace = environment.text("NAMESPACE", "codezero")
     settings = SystemSettings(
         listen=environment.address("LISTEN", "0.0.0.0:8800"),
@@ -84,6 +93,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
             log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
             log_format=environment.text("LOG_FORMAT", "json", choices=("json", "text")),
         ),
+        hub=hub,
         log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
         log_json=environment.text("LOG_FORMAT", "json", choices=("json", "text")) == "json",
     )

@@ -104,4 +104,4 @@ def sign(own: Identity, service: ServiceRef, request: str, *, now: datetime | No
         lifetime=min(LIFETIME, left),
         client=True,
     )
-    return Joined(leaf.public_bytes(serialization.Encoding.PEM).decode(), own.authority)
+    return Joined(leaf.public_bytes(serialization.Encoding.PEM).decode(), own.lasting)

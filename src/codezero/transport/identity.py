@@ -1,7 +1,8 @@
 """Who a part of a Teamspace is, and whom it believes: from the mounted folder of Secret `codezero-identity`, which changes each hour.
 
 Files: `tls.crt` and `tls.key` (own leaf with its chain), `ca.crt` (the Teamspace's intermediate, above all parts in the cluster) and, for the
-System, `device-issuer.crt` (above the laptops) and `ca.key` (that of the intermediate, to sign for Routers).
+System, `device-issuer.crt` (above the laptops), `ca.key` (that of the intermediate, to sign for Routers) and, where a Hub has signed the
+intermediate, `root.crt` (the Hub's).
 """
 
 import ssl
@@ -17,7 +18,7 @@ from codezero.model import problems
 from codezero.model.ids import TeamspaceId, Workload
 from codezero.model.problems import CodezeroError
 
-FILES = ("tls.crt", "tls.key", "ca.crt", "device-issuer.crt", "ca.key")
+FILES = ("tls.crt", "tls.key", "ca.crt", "device-issuer.crt", "ca.key", "root.crt")
 
 _log = get_logger("identity")
 
@@ -26,7 +27,8 @@ _log = get_logger("identity")
 class Identity:
     """Own credentials, the authority of the Teamspace's parts (PEM) and, where mounted, that of the laptops.
 
-    `signer` is the authority with its key, where that is mounted; it signs for further parts.
+    `signer` is the authority with its key, where that is mounted; it signs for further parts. `root` is above the authority, where that changes and
+    its root does not.
     """
 
     credentials: Credentials
@@ -34,6 +36,12 @@ class Identity:
     authority: str
     device_issuer: str | None = None
     signer: Authority | None = None
+    root: str | None = None
+
+    @property
+    def lasting(self) -> str:
+        """Whom those believe who cannot follow the authority (PEM); they look at names, too."""
+        return self.root or self.authority
 
     @property
     def teamspace(self) -> TeamspaceId:
@@ -55,14 +63,16 @@ def from_files(content: Content, *, role: str) -> Identity:
         device_issuer = content["device-issuer.crt"].decode() if "device-issuer.crt" in content else None
         # Wrong roots must show here, not at the first handshake.
         certificates.client_context(roots=authority, credentials=credentials)
-        if device_issuer is not None:
-            certificates.client_context(roots=device_issuer)
+        root = content["root.crt"].decode() if "root.crt" in content else None
+        for other in (device_issuer, root):
+            if other is not None:
+                certificates.client_context(roots=other)
     except (CertificateError, UnicodeDecodeError, ssl.SSLError) as error:
         raise CodezeroError(problems.BAD_IDENTITY, f"the identity folder cannot be used: {error}") from None
     workload = workload_of(_der(credentials))
     if workload.role != role:
         raise CodezeroError(problems.BAD_IDENTITY, f"the certificate is for the {workload.role}, this is the {role}")
-    return Identity(credentials, workload, authority, device_issuer, _signer(content, authority))
+    return Identity(credentials, workload, authority, device_issuer, _signer(content, authority), root)
 
 
 def _signer(content: Content, authority: str) -> Authority | None:

@@ -101,6 +101,19 @@ class TraceReport(Message, frozen=True):
     dropped: int = 0
 
 
+class EntryReport(Message, frozen=True):
+    """Where laptops connect to, for a Hub."""
+
+    host: Name
+    port: int
+
+
+class RequestsCounted(Message, frozen=True):
+    """How many requests variants have answered since the last report, by their ids; for a Hub."""
+
+    counts: tuple[tuple[Name, int], ...]
+
+
 # --- Daemon -> Orchestrator -------------------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +277,39 @@ class EndVariants(Message, frozen=True):
     reason: Text = ""
 
 
+class PolicyTold(Message, frozen=True):
+    """The content of the policy file from now on, as the Hub has it."""
+
+    content: bytes
+
+
+class KeysTold(Message, frozen=True):
+    """Whom to believe from now on, as the Hub says: `jwks` verifies tokens, `device_issuers` (PEM) are above the laptops."""
+
+    jwks: Annotated[str, msgspec.Meta(max_length=64 * 1024)]
+    device_issuers: Annotated[str, msgspec.Meta(max_length=64 * 1024)]
+
+
+class RotationWanted(Message, frozen=True):
+    """The Hub wants the Teamspace's authority to have another key. `since` (UNIX seconds) tells one wish from another."""
+
+    since: float
+
+
+class HubLinkTold(Message, frozen=True):
+    """How the Orchestrator's channel to the Hub is; `reason` says why it does not stand."""
+
+    connected: bool
+    reason: Text = ""
+
+
+class SessionEnded(Message, frozen=True):
+    """A laptop's session is over by somebody's decision: its tunnel is to end, too."""
+
+    session: SessionId
+    reason: Text
+
+
 class PresenceChanged(Message, frozen=True):
     """Laptops that came, changed or went; with `reset` these are all there are."""
 
@@ -281,7 +327,18 @@ class Ping(Message, frozen=True):
     """Either side shows that it lives; answered by nothing."""
 
 
-FromSystem = SystemHello | CatalogReport | TunnelReport | StreamRefused | OrderDone | VariantEnded | TraceReport | Ping
+FromSystem = (
+    SystemHello
+    | CatalogReport
+    | TunnelReport
+    | StreamRefused
+    | OrderDone
+    | VariantEnded
+    | TraceReport
+    | EntryReport
+    | RequestsCounted
+    | Ping
+)
 FromDaemon = DaemonHello | ConsumeAssertion | ServeWanted | ServeEnding | TraceWanted | Leave | Ping
 ToDaemon = (
     Welcome
@@ -295,4 +352,6 @@ ToDaemon = (
     | ActivityHappened
     | Ping
 )
-ToSystem = Welcome | Goodbye | PutVariant | EndVariants | TraceWanted | Ping
+# What the Hub says, and the Orchestrator passes on.
+FromHub = PolicyTold | KeysTold | RotationWanted | HubLinkTold | SessionEnded
+ToSystem = Welcome | Goodbye | PutVariant | EndVariants | TraceWanted | FromHub | Ping

@@ -40,6 +40,18 @@ CODEZERO_ROUTER_REPLICAS: {{ .Values.router.replicas | int | quote }}
 CODEZERO_SERVE_NAMESPACES: {{ join "," .Values.serve.namespaces | quote }}
 {{- end }}
 
+{{- /* What both parts are told about the Hub. */}}
+{{- define "codezero.hub" -}}
+{{- if .Values.hub.url }}
+- name: CODEZERO_HUB_URL
+  value: {{ .Values.hub.url | quote }}
+{{- end }}
+{{- if .Values.hub.caBundle }}
+- name: CODEZERO_HUB_CA
+  value: {{ .Values.hub.caBundle | quote }}
+{{- end }}
+{{- end }}
+
 {{- /* Where pods of System and Orchestrator run, and what pulls their image. */}}
 {{- define "codezero.placement" -}}
 {{- with .Values.imagePullSecrets }}
