@@ -446,6 +446,12 @@ def decide(policy: AnyPolicy | None, device: Device, wanted: Wanted, service: Se
     return policy.decide(device, wanted, service)
 
 
+def decide_where_seen(policy: AnyPolicy, device: Device, wanted: Wanted, service: ServiceRef) -> Decision:
+    """`decide`, where nobody does anything to a service that he does not see."""
+    seen = policy.decide(device, CONSUME, service)
+    return policy.decide(device, wanted, service) if seen.allowed else seen
+
+
 def allow_all(organization: str, operations: Sequence[Operation] = tuple(Operation)) -> Policy:
     """A policy that lets every device of `organization` do `operations` everywhere."""
     return Policy(organization, (PolicyRule(Effect.ALLOW, tuple(operations), name="everything"),))

@@ -407,4 +407,64 @@ SPACE_AWAY = Problem(
     "CZ-SPACE-004", "Teamspace away", "The Teamspace is not connected with the Hub at the moment.", 8, 503
 )
 
+BAD_POLICY = Problem(
+    "CZ-POLICY-001",
+    "Policy not understood",
+    "A policy is not written as Cedar is; the message names line, column and reason. Nothing was changed.",
+    2,
+    422,
+)
+POLICY_NOT_IN_SCHEMA = Problem(
+    "CZ-POLICY-002",
+    "Policy speaks of what is not there",
+    "A policy names a type, role, action or attribute that there is none of, or compares what cannot be equal. Nothing was changed.",
+    2,
+    422,
+)
+POLICY_NOT_KNOWN = Problem(
+    "CZ-POLICY-003",
+    "Policy uses what Teamspaces do not know",
+    "Teamspaces know a part of Cedar, so that they can decide without it; the message names what they do not. Nothing was changed.",
+    2,
+    422,
+)
+BAD_POLICY_TEST = Problem(
+    "CZ-POLICY-004",
+    "Policy test not understood",
+    "A comment that begins with @test is no test; the message names line and reason. Nothing was changed.",
+    2,
+    422,
+)
+POLICY_TEST_FAILED = Problem(
+    "CZ-POLICY-005",
+    "Policy test failed",
+    "A test in the policy document expects another answer than its policies give, so the document was not saved.",
+    2,
+    422,
+)
+POLICY_TOO_LARGE = Problem(
+    "CZ-POLICY-006",
+    "Policy too large",
+    "The document, a policy or its nesting is larger than the limit that the message names. Nothing was changed.",
+    2,
+    422,
+)
+POLICY_UNKNOWN = Problem(
+    "CZ-POLICY-007", "No such policy version", "The Teamspace has no policy of that number.", 6, 404
+)
+POLICY_CHANGED = Problem(
+    "CZ-POLICY-008",
+    "Policy was changed in between",
+    "Somebody else has saved the policy since it was read. Nothing was changed.",
+    7,
+    412,
+)
+BUNDLE_TOO_LARGE = Problem(
+    "CZ-POLICY-009",
+    "Too much for a Teamspace",
+    "Members and policies of a Teamspace together are more than its cluster can keep.",
+    1,
+    500,
+)
+
 ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from codezero.model.access import CONSUME, Act, AnyPolicy, Decision, RuleSight, Sight, Wanted, act_of
+from codezero.model import access
+from codezero.model.access import Act, AnyPolicy, Decision, RuleSight, Sight, Wanted, act_of
 from codezero.model.ids import Device
 from codezero.model.services import ServiceRef
 from codezero.wire.policy_in_force import PolicyInForce
@@ -150,5 +151,4 @@ class Admission:
         policy = self._force.policy
         if policy is None:
             return Decision(False, "the Teamspace has no policy")
-        seen = policy.decide(device, CONSUME, service)
-        return policy.decide(device, act, service) if seen.allowed else seen
+        return access.decide_where_seen(policy, device, act, service)

@@ -1,0 +1,90 @@
+"""What a Teamspace is told about access: members, what was taken away from whom, and its policy. See `model.access.Bundle`.
+
+A bundle holds for a day, so that a Teamspace whose Hub is away goes on, and one that was cut off on purpose does not go on for ever (R05).
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from codezero.hub.context import Hub
+from codezero.hub.storage.tables import ApiKey, Device, Membership, Organization, PolicyVersion, Space, User
+from codezero.model import cedar, problems
+from codezero.model.access import Bundle, Member
+from codezero.model.problems import CodezeroError
+from codezero.wire import policy_file
+
+HOLDS_FOR: Final = timedelta(hours=24)
+# Certificates of devices hold for a day, tokens for minutes; whose was revoked earlier has none that is good.
+REVOKED_FOR: Final = timedelta(hours=50)
+# Serials go on growing where a Hub was put back from a backup: they are seconds since then, or one more than the last.
+_BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_NOTHING: Final[dict[str, Any]] = {"templates": {}, "staticPolicies": {}, "templateLinks": []}
+
+
+async def bundle(hub: Hub, session: AsyncSession, space: str) -> bytes:
+    """The content of `policy.json` for the Teamspace `space`, newer than all before. Raises `CodezeroError` (NOT_FOUND, BUNDLE_TOO_LARGE)."""
+    found = await session.scalar(select(Space).where(Space.id == space, Space.removed_at.is_(None)).with_for_update())
+    if found is None:
+        raise CodezeroError(problems.NOT_FOUND, f"there is no Teamspace {space}")
+    now = hub.clock()
+    # Before anything is read: whoever has the greater serial has seen what the other has.
+    found.serial = max(found.serial + 1, int((now - _BEGINNING).total_seconds()))
+    await session.flush()
+    content = policy_file.encode(await of_space(session, found, now))
+    if len(content) > policy_file.MAX_SIZE:
+        raise CodezeroError(
+            problems.BUNDLE_TOO_LARGE,
+            f"members and policies take {len(content)} bytes; a Teamspace can keep {policy_file.MAX_SIZE}",
+            fix="shorten the policy, or remove members that are there no longer",
+        )
+    return content
+
+
+async def of_space(session: AsyncSession, space: Space, now: datetime) -> Bundle:
+    """What holds for a Teamspace at this moment."""
+    organization = await session.get_one(Organization, space.organization_id)
+    members = await session.execute(
+        select(User, Membership.role)
+        .join(Membership, Membership.user_id == User.id)
+        .where(Membership.organization_id == space.organization_id, User.disabled_at.is_(None))
+        .order_by(User.id)
+    )
+    compiled = await session.scalar(
+        select(PolicyVersion.compiled).where(
+            PolicyVersion.space_id == space.id,
+            PolicyVersion.organization_id == space.organization_id,
+            PolicyVersion.number == space.policy_number,
+        )
+    )
+    opa_url = organization.settings.get("opa")
+    return Bundle(
+        organization=space.organization_id,
+        space=space.id,
+        serial=space.serial,
+        issued_at=now.timestamp(),
+        expires_at=(now + HOLDS_FOR).timestamp(),
+        members={user.id: Member(user.name, user.email or "", user.kind, role) for user, role in members},
+        policies=cedar.compiled(_NOTHING if compiled is None else compiled),
+        revoked=await _revoked(session, space.organization_id, now),
+        suspended=space.state == "suspended" or organization.deleted_at is not None,
+        opa_url=opa_url if isinstance(opa_url, str) and opa_url else None,
+    )
+
+
+async def _revoked(session: AsyncSession, organization: str, now: datetime) -> frozenset[str]:
+    since = now - REVOKED_FOR
+    devices = await session.scalars(
+        select(Device.id)
+        .join(Membership, Membership.user_id == Device.user_id)
+        .where(Membership.organization_id == organization, Device.revoked_at >= since)
+    )
+    keys = await session.scalars(
+        select(ApiKey.id).where(
+            ApiKey.organization_id == organization,
+            (ApiKey.revoked_at >= since) | ((ApiKey.expires_at <= now) & (ApiKey.expires_at >= since)),
+        )
+    )
+    return frozenset([*devices, *keys])
