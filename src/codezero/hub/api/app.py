@@ -1,0 +1,67 @@
+"""The Hub's API as one ASGI application."""
+
+from collections import Counter
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from codezero import __version__
+from codezero.hub.api import (
+    apikeys,
+    auth,
+    channel,
+    devices,
+    document,
+    events,
+    invitations,
+    members,
+    organizations,
+    problems,
+    version,
+)
+from codezero.hub.api.guard import Guard
+from codezero.hub.api.limits import Limits
+from codezero.hub.context import Hub
+from codezero.hub.pages import routes as pages
+
+ROUTERS: tuple[APIRouter, ...] = (
+    version.routes,
+    auth.routes,
+    auth.plain,
+    pages.router,
+    organizations.routes,
+    members.routes,
+    invitations.routes,
+    apikeys.routes,
+    devices.routes,
+    channel.routes,
+    events.routes,
+)
+
+
+def create(hub: Hub, *, limits: Limits | None = None) -> ASGIApp:
+    """The API of `hub`, to be served at its public URL's root."""
+    app = application()
+    app.state.hub = hub
+    app.state.limits = limits or Limits()
+    app.state.open_events = Counter[str]()
+    return Guard(problems.Answering(app), public_url=hub.public_url, limits=app.state.limits)
+
+
+def application() -> FastAPI:
+    """The routes and their document, without a Hub behind them."""
+    app = FastAPI(
+        title="Codezero Hub",
+        version=__version__,
+        description="Organizations, their people, Teamspaces and policies, sign-in and audit.",
+        openapi_url=document.PATH,
+        # Their pages load programs from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    problems.install(app)
+    document.install(app)
+    return app
