@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the code: commands, error codes, settings and options of the processes, values of a Teamspace.
+"""Writes the reference pages that come from the code: commands, error codes, settings and options of the processes, values of a Teamspace, the Hub's API.
 
 Usage: python tools/reference.py [--check] [FOLDER]   (with --check it only says whether the pages of FOLDER are up to date)
 
@@ -18,7 +18,7 @@ from unittest import mock
 
 import click
 
-from codezero.cli import context
+from codezero.cli import context, hub_context
 from codezero.cli.main import COMMANDS, czctl
 from codezero.deploy import values_schema
 from codezero.kit.settings import Environment, SettingsError
@@ -36,6 +36,14 @@ CZCTL_VARIABLES = {
         f"`{local_api.DEFAULT_STATE_FOLDER}`",
         "Where the agent keeps rules, journal and log.",
     ),
+    hub_context.HUB_VARIABLE: ("", "Address of the Hub to ask, in place of the one signed in to."),
+    hub_context.CA_VARIABLE: ("", "File of the authorities (PEM) by which alone that Hub is believed."),
+    hub_context.TOKEN_VARIABLE: ("", "Access token to ask the Hub with; nothing is kept."),
+    hub_context.API_KEY_VARIABLE: ("", "API key to ask the Hub with; nothing is kept."),
+    hub_context.ORGANIZATION_VARIABLE: ("", "Name or id of the organization, in place of the selected one."),
+    hub_context.SPACE_VARIABLE: ("", "Name or id of the Teamspace, in place of the selected one."),
+    "BROWSER": ("", "The program that `czctl auth login` opens the Hub's page with."),
+    "https_proxy": ("", "The proxy by which the Hub is reached; `no_proxy` names hosts that are reached without."),
     "VISUAL": ("", "The editor of `czctl consume edit`; it must wait (`code -w`)."),
     "EDITOR": ("", "The editor where `VISUAL` is not set."),
     "NO_COLOR": ("", "Not empty: no colour, also on a terminal."),
@@ -48,6 +56,8 @@ MEANINGS = {
     "DRAIN_SECONDS": "How long, in seconds, connections may take to end when the pod goes.",
     "ENVOY": "The Envoy to run; without it the one that is installed.",
     "ENVOY_THREADS": "How many threads Envoy has.",
+    "HUB_CA": "The certificate (PEM) of the authority that signed the Hub's; without it those that the image believes.",
+    "HUB_URL": "The Hub of this Teamspace, `https://host[:port]`; without it the Teamspace has none.",
     "IDENTITY_FOLDER": "Where the certificate, its key and the authorities are mounted; changes are followed.",
     "KUBECONFIG": "A kubeconfig to reach the cluster by; without it the pod's service account.",
     "LISTEN": "Where laptops (System) or Systems (Orchestrator) connect to.",
@@ -163,6 +173,81 @@ def values() -> str:
         "Maps merge with the defaults, lists replace them; what is not named here is refused.\n\n"
         + _table(("Value", "Form", "Default", "Meaning"), rows)
     )
+
+
+def hub_api() -> str:
+    """Every operation of the Hub's API, out of its OpenAPI document."""
+    app = importlib.import_module("codezero.hub.api.app")
+    document = importlib.import_module("codezero.hub.api.document")
+    made = app.application().openapi()
+    parts = [
+        NOTE,
+        "# The Hub's API\n",
+        f"The same as an OpenAPI document is at `{document.PATH}` of each Hub.\n"
+        "Bodies are JSON; fields that are not named are refused.\n"
+        "Errors are problem documents (RFC 9457) with a code and what to do next: [errors](errors.md).\n"
+        "*Needs* says who may: `nothing` (what is shown in the body is enough), `sign-in` (anybody signed in), `device` (a person by a signed-in device), or the permission that the role in the organization must give.\n"
+        "Lists come in pages: `next` is the `cursor` of the next one.\n"
+        "Each POST takes an `Idempotency-Key`; what has an `ETag` takes `If-Match` when it is changed.\n",
+    ]
+    tag = ""
+    for entry in document.operations(made):
+        if entry.needs == "":
+            continue
+        if (found := entry.content["tags"][0]) != tag:
+            tag = found
+            parts.append(f"## {tag[:1].upper()}{tag[1:]}\n")
+        parts.append(
+            f"### `{entry.method} {entry.path}`\n\n{entry.content['description']}\n\nNeeds: `{entry.needs}`.\n"
+        )
+        rows = [
+            (
+                f"`{one['name']}`",
+                one["in"],
+                _schema_form(one["schema"]),
+                one.get("description") or one["schema"].get("description", ""),
+            )
+            for one in entry.content.get("parameters", ())
+            if one["in"] != "path" and one["name"] != "Idempotency-Key"
+        ]
+        rows += [(f"`{name}`", "body", form, meaning) for name, form, meaning in _fields(entry.content, made)]
+        if rows:
+            parts.append(_table(("Input", "Where", "Form", "Meaning"), rows))
+        answers = ", ".join(status for status in entry.content["responses"])
+        parts.append(f"Answers: {answers}.\n")
+    return "\n".join(parts)
+
+
+def _fields(operation: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    contents = operation.get("requestBody", {}).get("content", {}).values()
+    for schema in (content["schema"] for content in contents):
+        name = schema.get("$ref", "").rpartition("/")[2]
+        found = document["components"]["schemas"].get(name, schema)
+        for field, part in found.get("properties", {}).items():
+            form = _schema_form(part) + ("" if field in found.get("required", ()) else ", optional")
+            yield field, form, part.get("description", "")
+
+
+def _schema_form(part: Mapping[str, Any]) -> str:
+    if "$ref" in part:
+        return f"`{part['$ref'].rpartition('/')[2]}`"
+    if "enum" in part:
+        return " or ".join(f"`{one}`" for one in part["enum"])
+    if "const" in part:
+        return f"`{part['const']}`"
+    if "anyOf" in part:
+        return " or ".join(_schema_form(one) for one in part["anyOf"] if one.get("type") != "null")
+    match part.get("type"):
+        case "array":
+            return f"list of {_schema_form(part['items'])}"
+        case "string":
+            return "text"
+        case "integer" | "number":
+            return "number"
+        case "boolean":
+            return "true or false"
+        case _:
+            return "object"
 
 
 def _values(part: Mapping[str, Any], above: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -312,6 +397,7 @@ PAGES = {
     "environment.md": environment,
     "options.md": options,
     "values.md": values,
+    "hub-api.md": hub_api,
 }
 
 
