@@ -1,12 +1,14 @@
 """What all parts of a Hub are given: one value, made when it starts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from codezero.hub.sealing import Sealer
 from codezero.hub.signals import Signals
+from codezero.hub.signin.attempts import Attempts
+from codezero.hub.signin.passwords import Passwords
 from codezero.hub.storage.database import Database
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ class Hub:
     """`public_url` is how people and machines reach it, without a slash at the end; `clock` gives the time in UTC.
 
     `providers` are the identity providers people may sign in with. `is_secure` tells whether it is reached by HTTPS (else by loopback alone).
+    `attempts` and `passwords` bound what this process does for those who try to sign in.
     """
 
     database: Database
@@ -28,6 +31,8 @@ class Hub:
     public_url: str
     clock: Callable[[], datetime]
     providers: "tuple[Provider, ...]" = ()
+    attempts: Attempts = field(default_factory=Attempts)
+    passwords: Passwords = field(default_factory=Passwords)
 
     @property
     def is_secure(self) -> bool:
