@@ -79,10 +79,10 @@ class SmallHub:
         )
         self.renewed += 1
         issued = {
-            "teamspace": body["space"], "name": "test", "host": "127.0.0.1", "port": self.teamspace.port,
+            "space": body["space"], "name": "test", "host": "127.0.0.1", "port": self.teamspace.port,
             "roots": self.teamspace.authorities.parts.certificate_pem,
             "certificate": leaf.public_bytes(Encoding.PEM).decode(),
-            "organization": "acme", "organization_id": device.organization, "user": "ann", "device": device.device,
+            "organization": device.organization, "user": "ann",
         }  # fmt: skip
         return 200, json.dumps(issued).encode()
 
@@ -128,7 +128,7 @@ def serving(hub: SmallHub) -> Iterator[None]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            proof = self.headers["Authorization"].removeprefix("DeviceProof ")
+            proof = self.headers["Authorization"].removeprefix("Codezero-Proof ")
             self.reply(*hub.answer(self.path, proof, body))
 
         def reply(self, status: int, content: bytes) -> None:

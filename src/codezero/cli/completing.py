@@ -90,6 +90,27 @@ def codes(_context: click.Context, _parameter: click.Parameter, word: str) -> li
     return _beginning(problems.ALL, word.upper())
 
 
+def organizations(_context: click.Context, _parameter: click.Parameter, word: str) -> list[str]:
+    """Organizations that the Hub told last."""
+    from codezero.cli import hub_context  # here, because only few completions are about the Hub
+
+    return _beginning({name for name in hub_context.load_names().organizations if _PLAIN.fullmatch(name)}, word)
+
+
+def spaces(_context: click.Context, _parameter: click.Parameter, word: str) -> list[str]:
+    """Teamspaces that the Hub told last: those of the selected organization, else all."""
+    from codezero.cli import hub_context
+
+    try:
+        known = hub_context.load()
+    except CodezeroError:
+        return []
+    told = hub_context.load_names().spaces
+    selected = known.organization.id if known is not None and known.organization is not None else None
+    found = told.get(selected, ()) if selected is not None else [name for names in told.values() for name in names]
+    return _beginning({name for name in found if _PLAIN.fullmatch(name)}, word)
+
+
 def _services() -> list[ServiceRef]:
     return [service.ref for service in _catalog()]
 

@@ -23,7 +23,7 @@ def sign(
     key: ec.EllipticCurvePrivateKey, *, device: str | None, audience: str, method: str, path: str, at: float
 ) -> str:
     """A proof for one request at `at` (UNIX seconds); `audience` is the Hub's public URL. A device that has no id yet is known by its key's thumbprint."""
-    public = jwk(key.public_key())
+    public = jwk_of(key.public_key())
     header = {"typ": TYPE, "alg": ALGORITHM, "jwk": public}
     claims = {
         "iss": device or thumbprint(public),
@@ -38,7 +38,7 @@ def sign(
     return f"{signed}.{_encoded(r.to_bytes(_SIZE, 'big') + s.to_bytes(_SIZE, 'big'))}"
 
 
-def jwk(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
+def jwk_of(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
     """A P-256 public key as JWK."""
     numbers = key.public_numbers()
     return {

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import msgspec
-
 from codezero import __version__
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -258,15 +256,3 @@ def _bad_url(text: str, why: str) -> CodezeroError:
     return CodezeroError(
         problems.BAD_HUB_URL, f"{text[:200]!r} is not the address of a Hub: {why}", fix="write https://hub.example.org"
     )
-
-
-def problem_of(answer: Answer) -> str | None:
-    """The OAuth error (RFC 6749) of an answer, for those who wait for one to end; None where it has none."""
-    try:
-        return msgspec.json.decode(answer.content, type=_OAuthError).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-class _OAuthError(msgspec.Struct, frozen=True):
-    error: str

@@ -56,22 +56,33 @@ class TeamspaceAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IssuedAccess(msgspec.Struct, frozen=True):
-    """What a Hub answers to a certificate request: a Teamspace access but for the key, which it has never seen, and for itself."""
+    """What a Hub answers to a certificate request: all of an access but the key, which it has never seen. `organization` is an id, `user` a name."""
 
-    teamspace: _Ulid
+    space: _Ulid
     name: _Name
+    organization: _Ulid
+    user: _Name
     host: _Name
     port: _Port
     roots: _Pem
     certificate: _Pem
-    organization: _Name
-    organization_id: _Ulid
-    user: _Name
-    device: _Ulid
 
-    def whole(self, *, key: str, hub: HubReference) -> TeamspaceAccess:
-        """The access, with the key (PEM) it was asked for with."""
-        return TeamspaceAccess(**msgspec.structs.asdict(self), key=key, hub=hub)
+    def whole(self, *, key: str, hub: HubReference, device: str, organization_name: str) -> TeamspaceAccess:
+        """The access of `device`, with the key (PEM) it was asked for with."""
+        return TeamspaceAccess(
+            teamspace=self.space,
+            name=self.name,
+            host=self.host,
+            port=self.port,
+            roots=self.roots,
+            certificate=self.certificate,
+            key=key,
+            organization=organization_name,
+            user=self.user,
+            organization_id=self.organization,
+            device=device,
+            hub=hub,
+        )
 
 
 def decode(content: bytes) -> TeamspaceAccess:

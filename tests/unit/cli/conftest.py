@@ -12,13 +12,16 @@ from codezero.testing.czctl import Czctl, Ended
 from codezero.testing.scripted_daemon import ScriptedDaemon
 from codezero.testing.views import CONSUME, SERVICES, STATUS
 
+HUB_VARIABLES = [f"CODEZERO_{name}" for name in ("HUB", "HUB_CA", "TOKEN", "API_KEY", "ORGANIZATION", "SPACE")]
+
 
 @pytest.fixture(autouse=True)
 def run_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test of czctl may find this machine's own Daemon."""
+    """No test of czctl may find this machine's own Daemon, nor its Hub."""
     folder = tmp_path_factory.mktemp("run")
     monkeypatch.setenv("CODEZERO_RUN_FOLDER", str(folder))
-    for name in ("NO_COLOR", "VISUAL", "EDITOR"):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    for name in ("NO_COLOR", "VISUAL", "EDITOR", "https_proxy", "HTTPS_PROXY", *HUB_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     return folder
 

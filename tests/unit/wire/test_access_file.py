@@ -48,8 +48,8 @@ def test_other_files_are_refused(content: bytes) -> None:
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 ISSUED = {
-    **{name: value for name, value in GOOD.items() if name != "key"},
-    "organization": "acme", "organization_id": ULID, "user": "ann", "device": ULID, "expires_at": "2030-01-01T00:00:00Z",
+    **{name: value for name, value in GOOD.items() if name not in ("key", "teamspace")},
+    "space": ULID, "organization": ULID, "user": "ann", "expires_at": "2030-01-01T00:00:00Z",
 }  # fmt: skip
 
 
@@ -57,14 +57,11 @@ def test_what_a_hub_issues_becomes_whole_with_the_key_it_never_saw() -> None:
     """What a later Hub tells besides is not minded."""
     issued = msgspec.json.decode(json.dumps(ISSUED), type=access_file.IssuedAccess)
 
-    access = issued.whole(key=GOOD["key"], hub=access_file.HubReference("https://hub.test"))
+    hub = access_file.HubReference("https://hub.test")
+    access = issued.whole(key=str(GOOD["key"]), hub=hub, device=ULID, organization_name="acme")
 
     assert access_file.decode(msgspec.json.encode(access)) == access
-    assert (access.device, access.organization_id, access.hub) == (
-        ULID,
-        ULID,
-        access_file.HubReference("https://hub.test"),
-    )
+    assert (access.device, access.organization_id, access.organization, access.hub) == (ULID, ULID, "acme", hub)
 
 
 @pytest.mark.parametrize("hub", [{"url": "ftp://x"}, {"url": "https://x", "token": 1}, {"url": "https://x", "ca": "x"}])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from codezero.cli import agent
+from codezero.cli import agent, hub_context
 from codezero.cli.console import say
 from codezero.cli.context import Places, client, places
 from codezero.local.host import undo
@@ -19,6 +19,8 @@ from codezero.wire.local_api import StatusView, TunnelState
 
 _CONNECT_SECONDS = 10.0
 _CLEANUP_ASKS_SECONDS = 3.0  # then the agent is ended without its Daemon
+_REFUSED = "TEAMSPACE_REFUSED"
+_AWAY = (problems.HUB_UNREACHABLE, problems.HUB_NOT_BELIEVED, problems.DATABASE_BUSY, problems.TIMED_OUT)
 
 capture_option = click.option(
     "--capture",
@@ -44,7 +46,7 @@ log_level_option = click.option(
     "--teamspace",
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Connect to the Teamspace of this access file.",
+    help="Connect to the Teamspace of this access file, in place of the one selected at the Hub.",
 )
 @capture_option
 @names_option
@@ -54,14 +56,17 @@ def start(file: Path | None, capture: str, names: str, log_level: str) -> None:
 
     \b
     Needs root for names, addresses and packet capture; asks sudo for it unless installed
-    (czctl daemon install). The Teamspace is remembered for the next start.
+    (czctl daemon install). The Teamspace is the one selected at the Hub (czctl space select);
+    where the Hub does not answer, or there is none, that of the last start.
     \b
     Examples:
+      czctl start
       czctl start --teamspace shop.json
     """
-    access = _read_access(file) if file is not None else None
     asked, daemon = places(), client()
-    if agent.answers(daemon):
+    runs = agent.answers(daemon)
+    access = _read_access(file) if file is not None else _selected_access(daemon.status() if runs else None)
+    if runs:
         say("already running")
     else:
         agent.launch(asked, agent.supervisor_command(asked, capture=capture, names=names, log_level=log_level), daemon)
@@ -129,11 +134,48 @@ def _read_access(file: Path) -> TeamspaceAccess:
     return access_file.decode(content)
 
 
+def _selected_access(now: StatusView | None) -> TeamspaceAccess | None:
+    """A fresh access to the Teamspace that is selected at the Hub; None without a Hub, where it is not needed, and where the Hub does not answer."""
+    if not _knows_hub():
+        return None
+    from codezero.cli import joining_teamspace
+    from codezero.cli.hub_client import connect
+
+    hub = connect()
+    if not hub.is_signed_in:
+        say(f"note: not signed in to {hub.context.url}; next: czctl auth login")
+        return None
+    try:
+        selected = joining_teamspace.selected(hub)
+        if selected is None:
+            say("note: no Teamspace is selected; next: czctl space select NAME")
+            return None
+        organization, space = selected
+        if now is not None and joining_teamspace.is_there(now, hub, space):
+            return None
+        return joining_teamspace.access(hub, organization, space)
+    except CodezeroError as error:
+        # The certificate of last time lasts for a day: a Hub that is away stops nobody.
+        if error.problem not in _AWAY:
+            raise
+        say(f"warning: {error.detail}; going on with what is known from last time")
+        return None
+
+
+def _knows_hub() -> bool:
+    """Whether there is a Hub to ask, before anything is loaded that asks one."""
+    if os.environ.get(hub_context.HUB_VARIABLE):
+        return True
+    return (hub_context.folder() / hub_context.CONTEXT_FILE).exists()
+
+
 def _await_tunnel(daemon: LocalClient) -> None:
     """Wait until the tunnel stands; a Teamspace that does not answer is told, and the agent keeps trying."""
 
     def is_settled() -> bool:
-        return daemon.status().tunnel.state is not TunnelState.CONNECTING
+        now = daemon.status()
+        is_refused = any(one.code == _REFUSED for one in now.warnings)
+        return is_refused or now.tunnel.state is not TunnelState.CONNECTING
 
     try:
         agent.wait_until(is_settled, seconds=_CONNECT_SECONDS, what="the Teamspace did not answer", fix="czctl status")
@@ -146,7 +188,10 @@ def _await_tunnel(daemon: LocalClient) -> None:
 
 def _tell(now: StatusView) -> None:
     if now.teamspace is None:
-        say("no Teamspace selected; next: czctl start --teamspace FILE")
+        say("no Teamspace selected; next: czctl auth login --hub URL, or: czctl start --teamspace FILE")
+        return
+    if now.tunnel.state is not TunnelState.CONNECTED:
+        say(f"warning: not connected: {now.tunnel.cause or 'still trying'}; `czctl status` tells more")
         return
     say(f"connected to {now.teamspace.name} as {now.teamspace.user}")
     if now.consumed == 0:

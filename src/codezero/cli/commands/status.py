@@ -9,7 +9,7 @@ import click
 from codezero.cli import wording
 from codezero.cli.console import Output, Table, output_option, printable, style, write, write_text
 from codezero.cli.context import client
-from codezero.wire.local_api import ServedVariant, StatusView, TunnelState
+from codezero.wire.local_api import HubState, HubView, ServedVariant, StatusView, TunnelState
 
 
 @click.command()
@@ -37,6 +37,8 @@ def _lines(now: StatusView, serves: Sequence[ServedVariant]) -> list[str]:
         lines.append(f"Teamspace     {space.name} at {space.address} as {space.user} of {space.organization}")
         if space.user_id:
             lines.append(f"User ID       {space.user_id}")
+    if now.hub is not None:
+        lines.append(f"Hub           {_hub(now.hub)}")
     lines.append(f"Tunnel        {_tunnel(now)}")
     picture = now.orchestrator
     state = f"{picture.services} services" if picture.connected else "not connected"
@@ -63,6 +65,18 @@ def _lines(now: StatusView, serves: Sequence[ServedVariant]) -> list[str]:
 def _served(one: ServedVariant) -> str:
     ports = wording.ports(one.variant.ports)
     return f"{one.service} {ports} for {wording.variant_condition(one.variant)}: {wording.variant_state(one)}"
+
+
+def _hub(hub: HubView) -> str:
+    match hub.state:
+        case HubState.UNKNOWN:
+            state = "asked for the first time just now"
+        case HubState.REACHABLE:
+            state = "reachable"
+        case _:
+            state = f"{hub.state}: {hub.cause}" if hub.cause else hub.state.value
+    until = f"; certificate ends {wording.until(hub.certificate_until)}" if hub.certificate_until is not None else ""
+    return f"{hub.url} ({state}{until})"
 
 
 def _tunnel(now: StatusView) -> str:

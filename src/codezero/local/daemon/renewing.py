@@ -18,11 +18,13 @@ from codezero.kit import certificates, logs
 from codezero.kit.backoff import Backoff
 from codezero.kit.certificates import CertificateError, Credentials
 from codezero.local.daemon.health import Health
+from codezero.local.daemon.link import device_of
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.transport import device_proof
 from codezero.transport.hub_http import HubEndpoint
 from codezero.wire.access_file import IssuedAccess, TeamspaceAccess
+from codezero.wire.hub_channel import PROOF_SCHEME
 from codezero.wire.local_api import HubState, HubView, Severity
 
 RENEWAL_FAILED: Final = "CERTIFICATE_NOT_RENEWED"
@@ -165,7 +167,7 @@ class Renewal:
                 key, device=access.device, audience=endpoint.url, method="POST", path=path, at=endpoint.now()
             )
             answer = endpoint.request(
-                "POST", path, body=body, headers={"Authorization": f"DeviceProof {proof}"}, deadline=ASK_DEADLINE
+                "POST", path, body=body, headers={"Authorization": f"{PROOF_SCHEME} {proof}"}, deadline=ASK_DEADLINE
             )
             # The first answer has told how late the Hub thinks it is; a proof made by a wrong clock is made again.
             if answer.status != 401 or is_last or not endpoint.is_skewed:
@@ -223,10 +225,12 @@ class Renewal:
 def check(issued: IssuedAccess, before: TeamspaceAccess) -> TeamspaceAccess:
     """What was issued, as the access that follows `before`; raises `CertificateError` where it belongs to another key, and `CodezeroError` for another laptop."""
     assert before.hub is not None
-    if (issued.teamspace, issued.device) != (before.teamspace, before.device):
+    assert before.device is not None
+    after = issued.whole(key=before.key, hub=before.hub, device=before.device, organization_name=before.organization)
+    Credentials.from_pem(after.certificate, after.key)
+    if after.teamspace != before.teamspace or device_of(after) != device_of(before):
         raise CodezeroError(problems.BAD_IDENTITY, "the Hub answered with the certificate of somebody else")
-    Credentials.from_pem(issued.certificate, before.key)
-    return issued.whole(key=before.key, hub=before.hub)
+    return after
 
 
 def _life(access: TeamspaceAccess) -> tuple[float, float]:

@@ -1,0 +1,103 @@
+"""How this machine gets into the selected Teamspace: it asks the Hub for a certificate of its device's key, and hands the access to the Daemon."""
+
+import msgspec
+
+from codezero.cli import hub_context
+from codezero.cli.console import say
+from codezero.cli.context import client as local_client
+from codezero.cli.hub_client import DeviceKey, HubClient, not_signed_in
+from codezero.cli.hub_context import Named
+from codezero.model import problems
+from codezero.model.ids import Device
+from codezero.model.problems import CodezeroError
+from codezero.wire.access_file import HubReference, IssuedAccess, TeamspaceAccess
+from codezero.wire.local_api import StatusView, TunnelState
+
+
+def access(client: HubClient, organization: Named, space: Named) -> TeamspaceAccess:
+    """A fresh access to a Teamspace; raises `CodezeroError`: the Hub's refusal, or that it is not reached."""
+    key = _key(client)
+    reply = client.post(f"/organizations/{organization.id}/spaces/{space.id}/access", {"csr": key.request()})
+    issued = reply.as_(IssuedAccess)
+    return issued.whole(
+        key=key.pem,
+        hub=HubReference(client.context.url, client.context.ca),
+        device=_device_of(issued),
+        organization_name=organization.name,
+    )
+
+
+def is_there(now: StatusView, client: HubClient, space: Named) -> bool:
+    """Whether the Daemon is in that Teamspace already, by the same Hub and as the same user."""
+    return (
+        now.teamspace is not None
+        and now.teamspace.id == space.id
+        and now.tunnel.state is TunnelState.CONNECTED
+        and now.hub is not None
+        and now.hub.url == client.context.url
+        and client.context.user is not None
+        and now.teamspace.user_id == client.context.user.id
+    )
+
+
+def follow_selection(client: HubClient, organization: Named, space: Named) -> None:
+    """Let a running Daemon go to the Teamspace that was selected; what comes next is said."""
+    daemon = local_client()
+    try:
+        now = daemon.status()
+    except CodezeroError as error:
+        if error.problem is not problems.NOT_RUNNING:
+            raise
+        say("next: czctl start")
+        return
+    if is_there(now, client, space):
+        say("the agent is there already")
+        return
+    daemon.select_teamspace(access(client, organization, space))
+    say(f"the agent is in {space.name} now; next: czctl services list")
+
+
+def _device_of(issued: IssuedAccess) -> str:
+    """As which device the Hub knows us, by the certificate it gave."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from codezero.kit import certificates
+
+    try:
+        leaf = x509.load_pem_x509_certificates(issued.certificate.encode())[0]
+        (uri,) = certificates.uris_of(leaf.public_bytes(Encoding.DER))
+        return Device.parse(uri).device
+    except (ValueError, CodezeroError):
+        raise CodezeroError(
+            problems.VERSIONS, "the certificate that the Hub gave cannot be read", fix="upgrade czctl or the Hub"
+        ) from None
+
+
+def _key(client: HubClient) -> DeviceKey:
+    """The device's key. With an API key there is none from a sign-in: one is made, and kept where the API key is kept."""
+    credentials = client.credentials
+    if credentials is not None and credentials.key is not None:
+        return DeviceKey(credentials.key, credentials.device)
+    if not client.is_signed_in:
+        raise not_signed_in(client.context.url)
+    key = DeviceKey.new()
+    if credentials is not None:
+        kept = msgspec.structs.replace(credentials, key=key.pem)
+        with hub_context.locked():
+            hub_context.save_credentials(kept)
+        client.use(kept)
+    return key
+
+
+def selected(client: HubClient) -> tuple[Named, Named] | None:
+    """The organization and Teamspace that this machine has selected, or its environment names; None where there is none."""
+    from codezero.cli import hub_selection
+
+    try:
+        owner = hub_selection.organization(client, None)
+        return owner, hub_selection.space(client, owner, None)
+    except CodezeroError as error:
+        if error.problem is problems.NOT_SELECTED:
+            return None
+        raise
