@@ -22,6 +22,7 @@ from codezero.kit.certificates import Credentials, PrivateKey
 from codezero.model import problems
 from codezero.model.ids import TeamspaceId, Workload, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.transport.device_proof import jwk_of
 from codezero.wire.hub_channel import PROOF_SCHEME, PROOF_TYPE
 
 ALGORITHM: Final = "ES256"
@@ -80,9 +81,7 @@ def proof_of_part(
 
 def proof_of_authority(key: PrivateKey, space: TeamspaceId, hub: str, *, clock: Callable[[], float] = time.time) -> str:
     """As `proof_of_part`, by the key of the Teamspace's authority: also where its certificate has run out."""
-    public = ECKey.import_key(_pem(key)).as_dict(private=False)
-    jwk = {name: public[name] for name in ("kty", "crv", "x", "y")}
-    return _proof({"jwk": jwk}, key, f"spiffe://{space.lower()}.codezero", hub, clock)
+    return _proof({"jwk": jwk_of(key.public_key())}, key, f"spiffe://{space.lower()}.codezero", hub, clock)
 
 
 def _proof(who: dict[str, Any], key: PrivateKey, issuer: str, hub: str, clock: Callable[[], float]) -> str:

@@ -1,0 +1,110 @@
+"""What Teamspaces ask of the Hub: to join, to have their authority signed, to be heard over a channel, to leave. They prove themselves by their own key."""
+
+from typing import Annotated, cast
+
+import msgspec
+from fastapi import WebSocket
+from pydantic import StringConstraints
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocketDisconnect
+
+from codezero.hub.api import guard, operations
+from codezero.hub.api.permissions import Need, TheHub, needs
+from codezero.hub.api.shapes import Asked, Csr, Told, Ulid
+from codezero.hub.context import Hub
+from codezero.hub.spaces import channels, joining, proofs
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.wire.hub_channel import JoinRequest
+
+routes = operations.router("teamspaces")
+
+JoinToken = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Release = Annotated[str, StringConstraints(max_length=253)]
+
+
+class Joining(Asked):
+    """A cluster becomes the Teamspace of that token, by the key that has signed `csr` (PKCS #10, PEM)."""
+
+    token: JoinToken
+    csr: Csr
+    release: Release = ""
+
+
+class CertificateWanted(Asked):
+    """A certificate request (PKCS #10, PEM) by the authority's key."""
+
+    csr: Csr
+
+
+class Certified(Told):
+    """What the Hub has signed, whom to believe, and the policy that holds."""
+
+    space: str
+    organization: str
+    name: str
+    certificate: str
+    root: str
+    device_issuers: str
+    jwks: str
+    policy: str
+
+
+@routes.post("/teamspaces/join", openapi_extra=needs(Need.NOTHING))
+async def join(hub: TheHub, request: Request, body: Joining) -> Certified:
+    """Join: the token shows that the cluster may. The same cluster may ask again; nobody else may use the token then."""
+    asked = JoinRequest(body.token, body.csr, body.release)
+    return _told(await joining.join(hub, asked, address=guard.address_of(request.scope)))
+
+
+@routes.post("/teamspaces/{space}/certificate", openapi_extra=needs(Need.NOTHING))
+async def certificate(hub: TheHub, request: Request, space: Ulid, body: CertificateWanted) -> Certified:
+    """Have the Teamspace's authority signed again; its key shows who asks, by a proof in `Authorization`."""
+    proof = proofs.read(hub, request.headers.get("authorization"), space, by_part=False)
+    address = guard.address_of(request.scope)
+    return _told(await joining.certify(hub, space, proof, body.csr, address=address))
+
+
+@routes.post("/teamspaces/{space}/leave", status_code=204, openapi_extra=needs(Need.NOTHING))
+async def leave(hub: TheHub, request: Request, space: Ulid) -> Response:
+    """Say that the cluster is no Teamspace any more; its authority's key shows who says so."""
+    proof = proofs.read(hub, request.headers.get("authorization"), space, by_part=False)
+    await joining.leave(hub, space, proof, address=guard.address_of(request.scope))
+    return Response(status_code=204)
+
+
+@routes.websocket("/teamspaces/{space}/channel")
+async def channel(websocket: WebSocket, space: str) -> None:
+    """The channel of a Teamspace: `codezero.wire.hub_channel`. Refused as a request is, before it is a WebSocket."""
+    hub = cast("Hub", websocket.app.state.hub)
+
+    async def receive() -> bytes:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise EOFError("the Teamspace has left")
+        content = message.get("bytes")
+        if content is None:
+            raise CodezeroError(problems.PROTOCOL, "text came instead of a message")
+        return cast("bytes", content)
+
+    async def send(content: bytes) -> None:
+        try:
+            await websocket.send_bytes(content)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            # Starlette's word for a connection that has closed is any of these.
+            raise EOFError("the Teamspace has left") from None
+
+    shown = websocket.headers.getlist("authorization")
+    proof = shown[0] if len(shown) == 1 else None
+    found = await channels.opened(hub, proof, space, send=send, receive=receive)
+    await websocket.accept()
+    await found.run()
+    try:
+        await websocket.close()
+    except (WebSocketDisconnect, RuntimeError, OSError):
+        pass  # closed by the other side
+
+
+def _told(certified: msgspec.Struct) -> Certified:
+    return Certified.model_validate(certified)

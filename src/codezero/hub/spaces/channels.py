@@ -1,0 +1,441 @@
+"""The channel of one Teamspace, for as long as its Orchestrator holds it: policy, keys and decisions go down, pictures and events come up.
+
+Each channel listens to what changes by itself, so that it does not matter which of the Hub's replicas holds it. Of two channels of one Teamspace the
+newer one stays: the Orchestrator that was active before has not noticed yet.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from codezero import __version__
+from codezero.hub import audit
+from codezero.hub.audit import Entry
+from codezero.hub.context import Hub
+from codezero.hub.policies.bundle import bundle
+from codezero.hub.signals import Changed
+from codezero.hub.spaces import joining, pictures, proofs, teamspaces
+from codezero.hub.spaces.pictures import Live
+from codezero.hub.spaces.proofs import Proof
+from codezero.hub.storage.tables import Membership, Space, User
+from codezero.kit.logs import get_logger
+from codezero.kit.tasks import task_group
+from codezero.model import problems
+from codezero.model.ids import is_ulid, new_ulid
+from codezero.model.problems import CodezeroError
+from codezero.wire.hub_channel import (
+    HELLO_SECONDS,
+    MAX_MESSAGE,
+    PING_SECONDS,
+    PROTOCOL_VERSIONS,
+    SILENT_SECONDS,
+    Acknowledged,
+    CatalogTold,
+    EndSession,
+    EndVariant,
+    EntryMoved,
+    Event,
+    Events,
+    Farewell,
+    FromTeamspace,
+    Hello,
+    KeysPush,
+    Ping,
+    PolicyPush,
+    PresenceTold,
+    Rotate,
+    ToTeamspace,
+    Welcome,
+)
+
+# What changes in between goes with one bundle.
+GATHER_SECONDS: Final = 0.05
+# A bundle holds for a day; a Teamspace whose Hub goes away has most of it.
+PUSH_AGAIN_SECONDS: Final = 3600.0
+SEEN_SECONDS: Final = 15.0
+LOOK_SECONDS: Final = 0.5
+# With a key that was the pinned one until a moment ago, for mounts of Secrets follow slowly.
+OLD_KEY_SECONDS: Final = 180.0
+CHANNEL: Final = "channel"
+
+_IN_BUNDLES: Final = frozenset({"member", "user", "device", "apikey", "organization", "policy", "space"})
+_ACTION: Final = re.compile(r"(session|consume|serve|stream|events)\.[a-z-]{1,40}")
+# Clocks differ, and events wait while the Hub is away.
+_OLDEST: Final = timedelta(days=31)
+_NEWEST: Final = timedelta(minutes=5)
+
+_DECODER: Final[msgspec.msgpack.Decoder[FromTeamspace]] = msgspec.msgpack.Decoder(FromTeamspace)
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+_log = get_logger("channel")
+
+Send = Callable[[bytes], Awaitable[None]]
+Receive = Callable[[], Awaitable[bytes]]
+
+
+class Channel:
+    """One channel of a Teamspace that has proven itself. `send` and `receive` carry whole messages; `receive` raises EOFError at the end."""
+
+    def __init__(self, hub: Hub, space: str, organization: str, proof: Proof, *, send: Send, receive: Receive) -> None:
+        """Use `opened`, which looks at the proof."""
+        self._hub = hub
+        self._space = space
+        self._organization = organization
+        self._proof = proof
+        self._send_bytes = send
+        self._receive_bytes = receive
+        self._id = new_ulid()
+        self._live = Live()
+        self._is_dirty = asyncio.Event()
+        self._keys: KeysPush | None = None
+        self._rotation: datetime | None = None
+        self._old_key_since: float | None = None
+        self._is_displaced = False
+
+    async def run(self) -> None:
+        """Until it ends, for whatever reason; the Teamspace is told why."""
+        try:
+            # Listened to before anything is read: what changes in between is heard.
+            changed = self._hub.signals.changes()
+            await self._begin()
+            _log.info("channel stands", space=self._space)
+            async with task_group("channel") as tasks:
+                beside = [
+                    tasks.start("listen", self._listen(changed)),
+                    tasks.start("push", self._push()),
+                    tasks.start("keep", self._keep_pictures()),
+                    tasks.start("live", self._show_life()),
+                ]
+                try:
+                    await self._receive()
+                finally:
+                    for task in beside:
+                        task.cancel()
+        except EOFError:
+            _log.info("channel gone", space=self._space)
+        except TimeoutError:
+            _log.info("channel silent", space=self._space)
+        except CodezeroError as error:
+            await self._part(error)
+        except BaseExceptionGroup as errors:
+            ends = [one for one in errors.exceptions if isinstance(one, CodezeroError)]
+            if not ends and not all(isinstance(one, EOFError | TimeoutError) for one in errors.exceptions):
+                raise
+            for error in ends[:1]:
+                await self._part(error)
+        finally:
+            await self._leave()
+
+    # --- beginning and end -------------------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        async with asyncio.timeout(HELLO_SECONDS):
+            hello = _decoded(await self._receive_bytes())
+        if not isinstance(hello, Hello):
+            raise CodezeroError(problems.PROTOCOL, f"{type(hello).__name__} came instead of Hello")
+        common = set(hello.versions) & set(PROTOCOL_VERSIONS)
+        if not common:
+            raise CodezeroError(
+                problems.VERSIONS,
+                f"the Teamspace speaks versions {list(hello.versions)[:10]}, this Hub {list(PROTOCOL_VERSIONS)}",
+            )
+
+        async def work(session: AsyncSession) -> None:
+            space = await self._present(session)
+            now = self._hub.clock()
+            space.connected_at = space.seen_at = now
+            space.release = hello.release[:64]
+            self._hub.signals.tell(session, Changed(CHANNEL, self._organization, self._space, self._id))
+            self._hub.signals.tell(session, Changed("picture", self._organization, self._space, "connection"))
+
+        await self._hub.database.run(work)
+        await self._send(Welcome(max(common), __version__))
+        await self._push_keys()
+        await self._push_policy()
+        if hello.host is not None and hello.port is not None:
+            await self._moved(hello.host, hello.port)
+        await self._look_at_space()
+
+    async def _part(self, error: CodezeroError) -> None:
+        retry = error.problem not in (problems.VERSIONS, problems.PROTOCOL)
+        _log.info("channel ended", space=self._space, code=error.problem.code, reason=error.detail)
+        try:
+            async with asyncio.timeout(2.0):
+                await self._send(Farewell(error.problem.code, error.detail[:1000], retry))
+        except (EOFError, TimeoutError):
+            pass  # it is gone already
+
+    async def _leave(self) -> None:
+        async def work(session: AsyncSession) -> None:
+            space = await joining.known(session, self._space)
+            # Another channel may have taken over, which notes itself.
+            if space is not None and not self._is_displaced:
+                space.connected_at = None
+                self._hub.signals.tell(session, Changed("picture", self._organization, self._space, "connection"))
+
+        try:
+            await self._hub.database.run(work)
+        except (CodezeroError, SQLAlchemyError, OSError) as error:
+            _log.warning("end of a channel not noted", space=self._space, error=type(error).__name__)
+
+    async def _present(self, session: AsyncSession) -> Space:
+        """The Teamspace, which may be no more, or believed by another key."""
+        space = await joining.known(session, self._space)
+        if space is None or space.authority is None:
+            raise CodezeroError(problems.NOT_JOINED, "this Teamspace is no more")
+        return space
+
+    # --- down --------------------------------------------------------------------------------------------------------------------------
+
+    async def _listen(self, changes: AsyncIterator[Changed | None]) -> None:
+        async for changed in changes:
+            await self._hear(changed)
+
+    async def _hear(self, changed: Changed | None) -> None:
+        if changed is None:
+            await self._look_at_space()
+            self._is_dirty.set()
+            return
+        if changed.kind == "authority":
+            await self._push_keys()
+        if changed.organization != self._organization or changed.space not in {None, self._space}:
+            return
+        what, _, reason = (changed.id or "").partition(" ")
+        match changed.kind:
+            case "channel":
+                if changed.id == self._id:
+                    return
+                self._is_displaced = True
+                raise CodezeroError(problems.SPACE_AWAY, "a newer channel of this Teamspace took its place")
+            case teamspaces.END_SESSION:
+                await self._send(EndSession(what, reason))
+            case teamspaces.END_VARIANT:
+                await self._send(EndVariant(what, reason))
+            case kind if kind in _IN_BUNDLES:
+                self._is_dirty.set()
+                if kind in {"space", "organization"}:
+                    await self._look_at_space()
+            case _:
+                pass
+
+    async def _look_at_space(self) -> None:
+        async with self._hub.database.reading() as session:
+            space = await self._present(session)
+            is_pinned, wanted = self._proof.is_of(space), space.rotate_at
+        now = asyncio.get_running_loop().time()
+        if is_pinned:
+            self._old_key_since = None
+        elif self._old_key_since is None:
+            self._old_key_since = now
+        elif now - self._old_key_since > OLD_KEY_SECONDS:
+            raise CodezeroError(problems.BAD_IDENTITY, "the Teamspace has another key by now")
+        if wanted is not None and wanted != self._rotation:
+            await self._send(Rotate(wanted.timestamp()))
+        self._rotation = wanted
+
+    async def _push(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(PUSH_AGAIN_SECONDS):
+                    await self._is_dirty.wait()
+            except TimeoutError:
+                pass  # so that it does not expire
+            await asyncio.sleep(GATHER_SECONDS)
+            self._is_dirty.clear()
+            await self._push_policy()
+
+    async def _push_policy(self) -> None:
+        try:
+            content = await self._hub.database.run(lambda session: bundle(self._hub, session, self._space))
+        except CodezeroError as error:
+            if error.problem is not problems.BUNDLE_TOO_LARGE:
+                raise
+            _log.error("policy not pushed", space=self._space, reason=error.detail)
+            return
+        await self._send(PolicyPush(content))
+
+    async def _push_keys(self) -> None:
+        authorities = self._hub.authorities
+        keys = KeysPush(msgspec.json.encode(authorities.jwks()).decode(), authorities.device_issuer_pem)
+        if keys != self._keys:
+            self._keys = keys
+            await self._send(keys)
+
+    async def _show_life(self) -> None:
+        seen = 0.0
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            await self._send(Ping())
+            # Another replica may have renewed them, and read them after the signal.
+            await self._push_keys()
+            await self._look_at_space()
+            seen += PING_SECONDS
+            if seen >= SEEN_SECONDS:
+                seen = 0.0
+                await self._hub.database.run(self._seen)
+
+    async def _seen(self, session: AsyncSession) -> None:
+        space = await self._present(session)
+        space.seen_at = self._hub.clock()
+
+    # --- up ----------------------------------------------------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while True:
+            async with asyncio.timeout(SILENT_SECONDS):
+                content = await self._receive_bytes()
+            await self._take(_decoded(content))
+
+    async def _take(self, message: FromTeamspace) -> None:
+        match message:
+            case EntryMoved(host=host, port=port):
+                await self._moved(host, port)
+            case CatalogTold():
+                self._live.catalog(message)
+            case PresenceTold():
+                self._live.presence(message)
+            case Events(events=events):
+                await self._told(events)
+            case Ping():
+                pass
+            case Hello():
+                raise CodezeroError(problems.PROTOCOL, "a second Hello")
+
+    async def _moved(self, host: str, port: int) -> None:
+        if not _HOST.fullmatch(host) or not 1 <= port <= 65535:
+            raise CodezeroError(problems.PROTOCOL, "the Teamspace names a place that laptops cannot connect to")
+
+        async def work(session: AsyncSession) -> None:
+            space = await self._present(session)
+            if (space.host, space.port) == (host, port):
+                return
+            space.host, space.port = host, port
+            space.version += 1
+            entry = Entry(
+                {"kind": "space", "id": space.id, "name": space.name},
+                "space.entry",
+                teamspaces.target_of(space),
+                details={"host": host, "port": port},
+                at=self._hub.clock(),
+            )
+            await audit.record(session, self._organization, entry)
+            self._hub.signals.tell(session, Changed("picture", self._organization, self._space, "entry"))
+
+        await self._hub.database.run(work)
+
+    async def _keep_pictures(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for kind in self._live.due:
+                content = self._live.take(kind)
+
+                async def work(session: AsyncSession, kind: pictures.Kind = kind, content: bytes = content) -> None:
+                    await pictures.keep(session, self._hub, await self._present(session), kind, content)
+
+                await self._hub.database.run(work)
+
+    async def _told(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if not _ACTION.fullmatch(event.action):
+                raise CodezeroError(problems.PROTOCOL, f"{event.action[:60]!r} is no event")
+        if not events:
+            return
+
+        async def work(session: AsyncSession) -> None:
+            space = await self._present(session)
+            names = await self._names(session, {one for event in events for one in (event.user, event.owner)})
+            for event in events:
+                await audit.record(session, self._organization, self._entry(event, space, names))
+            self._hub.signals.tell(session, Changed("audit", self._organization))
+
+        await self._hub.database.run(work)
+        self._live.happened(tuple(events))
+        await self._send(Acknowledged(max(event.number for event in events)))
+
+    async def _names(self, session: AsyncSession, users: set[str]) -> dict[str, tuple[str, str]]:
+        """Kind and name of those users who are, or were, in the organization; a Teamspace cannot speak of others."""
+        wanted = [user for user in users if is_ulid(user)]
+        found = await session.execute(
+            select(User.id, User.kind, User.name)
+            .join(Membership, Membership.user_id == User.id)
+            .where(User.id.in_(wanted), Membership.organization_id == self._organization)
+        )
+        return {user: (kind, name) for user, kind, name in found}
+
+    def _entry(self, event: Event, space: Space, names: dict[str, tuple[str, str]]) -> Entry:
+        reporter = {"kind": "space", "id": space.id, "name": space.name}
+        actor = reporter
+        if event.user:
+            kind, name = names.get(event.user, ("unknown", ""))
+            actor = {"kind": kind, "id": event.user[:64], "name": name}
+        service = None if event.service is None else str(event.service)
+        target = reporter if service is None else {"kind": "service", "id": service, "name": service}
+        details = {
+            "space": space.id,
+            "device": event.device,
+            "session": event.session,
+            "variant": event.variant,
+            "owner": event.owner,
+            "detail": event.detail,
+            "count": event.count,
+        }
+        return Entry(
+            actor,
+            event.action,
+            target,
+            outcome="denied" if event.action == "stream.refuse" else "ok",
+            details={name: value for name, value in details.items() if value not in {"", None}},
+            source=f"{space.id}:{event.id}",
+            at=self._moment(event.at),
+        )
+
+    def _moment(self, at: float) -> datetime:
+        now = self._hub.clock()
+        try:
+            told = datetime.fromtimestamp(at, UTC)
+        except (ValueError, OverflowError, OSError):
+            return now
+        return told if now - _OLDEST <= told <= now + _NEWEST else now
+
+    async def _send(self, message: ToTeamspace) -> None:
+        content = _ENCODER.encode(message)
+        assert len(content) <= MAX_MESSAGE
+        await self._send_bytes(content)
+
+
+_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:.]{2,45}")
+
+
+async def opened(hub: Hub, header: str | None, space: str, *, send: Send, receive: Receive) -> Channel:
+    """The channel of a Teamspace that proves itself by `header`; raises `CodezeroError` (BAD_IDENTITY, NOT_JOINED)."""
+    proof = proofs.read(hub, header, space, by_part=True)
+
+    async def work(session: AsyncSession) -> str:
+        found = await joining.known(session, space)
+        await proofs.use(session, hub, proof)
+        if found is None or not proof.is_of(found):
+            raise CodezeroError(
+                problems.NOT_JOINED,
+                "the Hub does not know this Teamspace, or not by this key",
+                fix="czctl space join-token NAME gives a token by which it joins again",
+            )
+        return found.organization_id
+
+    organization = await hub.database.run(work)
+    return Channel(hub, space, organization, proof, send=send, receive=receive)
+
+
+def _decoded(content: bytes) -> FromTeamspace:
+    if len(content) > MAX_MESSAGE:
+        raise CodezeroError(problems.PROTOCOL, f"a message of {len(content)} bytes; at most {MAX_MESSAGE} are allowed")
+    try:
+        return _DECODER.decode(content)
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
+        raise CodezeroError(problems.PROTOCOL, f"a message cannot be read: {error}") from None
