@@ -2,7 +2,8 @@
 
     root (10 years) -> device issuer (1 year) -> laptops (a day)
     root            -> Teamspace (30 days, its key is in the cluster) -> System, Orchestrator, Routers
-    token keys      -> tokens that the Hub's own API, Teamspaces and readers of the audit verify by its JWKS
+    token keys      -> tokens that the Hub's own API and Teamspaces verify by its JWKS
+    audit key       -> checkpoints of audits, which are verified years later: so it stays, and signs nothing else
 
 A new device issuer or token key is published at once and signs only after a while, so that whoever verifies knows it by then; the one before is
 believed until all that it signed has run out.
@@ -47,10 +48,12 @@ _KEY_ANNOUNCED: Final = timedelta(hours=1)
 # No token lives longer than 15 minutes; caches of key sets may.
 _KEY_BELIEVED: Final = timedelta(hours=2)
 _HOUR: Final = 3600.0
+_AUDIT_KEY_LIFETIME: Final = ROOT_LIFETIME
 
 _ROOT: Final = "root"
 _ISSUER: Final = "device-issuer"
 _TOKEN: Final = "token"  # noqa: S105 - a kind of key, not a token
+_AUDIT: Final = "audit"
 
 _log = logs.get_logger("authorities")
 
@@ -99,6 +102,7 @@ class Authorities:
         self._root: Authority
         self._issuers: tuple[_IssuerKey, ...] = ()
         self._tokens: tuple[_TokenKey, ...] = ()
+        self._audit: tuple[_TokenKey, ...] = ()
 
     @staticmethod
     async def load(database: Database, sealer: Sealer, clock: Callable[[], datetime]) -> "Authorities":
@@ -138,10 +142,15 @@ class Authorities:
 
     def sign(self, claims: Mapping[str, Any], *, typ: str) -> str:
         """A JWS (compact, EdDSA) of `claims` by the present token key. Who verifies it looks at `typ`, so each use has its own."""
-        key = self._signing(self._tokens)
-        header = {"alg": "EdDSA", "typ": typ, "kid": key.id}
-        content = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
-        return f"{content}.{_encoded(key.private.sign(content.encode()))}"
+        return _signed(self._signing(self._tokens), claims, typ)
+
+    def audit_jwks(self) -> dict[str, Any]:
+        """The public key by which checkpoints of audits are verified, as a JSON Web Key Set."""
+        return {"keys": [_jwk(key.id, key.private.public_key()) for key in self._audit]}
+
+    def sign_audit(self, claims: Mapping[str, Any], *, typ: str) -> str:
+        """A JWS (compact, EdDSA) of `claims` by the audit key."""
+        return _signed(self._signing(self._audit), claims, typ)
 
     def sign_device(
         self, public_key: ec.EllipticCurvePublicKey, device: Device, lifetime: timedelta = LONGEST_DEVICE_LIFETIME
@@ -242,10 +251,13 @@ class Authorities:
             for row in rows
             if row.kind == _ISSUER
         )
-        self._tokens = tuple(
-            _TokenKey(row.id, row.created_at, row.retired_at, row.not_after, self._unsealed_token(row))
-            for row in rows
-            if row.kind == _TOKEN
+        self._tokens, self._audit = (
+            tuple(
+                _TokenKey(row.id, row.created_at, row.retired_at, row.not_after, self._unsealed_token(row))
+                for row in rows
+                if row.kind == kind
+            )
+            for kind in (_TOKEN, _AUDIT)
         )
 
     async def renew(self, signals: Signals) -> None:
@@ -254,7 +266,7 @@ class Authorities:
 
         async def work(session: AsyncSession) -> bool:
             changed = False
-            for row in await session.scalars(select(AuthorityKey).where(AuthorityKey.kind != _ROOT)):
+            for row in await session.scalars(select(AuthorityKey).where(AuthorityKey.kind.in_((_ISSUER, _TOKEN)))):
                 if row.not_after + CLOCK_LEEWAY < now:
                     await session.delete(row)
                     changed = True
@@ -271,7 +283,7 @@ class Authorities:
         async def work(session: AsyncSession) -> bool:
             if at_once:
                 await session.execute(delete(AuthorityKey).where(AuthorityKey.kind == _TOKEN))
-                session.add(self._new_token_key())
+                session.add(self._new_token_key(_TOKEN, TOKEN_KEY_LIFETIME))
             else:
                 await self._let_follow(session, _TOKEN)
             return True
@@ -300,14 +312,16 @@ class Authorities:
             retired_at = self._clock() + announced
             row.retired_at, row.not_after = retired_at, min(row.not_after, retired_at + believed)
         if kind == _TOKEN:
-            session.add(self._new_token_key())
+            session.add(self._new_token_key(_TOKEN, TOKEN_KEY_LIFETIME))
         else:
             session.add(self._new_issuer(self._root))
 
     def _found(self, session: AsyncSession) -> Install:
         install = Install(id=new_ulid(), created_at=self._clock())
         root = Authority.create(f"codezero Hub {install.id}", lifetime=ROOT_LIFETIME, now=self._clock())
-        session.add_all([install, self._row(_ROOT, root), self._new_issuer(root), self._new_token_key()])
+        token = self._new_token_key(_TOKEN, TOKEN_KEY_LIFETIME)
+        audit = self._new_token_key(_AUDIT, _AUDIT_KEY_LIFETIME)
+        session.add_all([install, self._row(_ROOT, root), self._new_issuer(root), token, audit])
         return install
 
     def _new_issuer(self, root: Authority) -> AuthorityKey:
@@ -326,15 +340,15 @@ class Authorities:
             not_after=authority.certificate.not_valid_after_utc,
         )
 
-    def _new_token_key(self) -> AuthorityKey:
+    def _new_token_key(self, kind: str, lifetime: timedelta) -> AuthorityKey:
         private, key_id = Ed25519PrivateKey.generate(), new_ulid()
         return AuthorityKey(
             id=key_id,
-            kind=_TOKEN,
+            kind=kind,
             public=json.dumps(_jwk(key_id, private.public_key())),
-            sealed=self._sealer.seal(private.private_bytes_raw(), purpose=f"{_TOKEN} {key_id}"),
+            sealed=self._sealer.seal(private.private_bytes_raw(), purpose=f"{kind} {key_id}"),
             created_at=self._clock(),
-            not_after=self._clock() + TOKEN_KEY_LIFETIME,
+            not_after=self._clock() + lifetime,
         )
 
     def _unsealed(self, row: AuthorityKey) -> Authority:
@@ -342,7 +356,7 @@ class Authorities:
         return Authority(Credentials.from_pem(row.public, key))
 
     def _unsealed_token(self, row: AuthorityKey) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self._sealer.unseal(row.sealed, purpose=f"{_TOKEN} {row.id}"))
+        return Ed25519PrivateKey.from_private_bytes(self._sealer.unseal(row.sealed, purpose=f"{row.kind} {row.id}"))
 
     def _believed(self, keys: Sequence[K]) -> list[K]:
         now = self._clock()
@@ -416,6 +430,12 @@ def _host(space: str) -> str:
 
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _signed(key: _TokenKey, claims: Mapping[str, Any], typ: str) -> str:
+    header = {"alg": "EdDSA", "typ": typ, "kid": key.id}
+    content = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    return f"{content}.{_encoded(key.private.sign(content.encode()))}"
 
 
 def _jwk(kid: str, key: Ed25519PublicKey) -> dict[str, str]:

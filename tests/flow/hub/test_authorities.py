@@ -50,7 +50,7 @@ async def test_two_replicas_that_start_at_once_have_the_same_keys(database_url: 
     assert len({json.dumps(one.jwks()) for one in loaded}) == 1
     async with replicas[0].reading() as session:
         assert await session.scalar(select(func.count()).select_from(Install)) == 1
-        assert await session.scalar(select(func.count()).select_from(AuthorityKey)) == 3
+        assert await session.scalar(select(func.count()).select_from(AuthorityKey)) == 4
     for one in replicas:
         await one.close()
 

@@ -1,13 +1,5 @@
-"""What an entry is, and the one form of it that is hashed and exported: JSON after RFC 8785.
+"""What an entry says, and how it is kept: texts of bounded length, and the hash of its one form (`wire.audit_lines`)."""
 
-    {"action":...,"actor":{...},"address":...,"at":...,"before":...,"details":{...},"id":...,"number":...,"organization":...,"outcome":...,
-     "request":...,"source":...,"target":{...},"version":1}
-
-`before` is the hash of the entry before, `START` for the first one; the hash of an entry is SHA-256 over the form's bytes.
-"""
-
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,16 +7,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from codezero.hub.storage.tables import AuditEntry
+from codezero.wire import audit_lines
 
-VERSION: Final = 1
-START: Final = hashlib.sha256(b"codezero audit").digest()
+START: Final = bytes.fromhex(audit_lines.START)
 
 _LONGEST_TEXT: Final = 1000
 _LONGEST_LABEL: Final = 64
 _MOST_PARTS: Final = 200
 _DEEPEST: Final = 6
-# What JSON's readers agree upon (RFC 8785 3.2.2.3).
-_LARGEST_NUMBER: Final = 2**53 - 1
 # Neither has a place in a text, and PostgreSQL refuses the first.
 _NO_CHARACTER: Final = re.compile("[\0\ud800-\udfff]")
 
@@ -65,14 +55,14 @@ def row_of(entry: Entry, *, organization: str, number: int, entry_id: str, befor
         source=_label(entry.source) if entry.source else None,
         before_hash=before,
     )
-    row.hash = hash_of(content(row))
+    row.hash = bytes.fromhex(audit_lines.hash_of(content(row)))
     return row
 
 
 def content(row: AuditEntry) -> dict[str, Any]:
     """What of a row is hashed."""
     return {
-        "version": VERSION,
+        "version": audit_lines.VERSION,
         "organization": row.organization_id,
         "number": row.number,
         "id": row.id,
@@ -89,34 +79,9 @@ def content(row: AuditEntry) -> dict[str, Any]:
     }
 
 
-def hash_of(told: Mapping[str, Any]) -> bytes:
-    """The hash of an entry's content."""
-    return hashlib.sha256(canonical(told)).digest()
-
-
-def canonical(value: object) -> bytes:
-    """`value` as JSON in the one form of RFC 8785. Raises `ValueError` for what has none: fractions, numbers beyond 2^53, names that are no texts."""
-    text = json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode()
-
-
-def _ordered(value: object) -> object:
-    match value:
-        case None | bool() | str():
-            return value
-        case int() if abs(value) <= _LARGEST_NUMBER:
-            return value
-        case Mapping():
-            named = cast("Mapping[object, object]", value)
-            if not all(isinstance(name, str) for name in named):
-                raise ValueError("names in an audit are texts")
-            # RFC 8785 orders names as JavaScript does: by UTF-16 code units.
-            names = sorted(cast("Mapping[str, object]", value), key=lambda name: name.encode("utf-16-be"))
-            return {name: _ordered(named[name]) for name in names}
-        case list() | tuple():
-            return [_ordered(part) for part in cast("list[object]", value)]
-        case _:
-            raise ValueError(f"an audit holds no {type(value).__name__} such as this one")
+def line(row: AuditEntry) -> dict[str, Any]:
+    """A row as it is exported: its content and its hash."""
+    return {**content(row), "hash": row.hash.hex()}
 
 
 def _kept(value: Mapping[str, Any]) -> dict[str, Any]:
