@@ -6,12 +6,11 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from codezero.hub import audit, organizations
-from codezero.hub.api import listing, operations
+from codezero.hub import organizations
+from codezero.hub.api import listing, operations, telling
 from codezero.hub.api.listing import ThePage
 from codezero.hub.api.permissions import TheActing, TheHub, needs
 from codezero.hub.api.shapes import ApiKey, ApiKeyAnswer, ApiKeyMade, Listed
-from codezero.hub.audit import Entry
 from codezero.hub.context import Hub
 from codezero.hub.organizations import SERVICE, Member
 from codezero.hub.signin import api_keys
@@ -100,16 +99,8 @@ async def _account(session: AsyncSession, member: Member, account: str) -> tuple
 
 
 async def _record(session: AsyncSession, hub: Hub, member: Member, action: str, row: tables.ApiKey) -> None:
-    entry = Entry(
-        actor={"kind": member.kind, "id": member.user, "name": member.name},
-        action=action,
-        target={"kind": "apikey", "id": row.id, "name": row.name},
-        details={"service_account": row.user_id, "scopes": list(row.scopes)},
-        address=member.address,
-        request=member.request,
-        at=hub.clock(),
-    )
-    await audit.record(session, member.organization, entry)
+    target = {"kind": "apikey", "id": row.id, "name": row.name}
+    await telling.tell(session, hub, member, action, target, service_account=row.user_id, scopes=list(row.scopes))
 
 
 def _told(row: tables.ApiKey) -> ApiKey:

@@ -8,15 +8,20 @@ from starlette.types import ASGIApp
 from codezero import __version__
 from codezero.hub.api import (
     apikeys,
+    audit,
     auth,
     channel,
+    connect_rpc,
     devices,
     document,
     events,
     invitations,
     members,
     organizations,
+    policies,
     problems,
+    sessions,
+    spaces,
     version,
 )
 from codezero.hub.api.guard import Guard
@@ -34,8 +39,13 @@ ROUTERS: tuple[APIRouter, ...] = (
     invitations.routes,
     apikeys.routes,
     devices.routes,
-    channel.routes,
+    spaces.routes,
+    policies.routes,
+    sessions.routes,
+    audit.routes,
     events.routes,
+    channel.routes,
+    connect_rpc.routes,
 )
 
 

@@ -14,6 +14,8 @@ from codezero.model.problems import CodezeroError
 T = TypeVar("T")
 
 MOST: Final = 200
+# Of a number that databases know.
+MOST_DIGITS: Final = 9
 _FORM: Final = "1:"
 
 
@@ -55,6 +57,13 @@ def _key(text: str) -> str:
 
 def _no_cursor() -> CodezeroError:
     return CodezeroError(problems.NOT_VALID, "query.cursor: is not one of this list", fix="begin without a cursor")
+
+
+def number(key: str) -> int:
+    """The key of a list that is ordered by numbers."""
+    if not (key.isascii() and key.isdigit() and len(key) <= MOST_DIGITS):
+        raise _no_cursor()
+    return int(key)
 
 
 async def entries(

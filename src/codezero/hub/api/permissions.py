@@ -19,6 +19,8 @@ from codezero.hub.context import Hub
 from codezero.hub.organizations import Member
 from codezero.hub.signin.callers import Caller
 from codezero.hub.storage.tables import Device
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
 from codezero.model.roles import Permission
 
 T = TypeVar("T")
@@ -73,8 +75,7 @@ class Acting:
     async def _member(self, session: AsyncSession) -> Member:
         caller = self.caller
         if caller.organization is not None and caller.organization != self.organization:
-            # The same as for an organization that the key's account is not in.
-            return await organizations.member(session, "", caller.user)
+            raise no_organization()
         member = await organizations.member(
             session,
             self.organization,
@@ -96,6 +97,15 @@ async def memberships(session: AsyncSession, caller: Caller) -> dict[str, Member
         for organization, _ in found
         if caller.organization in {None, organization.id}
     }
+
+
+def no_organization() -> CodezeroError:
+    """What somebody is told who is no member."""
+    return CodezeroError(
+        problems.NOT_FOUND,
+        "there is no such organization, or you are not one of its members",
+        fix="see `czctl organization list`",
+    )
 
 
 def own_devices(caller: Caller) -> Select[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from codezero.hub.signin import passwords
+from codezero.model.access import Operation
 from codezero.model.roles import Permission, Role
 
 T = TypeVar("T")
@@ -193,3 +194,229 @@ class Device(Told):
     created_at: datetime
     last_seen_at: datetime
     revoked_at: datetime | None
+
+
+class CertificateAsked(Asked):
+    """A certificate request (PEM) by the device's own key, for a Teamspace."""
+
+    csr: Csr
+    space: str = Field(max_length=64)
+
+
+class AccessAsked(Asked):
+    """A certificate request (PEM) by the device's own key."""
+
+    csr: Csr
+
+
+class Access(Told):
+    """How a laptop reaches a Teamspace, without its key: `certificate` is its chain, leaf first, `roots` whom it believes (PEM)."""
+
+    space: str
+    name: str
+    organization: str
+    user: str
+    host: str
+    port: int
+    roots: str
+    certificate: str
+    expires_at: datetime
+
+
+class DoorToken(Told):
+    """What a program without a tunnel shows at a Teamspace's CONNECT door, as `Proxy-Authorization`, until `expires_at`."""
+
+    token: Secret
+    host: str
+    port: int
+    root: str
+    expires_at: datetime
+
+
+class Space(Told):
+    """A Teamspace. `unreachable` is one that has joined and has no channel to the Hub now; `rotating` waits for a new key of its cluster."""
+
+    id: str
+    name: str
+    state: Literal["invited", "certified", "unreachable", "suspended", "removed"]
+    connected: bool
+    rotating: bool
+    host: str | None
+    port: int | None
+    release: str | None
+    fingerprint: str | None
+    policy_version: int
+    created_at: datetime
+    certified_at: datetime | None
+    seen_at: datetime | None
+    version: int
+
+
+class SpaceNamed(Asked):
+    """What it is called: lower-case letters, digits and hyphens."""
+
+    name: str = Field(min_length=1, max_length=63)
+
+
+class Invited(Space):
+    """A Teamspace that a cluster may join by `join_token`, which is told once and good once, until `join_expires_at`."""
+
+    join_token: Secret
+    join_expires_at: datetime
+    install_command: str
+
+
+class Policy(Told):
+    """A version of a Teamspace's policy document."""
+
+    number: int
+    text: str
+    comment: str
+    author: str
+    created_at: datetime
+
+
+class PolicyVersion(Told):
+    """The same without its text."""
+
+    number: int
+    comment: str
+    author: str
+    created_at: datetime
+
+
+class PolicyChange(Asked):
+    """A document to be in force from now on."""
+
+    text: str = Field(max_length=262_144)
+    comment: str = Field("", max_length=500)
+
+
+class PolicyAsked(Asked):
+    """A document to be looked at, not used."""
+
+    text: str = Field(max_length=262_144)
+
+
+class PolicyBack(Asked):
+    """The number of the version whose text is to be in force again."""
+
+    version: int = Field(ge=1, le=1_000_000_000)
+
+
+class Mistake(Told):
+    """What is wrong with a document, where, and what to do about it."""
+
+    code: str
+    message: str
+    line: int
+    column: int
+    fix: str
+
+
+class Checked(Told):
+    """Whether a document could be put in force: its mistakes (failed tests among them), how many tests it has, and what it would change."""
+
+    valid: bool
+    errors: list[Mistake]
+    tests: int
+    diff: str
+
+
+class Condition(Asked):
+    """A part of a serve's condition, as `czctl serve` takes it."""
+
+    type: str = Field(max_length=32)
+    key: str | None = Field(None, max_length=256)
+    value: str | None = Field(None, max_length=1024)
+
+
+class MayAsked(Asked):
+    """The question whether somebody may do that with a service (`orders.shop`): `as` is a user's id or e-mail address; whoever asks, if left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+
+    operation: Operation
+    service: ServiceName
+    condition: Condition | None = None
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(default_factory=list[int], max_length=16)
+    as_user: str | None = Field(None, alias="as", max_length=320)
+
+
+class May(Told):
+    """The answer, why, and which policies made it."""
+
+    allowed: bool
+    reason: str
+    policies: list[str]
+    failed: list[str]
+
+
+class Picture(Told):
+    """What a Teamspace told last, and when; nothing where it never has. `stale_since`: when it stopped seeing its cluster (UNIX seconds)."""
+
+    items: list[dict[str, Any]]
+    next: str | None = None
+    at: datetime | None
+    stale_since: float | None = None
+
+
+class Serve(Told):
+    """A variant of a service by somebody's laptop."""
+
+    id: str
+    service: str
+    user: str
+    user_name: str
+    session: str
+    condition: list[dict[str, Any]]
+    ports: list[dict[str, Any]]
+    state: str
+    expires: float
+    mirror: str | None = None
+
+
+class Session(Told):
+    """A laptop that is connected to a Teamspace, what it consumes and serves."""
+
+    id: str
+    user: str
+    user_name: str
+    device: str
+    name: str
+    state: str
+    since: float
+    consumes: list[str]
+    serves: list[Serve]
+
+
+class Ending(Asked):
+    """Why; told to whom it concerns, and kept in the audit."""
+
+    reason: str = Field("", max_length=200)
+
+
+class AuditEntry(Told):
+    """A line of an organization's audit."""
+
+    number: int
+    id: str
+    at: datetime
+    action: str
+    actor: dict[str, Any]
+    target: dict[str, Any]
+    outcome: str
+    details: dict[str, Any]
+    address: str | None
+    request: str | None
+
+
+class AuditVerified(Told):
+    """Whether the audit is the one that was written; else the number of the entry that does not fit, and why."""
+
+    ok: bool
+    first: int | None
+    last: int
+    entries: int
+    broken: int | None
+    reason: str | None
