@@ -8,6 +8,7 @@ import ipaddress
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, cast
 
@@ -135,6 +136,9 @@ class _Answer:
         match message["type"]:
             case "http.response.start" | "websocket.http.response.start":
                 self.status = message["status"]
+                # By it whoever asks knows whether their clock is right, which certificates and proofs depend on.
+                date = (b"date", formatdate(usegmt=True).encode())
+                message = {**message, "headers": [*message.get("headers", ()), date]}
             case "websocket.accept":
                 self._is_accepted = True
                 self.status = 101

@@ -345,6 +345,13 @@ HUB_NOT_BELIEVED = Problem(
 BAD_HUB_URL = Problem(
     "CZ-HUB-013", "Bad address of a Hub", "A Hub is reached by https://; by http:// on this machine alone.", 2, 400
 )
+AUDIT_BROKEN = Problem(
+    "CZ-HUB-030",
+    "Audit was changed",
+    "An entry of the audit is not the one that was written: somebody has changed, added or removed one beside the Hub.",
+    1,
+    500,
+)
 NO_HUB = Problem("CZ-HUB-014", "No Hub", "It is not known which Hub to ask.", 3, 409)
 NOT_SELECTED = Problem(
     "CZ-HUB-015",

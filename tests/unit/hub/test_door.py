@@ -3,7 +3,9 @@
 import asyncio
 import ipaddress
 import json
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -96,6 +98,15 @@ async def test_a_request_goes_through_and_is_told_without_its_secrets(log: Calla
     metrics = generate_latest(asked.registry).decode()
     assert 'codezero_hub_requests_total{method="GET",route="/api/{thing}",status="204"} 1.0' in metrics
     assert "s3cret" not in metrics
+
+
+async def test_answers_tell_the_time() -> None:
+    """A laptop whose clock is wrong could else not be told so."""
+    asked = Asked()
+    await asked()
+
+    told = dict(asked.sent[0]["headers"])[b"date"].decode()
+    assert abs(parsedate_to_datetime(told).timestamp() - time.time()) < 60
 
 
 async def test_websockets_are_told_too(log: Callable[[], str]) -> None:
