@@ -15,8 +15,9 @@ import yaml
 
 from codezero.deploy import identity
 from codezero.deploy import objects as teamspace
-from codezero.deploy.manifest import Release
-from codezero.deploy.values import EVERY_NAMESPACE, Orchestrator, Router, Serving, System, Values
+from codezero.deploy.access import JOIN
+from codezero.deploy.manifest import Release, manifest
+from codezero.deploy.values import EVERY_NAMESPACE, Hub, Orchestrator, Router, Serving, System, Values
 from codezero.kit import logs
 from codezero.kit.certificates import Authority, server_context
 from codezero.kit.tasks import task_group
@@ -29,6 +30,7 @@ from codezero.sandbox.api.workloads import lasting_statuses
 from codezero.sandbox.cluster_dns import ClusterNames
 from codezero.sandbox.control import PodView
 from codezero.sandbox.endpoints import SLICES, SliceIndex, keep_endpoints
+from codezero.sandbox.hub import SandboxHub
 from codezero.sandbox.identities import Identities
 from codezero.sandbox.kubelet import Kubelet
 from codezero.sandbox.pods import Node
@@ -60,8 +62,8 @@ class Cluster:
 
     def install(self, manifests: Iterator[JsonObject]) -> None:
         """Apply manifests, in order, as `kubectl apply --server-side` would."""
-        for manifest in manifests:
-            self.apply(manifest)
+        for one in manifests:
+            self.apply(one)
 
     def apply(self, manifest: JsonObject) -> None:
         """Apply one object; raises `CodezeroError` naming it."""
@@ -172,10 +174,22 @@ def install_teamspace(cluster: Cluster, identities: Identities) -> None:
     # What pods mount comes before them.
     cluster.apply(identity.secret_object(identities.secret(), namespace=namespace))
     cluster.apply(identity.policy_object(identities.policy(), namespace=namespace))
-    for manifest in teamspace.objects(
+    for one in teamspace.objects(
         TEAMSPACE_VALUES, namespace=layout.TEAMSPACE_NAMESPACE, release=Release(manager="codezero-sandbox")
     ):
-        cluster.apply(manifest)
+        cluster.apply(one)
+
+
+def install_joining_teamspace(cluster: Cluster, hub: SandboxHub) -> None:
+    """Install a Teamspace that joins the Hub by itself, as `czctl teamspace install --hub` does."""
+    namespace = layout.TEAMSPACE_NAMESPACE
+    values = msgspec.structs.replace(TEAMSPACE_VALUES, hub=Hub(layout.HUB_URL, hub.process.authority.certificate_pem))
+    cluster.apply(teamspace.namespace_of(namespace))
+    cluster.apply(
+        manifest("v1", "Secret", JOIN, component="codezero", namespace=namespace, stringData={"token": hub.join_token})
+    )
+    for one in teamspace.objects(values, namespace=namespace, release=Release(manager="codezero-sandbox")):
+        cluster.apply(one)
 
 
 def write_access_files(identities: Identities) -> None:

@@ -21,13 +21,15 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout, support
+
+Hub = Literal["sqlite", "postgresql"]
 
 DEFAULT_NAME = "default"
 START_DEADLINE = 120.0
@@ -66,6 +68,31 @@ class Status(msgspec.Struct, frozen=True):
     api_requests: dict[str, int] = {}
 
 
+class Person(msgspec.Struct, frozen=True):
+    """Somebody in the sandbox's Hub. The password is a secret, as long as the sandbox lasts."""
+
+    email: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Person({self.email!r})"
+
+
+class HubView(msgspec.Struct, frozen=True):
+    """The sandbox's Hub: where it is and whom to believe (a file on the laptops), its organization and Teamspace (ULIDs), and its people.
+
+    `data_folder` is where commands in the place `internet` find what it keeps.
+    """
+
+    url: str
+    ca: str
+    organization: str
+    space: str
+    people: dict[str, Person]
+    data_folder: str
+    running: bool = True
+
+
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of what a starting sandbox tells: a step, that it is ready, or the problem that ends it."""
 
@@ -93,6 +120,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     namespace: str = ""
     container: str = ""
     place: str = ""
+    text: str = ""
 
 
 class Sandbox:
@@ -119,6 +147,7 @@ class Sandbox:
         tied: bool = False,
         bound_files: bool = False,
         cluster: bool = True,
+        hub: Hub | None = None,
         progress: Callable[[str], None] = lambda _: None,
         deadline: float = START_DEADLINE,
     ) -> "Sandbox":
@@ -126,7 +155,8 @@ class Sandbox:
 
         With `sample`, the sample project is installed too. A `tied` sandbox ends when this process does. With `bound_files`, the laptop's hosts
         and resolv.conf are bind mounts, as in containers. Without `cluster` there are the laptops, the LAN and the internet alone, and a way to a
-        cluster that somebody else brings. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
+        cluster that somebody else brings. With a `hub`, its Teamspace belongs to a real Hub on that database, and people sign in there;
+        without one, the sandbox gives access by itself. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
         """
         folder = layout.state_folder(name)
         with _start_lock(name, folder):
@@ -141,6 +171,7 @@ class Sandbox:
             options = ["--name", name]
             options += [*(["--no-sample"] if not sample else []), *(["--bound"] if bound_files else [])]
             options += [] if cluster else ["--no-cluster"]
+            options += ["--hub", hub] if hub is not None else []
             return _start(name, folder, isolate, options=options, tied=tied, progress=progress, deadline=deadline)
 
     @staticmethod
@@ -261,6 +292,22 @@ class Sandbox:
     def token(self, user: str = "dev1") -> str:
         """A fresh token of a developer for the CONNECT door. A secret, good for some minutes."""
         return self._ask(Request("token", name=user), str)
+
+    def hub(self) -> HubView:
+        """Its Hub; raises `CodezeroError` (NOT_FOUND) where it was started without one."""
+        return self._ask(Request("hub"), HubView)
+
+    def stop_hub(self, *, kill: bool = False) -> None:
+        """End the Hub's process, or with `kill` as a crash would."""
+        self._ask(Request("hub-kill" if kill else "hub-stop"), None)
+
+    def start_hub(self) -> None:
+        """Start the Hub again; it answers when this returns."""
+        self._ask(Request("hub-start"), None)
+
+    def approve(self, code: str, user: str = "dev1") -> None:
+        """Do in a browser what `czctl auth login` asks for: type the code that it shows, as that developer."""
+        self._ask(Request("approve", name=user, text=code), None)
 
     def down(self) -> bool:
         """Stop it and leave nothing behind; false when it was not running."""

@@ -1,6 +1,6 @@
 """The sandbox's little internet: a name server that knows `*.example`, and one web page. Stand-ins for everything that is not the cluster.
 
-`www.example` is the web page, `dual.example` has an IPv6 address too, `large.example` more TXT than fits into a datagram; `nowhere.example` and
+`www.example` is the web page, `hub.example` the Hub, where there is one, `dual.example` has an IPv6 address too, `large.example` more TXT than fits into a datagram; `nowhere.example` and
 what is below it do not exist, nor does any other zone.
 """
 
@@ -44,9 +44,11 @@ async def serving() -> AsyncGenerator[None, None]:
 
 
 def address_of(name: str) -> str:
-    """The address of a name of the zone: the web server's for `www.example`, else one of its own out of a documentation range."""
+    """The address of a name of the zone: the web server's for `www.example`, the Hub's for its own, else one out of a documentation range."""
     if name == "www.example.":
         return layout.INTERNET_WEB
+    if name == f"{layout.HUB_NAME}.":
+        return layout.HUB_ADDRESS
     return str(ipaddress.ip_address("192.0.2.128") + zlib.crc32(name.encode()) % 120)
 
 

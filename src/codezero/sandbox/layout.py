@@ -20,6 +20,7 @@ NODE_GATEWAY = "198.51.100.1"
 FORWARDER_ADDRESS = "198.51.100.2"
 INTERNET_DNS = "192.0.2.53"
 INTERNET_WEB = "192.0.2.80"
+HUB_ADDRESS = "192.0.2.87"
 
 # The cluster.
 NODE_NAME = "sandbox-node"
@@ -31,6 +32,9 @@ API_SERVICE_ADDRESS = "10.96.0.1"
 DNS_SERVICE_ADDRESS = "10.96.0.10"
 API_PORT = 6443
 TUNNEL_PORT = 8800
+
+HUB_NAME = "hub.example"
+HUB_URL = f"https://{HUB_NAME}"
 
 TEAMSPACE_NAME = "sandbox"
 TEAMSPACE_NAMESPACE = "codezero"
@@ -49,6 +53,9 @@ LAPTOPS = tuple(OWNERS)
 # Inside: on a memory file system of the sandbox's own, so that secrets never reach a disk and go with the keeper.
 INSIDE = Path("/run/codezero-sandbox")
 ACCESS_FOLDER = INSIDE / "access"
+# What laptops believe the Hub by.
+HUB_CA = ACCESS_FOLDER / "hub-ca.pem"
+HUB_FOLDER = INSIDE / "hub"
 KUBECONFIG = INSIDE / "cluster" / "kubeconfig"
 PODS_FOLDER = INSIDE / "pods"
 PLACES_FOLDER = INSIDE / "places"

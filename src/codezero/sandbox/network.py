@@ -1,6 +1,6 @@
 """The sandbox's networks: places joined by links, a way into the cluster that lets one port through, and a network for every pod.
 
-laptop  203.0.113.10 -+- internet (router, DNS 192.0.2.53, web 192.0.2.80) ---- 198.51.100.10 cluster ---- pods 10.244.0.0/16
+laptop  203.0.113.10 -+- internet (router, DNS 192.0.2.53, web 192.0.2.80, Hub 192.0.2.87) -- 198.51.100.10 cluster -- pods 10.244.0.0/16
 laptop2 203.0.113.20 -+
 laptop  192.168.77.10 ---- 192.168.77.20 lan
 
@@ -51,6 +51,7 @@ link set lan0 up
 link set lo up
 addr add {layout.INTERNET_DNS}/32 dev lo
 addr add {layout.INTERNET_WEB}/32 dev lo
+addr add {layout.HUB_ADDRESS}/32 dev lo
 addr add {layout.LAPTOP_GATEWAY}/24 dev to-laptop
 addr add {layout.NODE_GATEWAY}/24 dev to-cluster
 addr add {layout.LAPTOP_GATEWAY}/32 dev to-laptop2

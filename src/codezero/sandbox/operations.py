@@ -18,6 +18,7 @@ from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout, network
 from codezero.sandbox.cluster import Cluster
 from codezero.sandbox.control import Answer, Request, Status
+from codezero.sandbox.hub import SandboxHub
 from codezero.sandbox.identities import Identities
 
 _DEADLINE = 30.0
@@ -37,6 +38,7 @@ class Operations:
     # Laptops that are cut off.
     cut: set[str] = field(default_factory=set[str])
     cluster: Cluster | None = None
+    hub: SandboxHub | None = None
 
     async def answer(self, request: Request) -> Any:  # noqa: ANN401 - each request has an answer of its own
         """Do what is asked; raises `CodezeroError`."""
@@ -54,11 +56,42 @@ class Operations:
             case "kill":
                 return self._kill(request.namespace, request.name, request.container)
             case "access-file":
-                return str(layout.ACCESS_FOLDER / f"{self._user(request.name)}.json")
+                return str(layout.ACCESS_FOLDER / f"{self._own_user(request.name)}.json")
             case "token":
-                return self.identities.token(self._user(request.name))
+                return self.identities.token(self._own_user(request.name))
+            case "hub":
+                return self._hub().view()
+            case "hub-stop":
+                await self._hub().process.stop()
+                return None
+            case "hub-kill":
+                await self._hub().process.kill()
+                return None
+            case "hub-start":
+                await self._hub().process.start()
+                return None
+            case "approve":
+                await asyncio.to_thread(self._hub().approve, self._user(request.name), request.text)
+                return None
             case _:
                 raise CodezeroError(problems.BAD_REQUEST, f"the sandbox knows no request {request.do[:40]!r}")
+
+    def _hub(self) -> SandboxHub:
+        if self.hub is None:
+            raise CodezeroError(
+                problems.NOT_FOUND, "this sandbox has no Hub", fix="start one that has: czctl sandbox up"
+            )
+        return self.hub
+
+    def _own_user(self, name: str) -> str:
+        """A developer to whom the sandbox itself gives access."""
+        if self.hub is not None:
+            raise CodezeroError(
+                problems.NOT_FOUND,
+                "access to this sandbox comes from its Hub",
+                fix=f"czctl auth login --hub {layout.HUB_URL} --hub-ca {layout.HUB_CA}, on a laptop",
+            )
+        return self._user(name)
 
     def _user(self, name: str) -> str:
         if name not in self.identities.users:
@@ -84,7 +117,7 @@ class Operations:
             name=self.name,
             ready=self.ready,
             since=self.since,
-            teamspace=self.identities.teamspace,
+            teamspace=self.hub.space if self.hub is not None else self.identities.teamspace,
             address=f"{layout.NODE_ADDRESS}:{layout.TUNNEL_PORT}",
             cut=tuple(sorted(self.cut)),
             places={

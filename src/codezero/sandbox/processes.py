@@ -67,14 +67,16 @@ class Process:
             self._ended.set_result(code)
 
 
-async def run(command: Sequence[str], *, given: str = "", deadline: float = 30.0) -> str:
+async def run(
+    command: Sequence[str], *, given: str = "", deadline: float = 30.0, environment: Mapping[str, str] | None = None
+) -> str:
     """Run a helper program to its end with `given` as its input; what it printed. Raises `CommandError` when it fails."""
     output = os.memfd_create("output", os.MFD_CLOEXEC)
     source = os.memfd_create("input", os.MFD_CLOEXEC)
     try:
         _write(source, given.encode())
         os.lseek(source, 0, os.SEEK_SET)
-        process = Process(command, stdin=source, output=output)
+        process = Process(command, stdin=source, output=output, environment=environment)
         try:
             async with asyncio.timeout(deadline):
                 code = await process.wait()

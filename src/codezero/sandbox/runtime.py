@@ -14,11 +14,13 @@ import msgspec
 import uvloop
 
 from codezero.kit import logs
+from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import cluster, internet, laptop, layout, namespaces, network
 from codezero.sandbox.cluster import Cluster
 from codezero.sandbox.control import Report
+from codezero.sandbox.hub import HubProcess, SandboxHub
 from codezero.sandbox.identities import Identities
 from codezero.sandbox.operations import Operations, answering
 
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-sample", dest="sample", action="store_false")
     parser.add_argument("--bound", action="store_true")
     parser.add_argument("--no-cluster", dest="cluster", action="store_false")
+    parser.add_argument("--hub", choices=("sqlite", "postgresql"))
     options = parser.parse_args(arguments)
     namespaces.die_with_parent()
     logs.configure()
@@ -100,18 +103,35 @@ async def _start_cluster(
     options: argparse.Namespace, operations: Operations, reporter: Reporter, stack: AsyncExitStack
 ) -> None:
     identities = operations.identities
+    hub = None
+    if options.hub is not None:
+        # While the cluster starts: the two do not need each other yet.
+        tasks = await stack.enter_async_context(task_group("hub"))
+        hub = tasks.start("set up", _start_hub(options, stack))
     reporter.step("starting the cluster (a stand-in for Kubernetes)")
     stand_in = await stack.enter_async_context(cluster.running(options.state / "log" / "pods"))
     operations.cluster = stand_in
     reporter.step("installing the Teamspace: System and Orchestrator")
-    cluster.write_access_files(identities)
-    cluster.install_teamspace(stand_in, identities)
+    if hub is None:
+        cluster.write_access_files(identities)
+        cluster.install_teamspace(stand_in, identities)
+    else:
+        operations.hub = await hub
+        cluster.install_joining_teamspace(stand_in, operations.hub)
     if options.sample:
         reporter.step("installing the sample project")
         stand_in.install(cluster.sample_manifests())
     for namespace in (layout.TEAMSPACE_NAMESPACE, *((layout.SAMPLE_NAMESPACE,) if options.sample else ())):
         reporter.step(f"waiting for the pods in namespace {namespace}")
         await _ready(stand_in, namespace)
+
+
+async def _start_hub(options: argparse.Namespace, stack: AsyncExitStack) -> SandboxHub:
+    process = HubProcess(options.state / "log" / "hub.log", options.hub)
+    process.prepare()
+    stack.push_async_callback(process.close)
+    await process.start()
+    return await SandboxHub.set_up(process)
 
 
 async def _run(options: argparse.Namespace, reporter: Reporter) -> None:
