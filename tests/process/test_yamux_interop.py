@@ -3,9 +3,7 @@
 import asyncio
 import hashlib
 import json
-import os
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests import node_peers
 
 from codezero.testing.tunnels import until
 from codezero.wire.mux import Limits, Mux, MuxStream, Role
@@ -22,29 +21,11 @@ from codezero.wire.yamux import GoAwayCode
 pytestmark = pytest.mark.node
 
 SOURCE = Path(__file__).parent / "yamux_peer"
-FILES = ("package.json", "package-lock.json", "peer.mjs")
 
 
 @pytest.fixture(scope="module")
 def peer_folder() -> Path:
-    """The peer with its packages, installed from the lock file once per version of it, outside of the work tree."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node.js and npm are not installed")
-    version = hashlib.sha256(b"".join((SOURCE / name).read_bytes() for name in FILES)).hexdigest()[:16]
-    folder = Path.home() / ".cache" / "codezero" / "node" / version
-    if not folder.exists():
-        making = folder.with_name(f"{version}.{os.getpid()}")
-        making.mkdir(parents=True)
-        for name in FILES:
-            shutil.copy(SOURCE / name, making)
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-        done = subprocess.run(command, cwd=making, capture_output=True, text=True, timeout=150, check=False)
-        assert done.returncode == 0, done.stderr
-        try:
-            making.rename(folder)
-        except OSError:  # another run was faster
-            shutil.rmtree(making)
-    return folder
+    return node_peers.installed(SOURCE)
 
 
 class Echo:
