@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub import audit, changes
@@ -20,7 +21,7 @@ from codezero.hub.context import Hub
 from codezero.hub.signals import Changed
 from codezero.hub.signin.attempts import TOLD
 from codezero.hub.signin.visitors import Visitor
-from codezero.hub.storage.tables import ApiKey, Organization, User
+from codezero.hub.storage.tables import ApiKey, Device, Organization, User
 from codezero.model.ids import new_ulid
 from codezero.model.roles import Permission
 
@@ -72,6 +73,10 @@ async def revoke(session: AsyncSession, hub: Hub, row: ApiKey) -> None:
     """The key is worth nothing from now on, and what is open by it ends."""
     if row.revoked_at is None:
         row.revoked_at = hub.clock()
+        # Which machine came with which key is not kept: those with another one of the account sign in anew.
+        own = select(Device).where(Device.user_id == row.user_id, Device.revoked_at.is_(None))
+        for device in await session.scalars(own):
+            device.revoked_at = row.revoked_at
         await changes.tell(session, hub, "apikey", organization=row.organization_id, what=row.id)
 
 

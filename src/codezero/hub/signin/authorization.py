@@ -106,7 +106,9 @@ async def exchange(
                 await sign_ins.end(session, hub, started, why=sign_ins.CODE_REUSED)
             return _refused()
         row.used_at = hub.clock()
-        if hub.clock() >= row.expires_at or not await proofs.is_first_use(session, hub, proof):
+        if not await proofs.is_first_use(session, hub, proof):
+            return proofs.used_before()
+        if hub.clock() >= row.expires_at:
             return _refused()
         if not hmac.compare_digest(row.data["redirect_uri"].encode(), redirect_uri.encode()):
             return _refused()

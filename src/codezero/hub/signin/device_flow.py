@@ -119,11 +119,13 @@ async def exchange(hub: Hub, *, device_code: str, proof: Proof, device_name: str
             return OAuthError("expired_token", "nobody typed the code in time")
         if row.data["state"] == _PENDING:
             return _asked_again(row, now)
+        if not await proofs.is_first_use(session, hub, proof):
+            return proofs.used_before()
         row.used_at = now
         if row.data["state"] == _DENIED:
             return OAuthError("access_denied", "the sign-in was declined in the browser")
         user = await session.get_one(User, row.user_id)
-        if user.disabled_at is not None or not await proofs.is_first_use(session, hub, proof):
+        if user.disabled_at is not None:
             return OAuthError("invalid_grant", "the device code is worth nothing any more")
         name = named(device_name) if device_name else row.data["device_name"]
         return await sign_ins.start(session, hub, user, proof, device_name=name, how="device", visitor=visitor)

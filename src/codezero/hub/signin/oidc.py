@@ -38,6 +38,7 @@ COOKIE: Final = "__Host-codezero-oidc"
 LIFETIME: Final = timedelta(minutes=10)
 LEEWAY: Final = 60
 OLDEST: Final = 600
+LONGEST: Final = 24 * 3600
 SCOPE: Final = "openid email profile"
 _OK: Final = 200
 _LONGEST_SUBJECT: Final = 255
@@ -256,6 +257,8 @@ def _check(hub: Hub, provider: Provider, token: IdToken, nonce: str) -> None:
         raise UntrustedError("it has expired")
     if token.iat - LEEWAY > now or (token.nbf is not None and token.nbf - LEEWAY > now):
         raise UntrustedError("it is not valid yet")
+    if not 0 < token.exp - token.iat <= LONGEST:
+        raise UntrustedError("it is valid for too long")
     if not 0 < len(token.sub) <= _LONGEST_SUBJECT:
         raise UntrustedError("it does not say for whom it is")
 

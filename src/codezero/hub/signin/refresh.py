@@ -41,7 +41,7 @@ async def refresh(hub: Hub, token: str, proof: Proof, visitor: Visitor) -> Grant
 
     async def work(session: AsyncSession) -> Granted | CodezeroError:
         if not await proofs.is_first_use(session, hub, proof):
-            return OAuthError("invalid_grant", proofs.used_before().detail)
+            return proofs.used_before()
         row = await session.scalar(select(RefreshToken).where(RefreshToken.token_hash == hub.sealer.hash(token)))
         if row is None:
             return _refused()
