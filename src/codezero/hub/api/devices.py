@@ -81,6 +81,8 @@ async def certificate(device: str, body: CertificateAsked, hub: TheHub, request:
             and row.revoked_at is None
             and user is not None
             and user.disabled_at is None
+            # Machines of service accounts ask with their API key, which may have ended.
+            and user.kind == PERSON
         )
         if row is None or not is_good:
             raise CodezeroError(

@@ -122,17 +122,19 @@ async def rotate(space: str, acting: TheActing, hub: TheHub, response: Response)
 
 @routes.post(ONE + "/access", openapi_extra=needs(Permission.SPACES_CONNECT), responses=document.raises(409))
 async def access(space: str, body: AccessAsked, acting: TheActing, hub: TheHub) -> Access:
-    """A certificate for the device that asks, by its own key, and where the Teamspace is."""
-    device = acting.caller.device
-    if device is None:
+    """A certificate for the device that asks, by its own key, and where the Teamspace is. A machine with an API key brings a key of its own, too."""
+    device, api_key = acting.caller.device, acting.caller.api_key
+    if device is None and api_key is None:
         raise CodezeroError(
             problems.ROLE_FORBIDS,
-            "only a signed-in device gets a certificate",
-            fix="czctl auth login, on the machine that needs it; programs take a token instead",
+            "only a signed-in device or a machine with an API key gets a certificate",
+            fix="czctl auth login, on the machine that needs it",
         )
 
     async def work(session: AsyncSession, member: Member) -> ways.Access:
-        return await ways.access(session, hub, member, space, device=device, csr=body.csr)
+        if device is not None:
+            return await ways.access(session, hub, member, space, device=device, csr=body.csr)
+        return await ways.access_by_key(session, hub, member, space, api_key=str(api_key), csr=body.csr)
 
     return Access.model_validate(await acting.change(work))
 

@@ -8,15 +8,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from codezero.hub import audit
+from codezero.hub import audit, devices
 from codezero.hub.audit import Entry
+from codezero.hub.authorities import LONGEST_DEVICE_LIFETIME
 from codezero.hub.context import Hub
 from codezero.hub.organizations import Member
 from codezero.hub.spaces import teamspaces
+from codezero.hub.storage.tables import ApiKey, Space
 from codezero.hub.storage.tables import Device as DeviceRow
-from codezero.hub.storage.tables import Space
 from codezero.kit import certificates
 from codezero.kit.certificates import CertificateError
 from codezero.model import problems
@@ -55,7 +57,42 @@ class Token:
     expires_at: datetime
 
 
-async def access(session: AsyncSession, hub: Hub, acting: Member, space: str, *, device: str, csr: str) -> Access:
+async def access_by_key(
+    session: AsyncSession, hub: Hub, acting: Member, space: str, *, api_key: str, csr: str
+) -> Access:
+    """Access of a machine that has an API key of the acting service account: a device of that account, for no longer than the key is good.
+
+    Raises `CodezeroError` as `access`.
+    """
+    acting.need(Permission.SPACES_CONNECT)
+    used = await session.get_one(ApiKey, api_key)
+    key = _requested(csr)
+    jwk = jwk_of(key)
+    device = await devices.register(
+        session,
+        hub,
+        user=acting.user,
+        jwk=jwk,
+        thumbprint=thumbprint(jwk),
+        name=f"{used.name} (API key)",
+        address=acting.address,
+    )
+    if isinstance(device, CodezeroError):
+        raise device
+    lifetime = LONGEST_DEVICE_LIFETIME if used.expires_at is None else used.expires_at - hub.clock()
+    return await access(session, hub, acting, space, device=device.id, csr=csr, lifetime=lifetime)
+
+
+async def access(
+    session: AsyncSession,
+    hub: Hub,
+    acting: Member,
+    space: str,
+    *,
+    device: str,
+    csr: str,
+    lifetime: timedelta = LONGEST_DEVICE_LIFETIME,
+) -> Access:
     """Access of a device of the acting member, whose registered key has signed `csr`.
 
     Raises `CodezeroError`: NOT_FOUND, NOT_CERTIFIED, SUSPENDED, BAD_REQUEST for a request by another key.
@@ -65,16 +102,13 @@ async def access(session: AsyncSession, hub: Hub, acting: Member, space: str, *,
     row = await session.get(DeviceRow, device)
     if row is None or row.user_id != acting.user or row.revoked_at is not None:
         raise CodezeroError(problems.NOT_FOUND, "there is no such device of yours", fix="czctl auth login")
-    try:
-        key = certificates.requested_key(csr)
-    except CertificateError as error:
-        raise CodezeroError(problems.BAD_REQUEST, str(error)) from None
+    key = _requested(csr)
     if thumbprint(jwk_of(key)) != row.thumbprint:
         raise CodezeroError(
             problems.BAD_REQUEST, "the request is not by the key of the signed-in device", fix="czctl auth login"
         )
     own = Device(hub.authorities.trust_domain, acting.organization, acting.user, row.id)
-    chain = hub.authorities.sign_device(key, own)
+    chain = hub.authorities.sign_device(key, own, lifetime)
     expires = x509.load_pem_x509_certificate(chain.encode()).not_valid_after_utc
     await _told(session, hub, acting, "space.access", found, device=row.id)
     assert found.host is not None
@@ -142,6 +176,13 @@ async def connectable(session: AsyncSession, acting: Member, space: str) -> Spac
             fix="wait for the address of its load balancer; czctl teamspace status, at its cluster, says more",
         )
     return found
+
+
+def _requested(csr: str) -> EllipticCurvePublicKey:
+    try:
+        return certificates.requested_key(csr)
+    except CertificateError as error:
+        raise CodezeroError(problems.BAD_REQUEST, str(error)) from None
 
 
 async def _told(session: AsyncSession, hub: Hub, acting: Member, action: str, space: Space, **details: object) -> None:
