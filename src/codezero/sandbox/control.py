@@ -306,7 +306,7 @@ class Sandbox:
         self._ask(Request("hub-start"), None)
 
     def approve(self, code: str, user: str = "dev1") -> None:
-        """Do in a browser what `czctl auth login` asks for: type the code that it shows, as that developer."""
+        """Do in a browser what `czctl auth login` asks for: type the code that it shows, as that person (`admin` owns the organization)."""
         self._ask(Request("approve", name=user, text=code), None)
 
     def down(self) -> bool:

@@ -199,7 +199,10 @@ class SandboxHub:
         )
 
     def approve(self, user: str, code: str) -> None:
-        """Let a machine in that shows `code`, in the browser of that person. Blocks."""
+        """Let a machine in that shows `code`, in the browser of that person. Blocks. Raises `CodezeroError`."""
+        if user not in self.people:
+            known = ", ".join(self.people)
+            raise CodezeroError(problems.NOT_FOUND, f"the sandbox's Hub has {known}, and no {user[:40]!r}")
         browser = Browser(self.process.endpoint)
         browser.sign_in(self.people[user].email, self.people[user].password)
         browser.approve_device(code)

@@ -71,7 +71,7 @@ class Operations:
                 await self._hub().process.start()
                 return None
             case "approve":
-                await asyncio.to_thread(self._hub().approve, self._user(request.name), request.text)
+                await asyncio.to_thread(self._hub().approve, request.name, request.text)
                 return None
             case _:
                 raise CodezeroError(problems.BAD_REQUEST, f"the sandbox knows no request {request.do[:40]!r}")
