@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from tests.hub_databases import HubClock
 from tests.hub_people import Laptop, Place, place_of
 
 from codezero.hub import devices
 from codezero.hub.context import Hub
-from codezero.hub.signin import refresh, sign_ins
-from codezero.hub.storage.tables import RefreshToken, SignIn
+from codezero.hub.signin import one_time, refresh, sign_ins
+from codezero.hub.storage.tables import BrowserSession, OneTimeCode, RefreshToken, SignIn
 
 
 @pytest.fixture
@@ -232,9 +233,29 @@ async def test_what_is_over_is_swept(place: Place, laptop: Laptop, hub_clock: Hu
     hub = place.hub
     hub_clock.advance(timedelta(days=31))
 
-    async def sweep(session: object) -> tuple[int, int]:
-        await sign_ins.tidy(session, hub)  # type: ignore[arg-type]
-        left = await session.scalar(select(func.count()).select_from(RefreshToken))  # type: ignore[attr-defined]
-        return left, await session.scalar(select(func.count()).select_from(SignIn))  # type: ignore[attr-defined]
+    async def sweep(session: AsyncSession) -> list[int | None]:
+        await sign_ins.tidy(session, hub)
+        await one_time.tidy(session, hub)
+        tables = (RefreshToken, BrowserSession, OneTimeCode, SignIn)
+        return [await session.scalar(select(func.count()).select_from(table)) for table in tables]
 
-    assert await hub.database.run(sweep) == (0, 1)
+    assert await hub.database.run(sweep) == [0, 0, 0, 1]
+
+
+async def test_strangers_leave_nothing_behind(place: Place, laptop: Laptop) -> None:
+    """Anybody can make keys and proofs: neither fills the database."""
+    stranger = place.laptop("stranger's", "198.51.100.9")
+
+    async def rows() -> int | None:
+        async with place.hub.database.reading() as session:
+            return await session.scalar(select(func.count()).select_from(OneTimeCode))
+
+    before = await rows()
+    for form in (
+        {"grant_type": "refresh_token", "refresh_token": "cz_refresh_" + "x" * 43},
+        {"grant_type": "authorization_code", "code": "x" * 43},
+        {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": "x" * 43},
+    ):
+        assert (await stranger.ask_token(**form)).status_code == 400
+
+    assert await rows() == before

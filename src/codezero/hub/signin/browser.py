@@ -23,6 +23,7 @@ from codezero.hub.signin.refusals import kept, refused
 from codezero.hub.signin.signed import encoded
 from codezero.hub.signin.visitors import Visitor
 from codezero.hub.storage.tables import BrowserSession, User
+from codezero.kit import logs
 from codezero.model.problems import CodezeroError
 
 COOKIE: Final = "__Host-codezero"
@@ -30,6 +31,8 @@ LIFETIME: Final = timedelta(days=7)
 IDLE: Final = timedelta(hours=24)
 _NOTED_EVERY: Final = timedelta(minutes=1)
 _LONGEST_COOKIE: Final = 128
+
+_log = logs.get_logger("sign-in")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -81,6 +84,8 @@ async def sign_in(hub: Hub, email: str, password: str, visitor: Visitor) -> Open
         if user is None or not is_right or user.password_hash != hashed or user.disabled_at is not None:
             if user is not None:
                 await history.tell(session, hub, user, "signin.password", visitor, outcome=history.REFUSED)
+            # Without the address that was typed: it may be anybody's, or the password in the wrong field.
+            _log.warning("a sign-in was refused", address=visitor.address)
             return refused("the e-mail address or the password is wrong")
         if fresh is not None:
             user.password_hash = fresh

@@ -40,11 +40,12 @@ async def refresh(hub: Hub, token: str, proof: Proof, visitor: Visitor) -> Grant
         raise _refused()
 
     async def work(session: AsyncSession) -> Granted | CodezeroError:
-        if not await proofs.is_first_use(session, hub, proof):
-            return proofs.used_before()
         row = await session.scalar(select(RefreshToken).where(RefreshToken.token_hash == hub.sealer.hash(token)))
         if row is None:
             return _refused()
+        # Only now is something kept, or strangers could fill the table.
+        if not await proofs.is_first_use(session, hub, proof):
+            return proofs.used_before()
         sign_in = await session.get_one(SignIn, row.sign_in_id)
         user = await session.get_one(User, sign_in.user_id)
         device = await session.get_one(Device, sign_in.device_id)

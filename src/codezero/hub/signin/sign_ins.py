@@ -136,6 +136,10 @@ async def supersede(session: AsyncSession, hub: Hub, row: SignIn) -> None:
 
 
 async def tidy(session: AsyncSession, hub: Hub) -> None:
-    """Forget the tokens of sign-ins that are over."""
-    over = select(SignIn.id).where((SignIn.ended_at.is_not(None)) | (SignIn.expires_at < hub.clock()))
+    """Forget the tokens of sign-ins that are over, and browsers that were signed in; the audit knows of both."""
+    now = hub.clock()
+    over = select(SignIn.id).where((SignIn.ended_at.is_not(None)) | (SignIn.expires_at < now))
     await session.execute(delete(RefreshToken).where(RefreshToken.sign_in_id.in_(over)))
+    await session.execute(
+        delete(BrowserSession).where((BrowserSession.ended_at.is_not(None)) | (BrowserSession.expires_at < now))
+    )
