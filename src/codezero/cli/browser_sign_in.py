@@ -121,14 +121,12 @@ def by_code(client: HubClient, key: DeviceKey, *, device_name: str) -> Tokens:
 
 
 def _open(url: str) -> None:
+    import threading
     import webbrowser
 
     say(f"opening the browser; if none opens, open this yourself: {url}")
-    try:
-        webbrowser.open(url)
-    except webbrowser.Error:
-        # It was said what to do then.
-        return
+    # Some browsers are only done when their window is closed, and the answer comes before.
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def _wait(listener: socket.socket, state: str) -> dict[str, str]:

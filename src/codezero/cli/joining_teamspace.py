@@ -40,17 +40,18 @@ def is_there(now: StatusView, client: HubClient, space: Named) -> bool:
     )
 
 
-def follow_selection(client: HubClient, organization: Named, space: Named) -> None:
-    """Let a running Daemon go to the Teamspace that was selected; what comes next is said."""
+def follow_selection(client: HubClient, organization: Named, space: Named, *, anew: bool = False) -> None:
+    """Let a running Daemon go to the Teamspace that was selected, `anew` also where it is there already; what comes next is said."""
     daemon = local_client()
     try:
         now = daemon.status()
     except CodezeroError as error:
         if error.problem is not problems.NOT_RUNNING:
             raise
-        say("next: czctl start")
+        if not anew:
+            say("next: czctl start")
         return
-    if is_there(now, client, space):
+    if not anew and is_there(now, client, space):
         say("the agent is there already")
         return
     daemon.select_teamspace(access(client, organization, space))

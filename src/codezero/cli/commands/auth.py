@@ -26,6 +26,7 @@ from codezero.cli.hub_selection import (
 )
 from codezero.cli.serve_arguments import condition_of, condition_options
 from codezero.model import problems
+from codezero.model.ids import is_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.serve import condition_parts
 
@@ -140,9 +141,12 @@ def login(
         return
     if not force and (known := _signed_in_as(client)) is not None:
         say(f"already signed in to {client.context.url} as {known.user.name}; --force signs in anew")
-    else:
-        _with_browser(client, by_code=no_browser or no_gui)
+        _select_first(client, organization)
+        return
+    before = client.credentials
+    _with_browser(client, by_code=no_browser or no_gui)
     _select_first(client, organization)
+    _replace_device(client, before)
 
 
 @auth.command()
@@ -273,10 +277,8 @@ def _with_browser(client: HubClient, *, by_code: bool) -> None:
     from codezero.cli import browser_sign_in
 
     url = client.context.url
-    before = hub_context.load_credentials()
-    # The key stays this machine's at this Hub, unless the Hub does not take it any more.
-    known = before if before is not None and before.url == url and before.key is not None else None
-    key = DeviceKey(known.key, known.device) if known is not None and known.key is not None else DeviceKey.new()
+    # A new one each time: nobody has to know whether the one before is still believed.
+    key = DeviceKey.new()
     name = socket.gethostname()[:63]
     if by_code or not browser_sign_in.has_browser():
         tokens = browser_sign_in.by_code(client, key, device_name=name)
@@ -291,10 +293,29 @@ def _with_browser(client: HubClient, *, by_code: bool) -> None:
     say(f"signed in to {url} as {me.user.name}")
 
 
+def _replace_device(client: HubClient, before: Credentials | None) -> None:
+    """Let the Daemon go on as the device that this machine is now, and end the one it was."""
+    if before is None or before.device is None or before.key is None:
+        return
+    from codezero.cli import joining_teamspace
+
+    organization, space = client.context.organization, client.context.space
+    try:
+        if organization is not None and space is not None:
+            joining_teamspace.follow_selection(client, organization, space, anew=True)
+        client.delete(f"/devices/{before.device}")
+    except CodezeroError as error:
+        # It was somebody else's, or has ended already; it is in the list of devices for as long as it has not.
+        if error.problem is not problems.NOT_FOUND:
+            say(f"note: this machine's earlier sign-in may still be there: {error.detail}; see: czctl device list")
+
+
 def _with_secret(client: HubClient, secret: str, *, is_key: bool, organization: str | None) -> None:
     url = client.context.url
     if is_key:
-        credentials = Credentials(url, api_key=f"{organization}:{secret}" if organization else secret)
+        # With its id the Hub checks that the key is one of that organization.
+        is_id = organization is not None and is_ulid(organization) and ":" not in secret
+        credentials = Credentials(url, api_key=f"{organization}:{secret}" if is_id else secret)
     else:
         credentials = Credentials(url, access_token=secret)
     client.use(credentials)

@@ -63,6 +63,12 @@ async def issuers_of(api: "ApiClient", namespace: str) -> "tuple[Issuers, str]":
     if present.secret is None:
         raise not_installed(namespace)
     content = identity.secret_content(present.secret)
+    if identity.ROOT in content:
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            "access to this Teamspace is given by its Hub, to members of its organization",
+            fix="czctl organization members invite E-MAIL; they sign in: czctl auth login --hub URL",
+        )
     return authorities.required(identity.teamspace_of(content)), content.get("ca.crt", "")
 
 

@@ -1,4 +1,4 @@
-"""teamspace install, upgrade, identity: a Teamspace with a kubeconfig alone, and no Hub."""
+"""teamspace install, upgrade, identity: a Teamspace with a kubeconfig alone; with a Hub it joins that, without one its keys are made here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +9,10 @@ import click
 import msgspec
 
 from codezero.cli import value_arguments, wording
-from codezero.cli.commands.teamspace import giving
+from codezero.cli.commands.teamspace import giving, joining
 from codezero.cli.commands.teamspace.cluster import API_VERSION, Cluster, cluster_options
 from codezero.cli.commands.teamspace.giving import AccessView
+from codezero.cli.commands.teamspace.joining import Joining
 from codezero.cli.console import Output, Table, output_option, say, write, write_lines, write_text
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -63,6 +64,7 @@ class _Wanted:
     wait: float | None = None
     dry_run: bool = False
     is_upgrade: bool = False
+    hub: Joining | None = None
     output: Output = Output.TABLE
     # Objects that are printed instead of being applied.
     manifests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -121,7 +123,19 @@ def _install_options(command: F) -> F:
 
 
 @click.command()
-@click.option("--name", metavar="NAME", help="What people call the Teamspace; needed once.")
+@click.option("--name", metavar="NAME", help="What people call the Teamspace; needed once, without a Hub.")
+@click.option("--hub", metavar="URL", help="The Hub that the Teamspace belongs to, as pods of the cluster reach it.")
+@click.option(
+    "--hub-ca",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Whom to believe that it is the Hub (PEM); not needed where its certificate is one that everybody believes.",
+)
+@click.option(
+    "--join-token-file",
+    metavar="FILE",
+    help="The file with the token by which the cluster joins; - reads it from standard input, or asks for it.",
+)
 @click.option(
     "--access",
     "accesses_wanted",
@@ -133,6 +147,9 @@ def _install_options(command: F) -> F:
 def install(
     *,
     name: str | None,
+    hub: str | None,
+    hub_ca: Path | None,
+    join_token_file: str | None,
     accesses_wanted: tuple[str, ...],
     file: Path | None,
     texts: tuple[str, ...],
@@ -144,7 +161,7 @@ def install(
     cluster: Cluster,
     output: Output,
 ) -> None:
-    """Install a Teamspace into a cluster, without Helm and without a Hub.
+    """Install a Teamspace into a cluster, without Helm.
 
     \b
     Makes the namespace, identities, all objects, and waits until they work. Can be run again at
@@ -155,7 +172,12 @@ def install(
     ($XDG_CONFIG_HOME is respected), and never reach the cluster. Keep a copy in a safe place:
     without it nobody can be given access, and whoever has it can be any laptop.
     \b
+    With --hub none of these keys are made: the cluster joins the Hub by a token that is good
+    once (`czctl space create` and `czctl space join-token` give one), and the Hub says who may
+    do what.
+    \b
     Examples:
+      czctl teamspace install --hub https://hub.example.com --join-token-file token.txt
       czctl teamspace install --name shop --serve-namespace shop --access dev1=dev1.json
       czctl teamspace install --name shop --values values.yaml --dry-run
       czctl teamspace install --name shop --set service.type=NodePort --set service.nodePort=30880
@@ -172,6 +194,7 @@ def install(
             tuple(_access_of(text) for text in accesses_wanted),
             _seconds(wait, no_wait=no_wait),
             dry_run,
+            hub=joining.read(hub, hub_ca, join_token_file),
             output=output,
         )
     )
@@ -309,6 +332,19 @@ def _wish(wanted: _Wanted, present: "Present") -> "tuple[Wish, Issuers | None]":
 
     Installer.refuse_foreign_identity(present)
     record = present.record
+    before = {} if record is None else record.values
+    values = before if wanted.file is None else value_arguments.read(wanted.file)
+    values = value_arguments.changed(values, wanted.texts, serve_namespaces=wanted.serve_namespaces)
+    if wanted.hub is not None:
+        values = wanted.hub.values(values)
+    if joining.url_of(values):
+        return _joining_wish(wanted, present, values), None
+    if joining.url_of(before):
+        raise CodezeroError(
+            problems.IN_THE_WAY,
+            f"the Teamspace belongs to the Hub {joining.url_of(before)}, whose keys nobody else has",
+            fix="keep the value hub.url; to go without a Hub, uninstall it and install it anew",
+        )
     if record is not None and wanted.name not in {None, record.name}:
         raise CodezeroError(
             problems.IN_THE_WAY,
@@ -318,9 +354,6 @@ def _wish(wanted: _Wanted, present: "Present") -> "tuple[Wish, Issuers | None]":
     name = wanted.name or (record.name if record is not None else None)
     if name is None:
         raise CodezeroError(problems.BAD_REQUEST, "a new Teamspace needs a name", fix="add --name NAME")
-    before = {} if record is None else record.values
-    values = before if wanted.file is None else value_arguments.read(wanted.file)
-    values = value_arguments.changed(values, wanted.texts, serve_namespaces=wanted.serve_namespaces)
     if present.secret is None:
         new = Issuers.create(name)
         policy = _new_policy(wanted.policy, present, new)
@@ -337,6 +370,27 @@ def _wish(wanted: _Wanted, present: "Present") -> "tuple[Wish, Issuers | None]":
         )
     known = authorities.find(identities.teamspace_of(identities.secret_content(present.secret)))
     return Wish(name, values, None, _kept_policy(wanted.policy, present, known)), known
+
+
+def _joining_wish(wanted: _Wanted, present: "Present", values: dict[str, Any]) -> "Wish":
+    """What to install for a Hub, which names the Teamspace and says who may do what."""
+    from codezero.system.installing.applying import Wish
+
+    if wanted.policy is not None or wanted.access:
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            "policy and access are the Hub's to give",
+            fix="leave --policy and --access out; see czctl policy --help and czctl organization members --help",
+        )
+    token = None if wanted.hub is None else wanted.hub.token
+    if present.secret is None and token is None:
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            "a new Teamspace of a Hub joins it by a token",
+            fix="czctl space create NAME gives one; add --hub URL --join-token-file FILE",
+        )
+    name = wanted.name or (present.record.name if present.record is not None else "teamspace")
+    return Wish(name, values, None, None, join_token=token)
 
 
 def _new_policy(file: Path | None, present: "Present", new: "Issuers") -> "Policy":
@@ -456,6 +510,9 @@ def _show(view: InstallView, output: Output) -> None:
 def _tell_next(view: InstallView, wanted: _Wanted) -> None:
     if view.ready:
         say(f"Teamspace {view.name} is ready{f' at {view.entry}' if view.entry else ''}")
+    if wanted.hub is not None:
+        say(f"next, on laptops: czctl auth login --hub {wanted.hub.url}")
+        return
     for one in view.access:
         say(f"{one.file}: access for {one.user} until {one.until}; a secret, hand it over as one")
         say(f"next, on their machine: czctl start --teamspace {Path(one.file).name}")

@@ -14,10 +14,12 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
 if TYPE_CHECKING:
-    from codezero.system.installing.looking import EntryView, PartView, ServeView
+    from codezero.system.installing.looking import EntryView, HubView, PartView, ServeView
     from codezero.system.kubernetes.client import ApiClient
 
 _WARNED_BEFORE: Final = timedelta(days=90)
+# A Hub signs the authority again with ten days left.
+_HUB_IS_LATE: Final = timedelta(days=8)
 
 
 class StatusView(msgspec.Struct, frozen=True):
@@ -33,6 +35,7 @@ class StatusView(msgspec.Struct, frozen=True):
     serves: "tuple[ServeView, ...]"
     waiting: tuple[str, ...]
     warnings: tuple[str, ...]
+    hub: "HubView | None" = None
     api: str = API_VERSION
 
 
@@ -80,13 +83,17 @@ async def _status(api: "ApiClient", namespace: str) -> StatusView:
         serve_namespaces=seen.serve_namespaces,
         serves=seen.serves,
         waiting=seen.waiting,
-        warnings=(*seen.warnings, *_ending(seen.certificates, datetime.now(UTC))),
+        warnings=(*seen.warnings, *_ending(seen.certificates, datetime.now(UTC), has_hub=seen.hub is not None)),
+        hub=seen.hub,
     )
 
 
-def _ending(certificates: "dict[str, datetime]", now: datetime) -> Iterator[str]:
+def _ending(certificates: "dict[str, datetime]", now: datetime, *, has_hub: bool) -> Iterator[str]:
     authority = certificates.get("ca.crt")
-    if authority is not None and authority < now + _WARNED_BEFORE:
+    if has_hub:
+        if authority is not None and authority < now + _HUB_IS_LATE:
+            yield f"the Teamspace's authority ends at {authority:%Y-%m-%d}, and the Hub has not signed it again"
+    elif authority is not None and authority < now + _WARNED_BEFORE:
         yield f"the Teamspace's authority ends at {authority:%Y-%m-%d}: install anew before, and give access anew"
     for name, end in certificates.items():
         if name != "ca.crt" and end < now:
@@ -98,6 +105,8 @@ def _lines(view: StatusView) -> Iterator[str]:
     for part in view.parts:
         yield f"  {part.name + ':':<15}{part.ready} of {part.wanted} ready   {part.image}"
     yield f"  {'entry:':<15}{view.entry or 'none from outside'}"
+    if view.hub is not None:
+        yield f"  {'Hub:':<15}{view.hub}"
     yield f"  {'may serve in:':<15}{', '.join(view.serve_namespaces) or 'no namespace'}"
     for one in view.serves:
         yield f"  {'served:':<15}{one.service}   {one.state}   {one.variants} variants"

@@ -65,6 +65,7 @@ async def _plan(api: "ApiClient", namespace: str) -> list[str]:
 
 async def _remove(api: "ApiClient", namespace: str, seconds: float) -> UninstallView:
     from codezero.cli import authorities
+    from codezero.cli.commands.teamspace import joining
     from codezero.deploy import identity
     from codezero.system.installing.applying import Installer, manager_of
     from codezero.system.installing.record import MANAGER
@@ -77,9 +78,11 @@ async def _remove(api: "ApiClient", namespace: str, seconds: float) -> Uninstall
         done.append(line)
 
     present = await Installer(api, namespace=namespace).present()
+    # Read now: nothing is left of it to tell the Hub with afterwards.
+    leaving = await joining.leave(api, namespace)
 
     def forget() -> None:
-        if present.secret is None or manager_of(present.secret) != MANAGER:
+        if leaving is not None or present.secret is None or manager_of(present.secret) != MANAGER:
             return
         try:
             teamspace = identity.teamspace_of(identity.secret_content(present.secret))
@@ -90,6 +93,8 @@ async def _remove(api: "ApiClient", namespace: str, seconds: float) -> Uninstall
             tell(f"delete {authorities.path(teamspace)}")
 
     kept = await Remover(api, namespace=namespace, tell=tell, forget=forget).remove(present, seconds=seconds)
+    if leaving is not None:
+        tell(await leaving.tell())
     return UninstallView(tuple(done), tuple(kept))
 
 

@@ -1,0 +1,350 @@
+"""czctl and a Hub, both as processes: signing in by all ways, what is kept where, and every command once."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codezero.cli.hub_client import DeviceKey
+from codezero.sandbox.browser import Browser
+from codezero.testing.hub_process import OWNER, HubProcess
+from codezero.testing.teamspace import free_port
+
+CZCTL = Path(sys.executable).with_name("czctl")
+# Signs in at the page it is given, approves, and follows the redirect: what a person does with a browser.
+BROWSER = """
+import sys, urllib.request
+from urllib.parse import urlsplit
+from codezero.sandbox.browser import Browser
+from codezero.transport.hub_http import HubEndpoint
+url, email, password = sys.argv[1:]
+parts = urlsplit(url)
+browser = Browser(HubEndpoint(f"{parts.scheme}://{parts.netloc}"))
+browser.sign_in(email, password)
+back = browser.approve_redirect(url)
+print(urllib.request.urlopen(back).read().decode(), file=sys.stderr)
+"""
+
+
+@dataclass
+class Machine:
+    """A machine of somebody: its home, and czctl there."""
+
+    home: Path
+    hub: HubProcess
+    variables: dict[str, str]
+
+    def czctl(self, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(
+            [CZCTL, *arguments],
+            env={**self.environment(), **variables},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "Traceback" not in ended.stderr
+        return ended
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "CODEZERO_RUN_FOLDER": str(self.home / "run"),
+            "CODEZERO_STATE_FOLDER": str(self.home / "state"),
+            "TMPDIR": str(self.home),
+            **self.variables,
+        }
+
+    def json(self, *arguments: str, stdin: str = "") -> Any:
+        ended = self.czctl(*arguments, "-o", "json", stdin=stdin)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    @property
+    def folder(self) -> Path:
+        return self.home / ".config" / "codezero"
+
+    def kept(self) -> dict[str, Any]:
+        return json.loads((self.folder / "credentials.json").read_text())
+
+    def login(self, *options: str, email: str = OWNER["email"], password: str = OWNER["password"]) -> str:
+        """By a browser that opens here; what czctl said."""
+        script = self.home / "browser.py"
+        script.write_text(BROWSER)
+        browser = f"{sys.executable} {script} %s {email} '{password}'"
+        ended = self.czctl("auth", "login", "--hub", self.hub.url, *options, BROWSER=browser)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stderr
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    made = HubProcess(tmp_path_factory.mktemp("hub") / "data").start()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def owner(hub: HubProcess) -> Browser:
+    return hub.owner()
+
+
+@pytest.fixture
+def machine(hub: HubProcess, owner: Browser, tmp_path: Path) -> Machine:
+    return Machine(tmp_path, hub, {})
+
+
+def test_a_browser_signs_in_and_the_only_organization_is_selected(machine: Machine) -> None:
+    said = machine.login()
+
+    assert f"signed in to {machine.hub.url} as Olga" in said
+    assert "organization: Shop" in said
+    assert "You can close this window." in said
+    status = machine.json("auth", "status")
+    assert (status["hub"], status["by"], status["email"]) == (machine.hub.url, "browser", OWNER["email"])
+    assert status["organization"]["name"] == "Shop"
+    assert (machine.folder / "credentials.json").stat().st_mode & 0o777 == 0o600
+    again = machine.czctl("auth", "login")
+    assert "already signed in" in again.stderr
+
+
+def test_a_code_typed_elsewhere_signs_in(machine: Machine, owner: Browser) -> None:
+    """Without a display, and over SSH, by itself."""
+    process = subprocess.Popen(
+        [CZCTL, "auth", "login", "--hub", machine.hub.url],
+        env={**machine.environment(), "DISPLAY": ":0", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    found = re.search(rf"open {machine.hub.url}/device in a browser and type ([A-Z]{{4}}-[A-Z]{{4}})", line)
+    assert found is not None, line
+
+    owner.approve_device(found[1])
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 0, said
+    assert "as Olga" in said
+
+
+@pytest.mark.parametrize("how", ["file", "stdin", "argument"])
+def test_an_api_key_signs_in_with_its_organization(machine: Machine, how: str) -> None:
+    machine.login()
+    made = machine.json("apikey", "create", f"ci-{how}")
+    other = Machine(machine.home / "ci", machine.hub, {})
+    other.home.mkdir()
+    file = machine.home / "key"
+    file.write_text(made["key"] + "\n")
+    organization = machine.json("auth", "status")["organization"]["id"]
+
+    match how:
+        case "file":
+            ended = other.czctl("auth", "login", "--hub", machine.hub.url, "--apikey-file", str(file))
+        case "stdin":
+            ended = other.czctl(
+                "auth", "login", "--hub", machine.hub.url, "--apikey-file", "-", "--org", "Shop", stdin=made["key"]
+            )
+        case _:
+            ended = other.czctl(
+                "auth", "login", "--hub", machine.hub.url, "--apikey", made["key"], "--orgID", organization
+            )
+
+    assert ended.returncode == 0, ended.stderr
+    assert ("warning: --apikey shows the secret" in ended.stderr) == (how == "argument")
+    status = other.json("auth", "status")
+    assert (status["by"], status["user"]["name"], status["organization"]["name"]) == ("api-key", f"ci-{how}", "Shop")
+    machine.czctl("apikey", "revoke", f"ci-{how}")
+    refused = other.czctl("auth", "status")
+    assert refused.returncode == 4
+    assert "[CZ-HUB-001]" in refused.stderr
+
+
+def test_the_environment_signs_in_and_nothing_is_kept(machine: Machine) -> None:
+    machine.login()
+    key = machine.json("apikey", "create", "environment")["key"]
+    token = machine.czctl("auth", "token").stdout.strip()
+    bare = Machine(machine.home / "bare", machine.hub, {"CODEZERO_HUB": machine.hub.url})
+    bare.home.mkdir()
+
+    by_key = bare.czctl("auth", "status", "-o", "json", CODEZERO_API_KEY=key)
+    by_token = bare.czctl("auth", "status", "-o", "json", CODEZERO_TOKEN=token)
+
+    assert json.loads(by_key.stdout)["user"]["name"] == "environment"
+    assert json.loads(by_token.stdout)["user"]["name"] == "Olga"
+    assert json.loads(by_token.stdout)["by"] == "environment"
+    assert not bare.folder.exists()
+
+
+def test_twenty_at_once_with_an_expired_token_stay_signed_in(machine: Machine) -> None:
+    """R28: one of them refreshes; a refresh token that is used twice would end the sign-in."""
+    machine.login()
+    before = machine.kept()
+    (machine.folder / "credentials.json").write_text(json.dumps({**before, "expires": time.time() - 1}))
+
+    processes = [
+        subprocess.Popen(
+            [CZCTL, "organization", "list", "-o", "name"],
+            env=machine.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(20)
+    ]
+    ended = [process.communicate(timeout=120) for process in processes]
+
+    assert {(process.returncode, out) for process, (out, _) in zip(processes, ended, strict=True)} == {(0, "Shop\n")}
+    after = machine.kept()
+    assert after["refresh_token"] != before["refresh_token"]
+    assert machine.czctl("auth", "status").returncode == 0
+
+
+def test_a_copied_store_is_worth_nothing_without_the_key(machine: Machine) -> None:
+    """T04: tokens are bound to the device's key."""
+    machine.login()
+    stolen = {**machine.kept(), "key": DeviceKey.new().pem, "expires": 0.0}
+    thief = Machine(machine.home / "thief", machine.hub, {})
+    thief.folder.mkdir(parents=True)
+    (thief.folder / "hub.json").write_text((machine.folder / "hub.json").read_text())
+    (thief.folder / "credentials.json").write_text(json.dumps(stolen))
+
+    refused = thief.czctl("auth", "status")
+
+    assert refused.returncode == 4
+    assert machine.czctl("auth", "status").returncode == 0
+
+
+def test_logging_out_ends_it_here_and_there(machine: Machine) -> None:
+    machine.login()
+    before = machine.kept()
+
+    ended = machine.czctl("auth", "logout")
+
+    assert (ended.returncode, ended.stderr) == (0, f"signed out of {machine.hub.url}\n")
+    assert not (machine.folder / "credentials.json").exists()
+    refused = machine.czctl("auth", "status")
+    assert refused.returncode == 4
+    assert f"fix:  czctl auth login --hub {machine.hub.url}" in refused.stderr
+    (machine.folder / "credentials.json").write_text(json.dumps(before))
+    assert machine.czctl("auth", "status").returncode == 4
+    machine.login()
+    assert machine.czctl("auth", "logout").returncode == 0
+    assert "not signed in" in machine.czctl("auth", "logout").stderr
+
+
+def test_a_hub_that_is_away_is_named_and_what_is_kept_stays(machine: Machine) -> None:
+    machine.login()
+    context = json.loads((machine.folder / "hub.json").read_text())
+    away = f"http://127.0.0.1:{free_port()}"
+    for file, content in (("hub.json", context), ("credentials.json", machine.kept())):
+        (machine.folder / file).write_text(json.dumps({**content, "url": away}))
+
+    asked = machine.czctl("organization", "list", "-o", "json")
+
+    assert asked.returncode == 8
+    problem = json.loads(asked.stderr)
+    assert problem["code"] == "CZ-HUB-010"
+    assert away in problem["detail"]
+    out = machine.czctl("auth", "logout")
+    assert out.returncode == 0
+    assert "the Hub could not be told" in out.stderr
+    assert not (machine.folder / "credentials.json").exists()
+
+
+def test_no_command_shows_a_secret_but_the_one_that_is_asked_to(machine: Machine) -> None:
+    machine.login()
+    kept = machine.kept()
+    told = "".join(
+        text
+        for arguments in (("auth", "status"), ("auth", "status", "-o", "json"), ("device", "list"), ("auth", "login"))
+        for ended in [machine.czctl(*arguments)]
+        for text in (ended.stdout, ended.stderr)
+    )
+
+    for name in ("access_token", "refresh_token", "key"):
+        assert kept[name] not in told
+    assert kept["access_token"] not in (machine.folder / "hub.json").read_text()
+
+
+def test_organizations_members_and_invitations(machine: Machine, hub: HubProcess) -> None:
+    """What an admin does by the command line, each once, as JSON."""
+    machine.login()
+
+    made = machine.json("organization", "create", "Other")
+    assert (made["name"], made["role"], made["api"]) == ("Other", "owner", "codezero.io/hub/v1")
+    listed = machine.json("organization", "list")
+    assert {one["name"] for one in listed["organizations"]} >= {"Shop", "Other"}
+    assert machine.json("auth", "status")["organization"]["name"] == "Other"
+
+    invitation = machine.json("organization", "invite", "bob@example.com", "--role", "admin")
+    assert invitation["link"].startswith(hub.url)
+    assert [one["email"] for one in machine.json("organization", "members", "--invited")["invitations"]] == [
+        "bob@example.com"
+    ]
+    browser = Browser(hub.endpoint)
+    browser.accept_invitation(invitation["link"], name="Bob", password="a long password of bob")
+    members = {one["name"]: one["role"] for one in machine.json("organization", "members")["members"]}
+    assert members == {"Olga": "owner", "Bob": "admin"}
+
+    assert machine.json("organization", "role", "bob@example.com", "viewer")["role"] == "viewer"
+    assert machine.czctl("organization", "remove", "bob@example.com").returncode == 0
+    assert [one["name"] for one in machine.json("organization", "members")["members"]] == ["Olga"]
+    assert machine.czctl("organization", "invite", "eve@example.com").returncode == 0
+    withdrawn = machine.czctl("organization", "invite", "eve@example.com", "--withdraw")
+    assert "withdrawn" in withdrawn.stderr
+    assert machine.czctl("organization", "select", "Shop").returncode == 0
+    assert machine.json("auth", "status")["organization"]["name"] == "Shop"
+
+
+def test_the_last_owner_stays_and_names_that_are_none_are_named(machine: Machine) -> None:
+    machine.login()
+
+    last = machine.czctl("organization", "role", OWNER["email"], "viewer", "--org", "Shop")
+    unknown = machine.czctl("organization", "remove", "nobody@example.com", "--org", "Shop")
+    wrong = machine.czctl("organization", "members", "--org", "Shopp")
+
+    assert (last.returncode, "CZ-HUB-011" in last.stderr) == (7, True)
+    assert unknown.returncode == 6
+    assert (wrong.returncode, "did you mean 'Shop'" in wrong.stderr) == (6, True)
+
+
+def test_keys_and_devices(machine: Machine) -> None:
+    machine.login()
+    made = machine.json("apikey", "create", "nightly", "--expires", "720h", "--scope", "spaces.read", "--org", "Shop")
+    listed = machine.json("apikey", "list", "--org", "Shop")["apikeys"]
+    (own,) = [one for one in listed if one["name"] == "nightly"]
+    assert made["key"].startswith("cz_key_")
+    assert (own["id"], own["scopes"], "key" in own) == (made["id"], ["spaces.read"], False)
+    assert machine.czctl("apikey", "revoke", "nightly", "--org", "Shop").returncode == 0
+    assert machine.czctl("apikey", "revoke", "nightly", "--org", "Shop").returncode == 6
+
+    this = machine.kept()["device"]
+    assert this in [one["id"] for one in machine.json("device", "list")["devices"]]
+    assert this in [one["id"] for one in machine.json("device", "list", "--org", "Shop")["devices"]]
+    assert machine.czctl("device", "revoke", this).returncode == 0
+    refused = machine.czctl("organization", "list")
+    assert refused.returncode == 4
+    machine.login("--force")
+    assert machine.kept()["device"] != this
+
+
+def test_names_are_completed_as_the_hub_told_them_last(machine: Machine) -> None:
+    machine.login()
+    machine.czctl("organization", "list")
+
+    offered = machine.czctl(_CZCTL_COMPLETE="bash_complete", COMP_WORDS="czctl organization select Sh", COMP_CWORD="3")
+
+    assert offered.stdout == "plain,Shop\n"
