@@ -21,6 +21,7 @@ from codezero.orchestrator.server import Coordinator
 from codezero.orchestrator.settings import OrchestratorSettings
 from codezero.transport import identity, listening
 from codezero.transport.identity import Identity
+from codezero.transport.opinion import Opinion
 from codezero.transport.tls import UnprovenLimits
 from codezero.wire.forwarding import ALPN
 
@@ -39,6 +40,7 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
         # Without a Hub nobody would ever take them.
         told=None if wanted.hub is None else events.happened,
         counted=events.counted,
+        opinion=Opinion(wanted.opa_url),
     )
     identities: Watched[Identity | None] = Watched(None)
     link = None if wanted.hub is None else HubLink(wanted.hub, coordinator, identities, events)

@@ -22,23 +22,24 @@ from codezero import __version__
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
 from codezero.kit.watched import Watched
-from codezero.model import problems
+from codezero.model import access, problems
 from codezero.model.ids import Device, SessionId, TeamspaceId, is_ulid, new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef, is_label
 from codezero.model.sessions import PresenceState
 from codezero.orchestrator.admission import Admission
-from codezero.orchestrator.board import Board, Told
+from codezero.orchestrator.board import Board, Placed, Told
 from codezero.orchestrator.fanout import PING_SECONDS, Fanout, Subscriber
 from codezero.orchestrator.leases import DEFAULT_TTL_SECONDS, Leases
 from codezero.orchestrator.links import SystemLink
 from codezero.orchestrator.orders import Asker
 from codezero.orchestrator.printable import printable
-from codezero.orchestrator.serving import Owner
+from codezero.orchestrator.serving import MAX_PARTS, MAX_PORTS, Owner
 from codezero.orchestrator.traces import Traces
 from codezero.orchestrator.variants import Variants
 from codezero.transport import identity
 from codezero.transport.messages import MessageStream
+from codezero.transport.opinion import Opinion
 from codezero.transport.tls import TlsConnection
 from codezero.wire.control import AWAY_SECONDS
 from codezero.wire.coordination import (
@@ -75,6 +76,8 @@ HELLO_SECONDS: Final = 5.0
 HELLO_SIZE: Final = 16 * 1024
 SYSTEM_SILENT_SECONDS: Final = 3 * PING_SECONDS
 LEASE_LOOK_SECONDS: Final = 1.0
+# How often another's opinion is asked about what is served.
+OPINION_SECONDS: Final = 30.0
 # A laptop may be faster than the System that brings it.
 ACTIVE_WITHIN_SECONDS: Final = 3.0
 # Without Systems and laptops for so long; a System that is started anew is back earlier.
@@ -121,11 +124,13 @@ class Coordinator:
         steady: Callable[[], float] = time.monotonic,
         told: Told | None = None,
         counted: Callable[[str, int], None] = lambda _variant, _requests: None,
+        opinion: Opinion | None = None,
     ) -> None:
-        """`told` hears what happens, as `Board` tells it; `counted` how many more requests a variant has answered."""
+        """`opinion` is asked about serves that the policy allows. `told` hears what happens, as `Board` tells it; `counted` how many more requests a variant has answered."""
         self.epoch = new_ulid()
         self.board = Board(told)
         self.admission = Admission(clock=clock)
+        self._opinion = opinion or Opinion()
         self.fanout = Fanout(self.board)
         self.leases = Leases(ttl=session_seconds)
         # Whether Systems report here, and where laptops connect to as these say; for the channel to a Hub.
@@ -160,6 +165,7 @@ class Coordinator:
         async with task_group("orchestrator") as tasks:
             self._tasks = tasks
             tasks.start_service("fan-out", self.fanout.run())
+            tasks.start_service("opinions", self._keep_opinions())
             await self._watch_leases()
 
     def belongs_to(self, teamspace: TeamspaceId) -> None:
@@ -365,7 +371,8 @@ class Coordinator:
             async with _beside("feed", lambda: self.fanout.feed(attached.subscriber, stream), stream):
                 while not left:
                     message = await stream.receive()
-                    left = self._hear_laptop(attached, message)
+                    if not isinstance(message, ServeWanted) or not await self._is_refused_elsewhere(attached, message):
+                        left = self._hear_laptop(attached, message)
                     if isinstance(message, ConsumeAssertion):
                         await asyncio.sleep(len(message.services) / ASSERTED_A_SECOND)
                     elif isinstance(message, ServeWanted | ServeEnding | TraceWanted):
@@ -518,6 +525,40 @@ class Coordinator:
             before, subscriber.view = subscriber.view, self.board.join_view(viewer)
             self.board.leave_view(before)
             subscriber.presence = None
+
+    async def _is_refused_elsewhere(self, attached: _Attached, wanted: ServeWanted) -> bool:
+        """Whether another's opinion is asked for and against it; what our own policy refuses, it refuses itself."""
+        _check_service(wanted.service)
+        policy, device = self.admission.policy, attached.owner.device
+        if not self._opinion.is_wanted(policy) or len(wanted.condition) > MAX_PARTS or len(wanted.ports) > MAX_PORTS:
+            return False
+        ports = tuple(pair.remote for pair in wanted.ports)
+        acts = access.serve_acts(wanted.condition, ports, mirror=wanted.mirror is not None)
+        if not self.admission.decide_all(device, acts, wanted.service).allowed:
+            return False
+        try:
+            await self._opinion.require(policy, device, wanted.service, acts)
+        except CodezeroError as error:
+            self.variants.refuse(Asker(attached.subscriber, wanted.number), error)
+            return True
+        return False
+
+    async def _keep_opinions(self) -> None:
+        while True:
+            await asyncio.sleep(OPINION_SECONDS)
+            for placed in list(self.board.variants.values()):
+                await self._ask_again(placed)
+
+    async def _ask_again(self, placed: Placed) -> None:
+        try:
+            device = Device.parse(placed.view.device)
+        except CodezeroError:
+            return  # made by hand
+        verdict = await self._opinion.ask(self.admission.policy, device, placed.service, access.acts_of(placed.view))
+        # Who does not answer takes nothing away that runs; nothing new begins meanwhile.
+        if verdict.is_answer and not verdict.allowed:
+            with contextlib.suppress(CodezeroError):  # no System at the moment; asked again anyhow
+                self.variants.terminate(placed.view.variant_id, verdict.reason)
 
     async def _watch_leases(self) -> None:
         while True:

@@ -18,7 +18,8 @@ from codezero.transport.hub import HubAddress, address_of
 class OrchestratorSettings:
     """Where to listen, where identity and policy are mounted, how long a lost laptop's session is kept (seconds), and how to log.
 
-    `hub` is the Hub of this Teamspace, None where it has none.
+    `hub` is the Hub of this Teamspace, None where it has none. `opa_url` is a policy decision
+    point that is asked besides the policy.
     """
 
     listen: tuple[str, int]
@@ -27,6 +28,7 @@ class OrchestratorSettings:
     policy_folder: Path
     session_seconds: float
     hub: HubAddress | None
+    opa_url: str | None
     log_level: str
     log_json: bool
 
@@ -49,6 +51,7 @@ def from_environment(variables: Mapping[str, str]) -> OrchestratorSettings:
         policy_folder=environment.path("POLICY_FOLDER", "/etc/codezero/policy"),
         session_seconds=environment.number("SESSION_SECONDS", DEFAULT_TTL_SECONDS, least=15, most=7 * 86400),
         hub=hub,
+        opa_url=environment.text("OPA_URL", "") or None,
         log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
         log_json=environment.text("LOG_FORMAT", "json", choices=("json", "text")) == "json",
     )

@@ -143,6 +143,10 @@ class Variants:
         except CodezeroError as error:
             asker.subscriber.answer_serve(_refusal(asker.number, error))
 
+    def refuse(self, asker: Asker, error: CodezeroError) -> None:
+        """Answer a wish that is not even looked at."""
+        asker.subscriber.answer_serve(_refusal(asker.number, error))
+
     def end(self, asker: Asker, owner: Owner, ending: ServeEnding) -> None:
         """A laptop wants variants to end; it is answered now or when the System has."""
         try:

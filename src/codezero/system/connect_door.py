@@ -15,6 +15,7 @@ from codezero.kit.http_head import Head, HeadError, HeadProtocol
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
 from codezero.model import problems
+from codezero.model.access import CONSUME
 from codezero.model.ids import Device, TeamspaceId
 from codezero.model.problems import CodezeroError
 from codezero.model.services import CatalogId, ServiceRef, is_label
@@ -22,6 +23,7 @@ from codezero.system.dialling import Dialler
 from codezero.system.forward import Side
 from codezero.system.grants import Grant, Grants
 from codezero.system.tokens import TokenVerifier
+from codezero.transport.opinion import Opinion
 from codezero.transport.tls import TlsConnection
 from codezero.wire import problem_json
 
@@ -57,12 +59,14 @@ class ConnectDoor:
         grants: Grants,
         dialler: Dialler,
         unready: Callable[[], str | None],
+        opinion: Opinion | None = None,
     ) -> None:
         self._tokens = tokens
         self._teamspace = teamspace
         self._grants = grants
         self._dialler = dialler
         self._unready = unready
+        self._opinion = opinion or Opinion()
         self._tasks: Tasks | None = None
         self._open: dict[TlsConnection, Device] = {}
 
@@ -138,6 +142,7 @@ class ConnectDoor:
         far = Side()
         try:
             async with asyncio.timeout(DIAL_SECONDS):
+                await self._opinion.require(self._grants.policy, device, wanted.service, (CONSUME,))
                 await self._dialler.dial(wanted, lambda: far, client=device.device)
             # The policy may have changed while we dialled, and has not seen this connection yet.
             self._grants.require(device, wanted.service)

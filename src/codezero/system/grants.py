@@ -8,7 +8,7 @@ from typing import Final
 
 from codezero.kit.logs import get_logger
 from codezero.model import access, problems
-from codezero.model.access import CONSUME, Act, Decision
+from codezero.model.access import CONSUME, Act, AnyPolicy, Decision
 from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
@@ -49,6 +49,11 @@ class Grants:
     def reason(self) -> str | None:
         """Why nothing is allowed; None while a policy is in force."""
         return self._force.closed(self._clock())
+
+    @property
+    def policy(self) -> AnyPolicy | None:
+        """The policy in force."""
+        return self._force.policy
 
     def follow(self, told: Callable[[], None]) -> None:
         """Call `told` whenever something else than before may be allowed."""

@@ -54,6 +54,7 @@ from codezero.system.tokens import TokenVerifier
 from codezero.system.tunnel_port import TunnelPort
 from codezero.transport import identity, listening, tunnel
 from codezero.transport.identity import Identity
+from codezero.transport.opinion import Opinion
 from codezero.wire.coordination import FromHub, KeysTold, PolicyTold, SessionEnded
 from codezero.wire.router import AccessRecords
 
@@ -111,7 +112,8 @@ async def serve(
     orders = None
     if serves is not None and api is not None:
         orders = Orders(api, serves, namespace=wanted.namespace, enabled=wanted.serve_namespaces)
-    port = TunnelPort(grants=grants, dialler=dialler, orchestrator=orchestrator, outbox=outbox)
+    opinion = Opinion(wanted.opa_url)
+    port = TunnelPort(grants=grants, dialler=dialler, orchestrator=orchestrator, outbox=outbox, opinion=opinion)
     membership = entry = None
     if wanted.hub is not None and api is not None:
         membership = Membership(api, wanted.hub, namespace=wanted.namespace)
@@ -159,7 +161,9 @@ async def serve(
             raise CodezeroError(problems.TUNNEL_DOWN, "this System has no identity yet")
         return own.teamspace
 
-    door = ConnectDoor(tokens=tokens, teamspace=teamspace, grants=grants, dialler=dialler, unready=unready)
+    door = ConnectDoor(
+        tokens=tokens, teamspace=teamspace, grants=grants, dialler=dialler, unready=unready, opinion=opinion
+    )
     routers = None
     if serves is not None:
         routers = Routers(

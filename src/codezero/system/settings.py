@@ -23,7 +23,8 @@ class SystemSettings:
 
     `listen` is for laptops, `routers_listen` for Routers. `kubeconfig` is None in a pod, which uses its service account. `token_issuer` is who tokens for the CONNECT door must come from. `pod`,
     `pod_address` and `namespace` say where this replica is: by them Routers find it, and replicas agree on who leads. `serve_namespaces` are those
-    whose Services may be served. `hub` is the Hub of this Teamspace, None where it has none.
+    whose Services may be served. `hub` is the Hub of this Teamspace, None where it has none. `opa_url` is a policy decision
+    point that is asked besides the policy.
     """
 
     listen: tuple[str, int]
@@ -41,6 +42,7 @@ class SystemSettings:
     serve_namespaces: EnabledNamespaces
     router: RouterSettings
     hub: HubAddress | None
+    opa_url: str | None
     log_level: str
     log_json: bool
 
@@ -94,6 +96,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
             log_format=environment.text("LOG_FORMAT", "json", choices=("json", "text")),
         ),
         hub=hub,
+        opa_url=environment.text("OPA_URL", "") or None,
         log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
         log_json=environment.text("LOG_FORMAT", "json", choices=("json", "text")) == "json",
     )

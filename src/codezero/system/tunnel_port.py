@@ -16,6 +16,7 @@ from codezero import __version__
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
 from codezero.model import problems
+from codezero.model.access import CONSUME
 from codezero.model.ids import Device, SessionId, is_ulid, new_ulid
 from codezero.model.problems import CodezeroError, Problem
 from codezero.model.services import CatalogId, ServiceRef
@@ -24,6 +25,7 @@ from codezero.system.forward import ForwardedStream, Orchestrator
 from codezero.system.grants import Grant, Grants
 from codezero.system.outbox import Outbox
 from codezero.transport import splice
+from codezero.transport.opinion import Opinion
 from codezero.transport.splice import DatagramStream, SocketFactory
 from codezero.transport.tls import Peer, TlsConnection
 from codezero.transport.tunnel import ServerTunnel, Timing, TunnelStream
@@ -79,8 +81,10 @@ class TunnelPort:
         outbox: Outbox,
         clock: Callable[[], float] = time.time,
         timing: Timing | None = None,
+        opinion: Opinion | None = None,
     ) -> None:
         self._grants = grants
+        self._opinion = opinion or Opinion()
         self._dialler = dialler
         self._orchestrator = orchestrator
         self._outbox = outbox
@@ -316,6 +320,7 @@ class TunnelPort:
     def _dialling(self, laptop: _Laptop, wanted: CatalogId) -> Callable[[SocketFactory], Awaitable[Any]]:
         async def dial(factory: SocketFactory) -> None:
             try:
+                await self._opinion.require(self._grants.policy, laptop.device, wanted.service, (CONSUME,))
                 await self._dialler.dial(wanted, factory, client=laptop.device.device)
             except CodezeroError as error:
                 self._tell_refused(laptop, wanted.service, error)
@@ -327,6 +332,7 @@ class TunnelPort:
         self, laptop: _Laptop, wanted: CatalogId, factory: Callable[[], asyncio.DatagramProtocol]
     ) -> asyncio.DatagramTransport:
         try:
+            await self._opinion.require(self._grants.policy, laptop.device, wanted.service, (CONSUME,))
             return await self._dialler.dial_datagrams(wanted, factory, client=laptop.device.device)
         except CodezeroError as error:
             self._tell_refused(laptop, wanted.service, error)

@@ -22,7 +22,7 @@ from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
 from codezero.model import problems
-from codezero.model.access import Policy, allow_all
+from codezero.model.access import AnyPolicy, allow_all
 from codezero.model.ids import Device, SessionId, TeamspaceId, Workload, new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
@@ -266,6 +266,8 @@ class RealTeamspace:
     routers_port: int = field(default_factory=free_port)
     orchestrator_port: int = field(default_factory=free_port)
     orchestrator_host: str = "127.0.0.1"
+    # Further settings of both parts.
+    extra: Mapping[str, str] = field(default_factory=dict[str, str])
     probes: Mapping[str, int] = field(default_factory=lambda: {"system": free_port(), "orchestrator": free_port()})
 
     store: ServeStore = field(init=False)
@@ -278,7 +280,7 @@ class RealTeamspace:
         self.inventory.put(namespace_json("shop"), node_json("node", "192.0.2.10"))
         self.inventory.synced()
 
-    def write_policy(self, policy: Policy | bytes | None) -> None:
+    def write_policy(self, policy: AnyPolicy | bytes | None) -> None:
         """Replace the policy file as a ConfigMap mount does; None removes it."""
         folder = self.folder / "policy"
         folder.mkdir(exist_ok=True)
@@ -326,6 +328,7 @@ class RealTeamspace:
             "CODEZERO_POLICY_FOLDER": str(self.folder / "policy"),
             "CODEZERO_ALLOWED_NETWORKS": str(IPv4Network("127.0.0.0/8")),
             "CODEZERO_LOG_FORMAT": "text",
+            **self.extra,
         }
 
     @asynccontextmanager
