@@ -201,7 +201,9 @@ async def test_a_laptop_that_lost_everything_is_sent_away(laptop: Laptop, how: s
     again.abandon()
 
 
-@pytest.mark.parametrize(("operation", "kinds"), [("consume", ("consumed", "connected")), ("serve-header", ("served",))])
+@pytest.mark.parametrize(
+    ("operation", "kinds"), [("consume", ("consumed", "connected")), ("serve-header", ("served",))]
+)
 async def test_one_permission_is_taken_without_the_others(
     laptop: Laptop, operation: str, kinds: tuple[str, ...]
 ) -> None:
