@@ -88,6 +88,20 @@ def first_owner(*, token: str, email: str = "", name: str = "", organization: st
     )
 
 
+def new_password(*, token: str) -> Markup:
+    """Set a password by a link."""
+    return markup(
+        """<p>Everything that is signed in as you ends with it.</p>
+<form method="post" action="/new-password">
+<input type="hidden" name="token" value="{token}">
+{password}
+<button class="main">Set the password</button>
+</form>""",
+        token=token,
+        password=_NEW_PASSWORD,
+    )
+
+
 def invitation(*, token: str, organization: str, email: str, role: str, is_known: bool, csrf: str | None) -> Markup:
     """Accept an invitation: as whoever is signed in, or as a new person."""
     if csrf is None and is_known:

@@ -14,7 +14,17 @@ from starlette.responses import Response
 from codezero.hub.context import Hub
 from codezero.hub.pages import forms
 from codezero.hub.pages.markup import STYLE_PATH, joined, page
-from codezero.hub.signin import authorization, browser, callers, device_flow, fields, first_owner, invited, oidc
+from codezero.hub.signin import (
+    authorization,
+    browser,
+    callers,
+    device_flow,
+    fields,
+    first_owner,
+    forgotten,
+    invited,
+    oidc,
+)
 from codezero.hub.signin.authorization import Asked
 from codezero.hub.signin.browser import Opened
 from codezero.hub.signin.refusals import OAuthError, not_signed_in
@@ -139,6 +149,27 @@ async def make_first_owner(request: Request, hub: TheHub) -> Response:
     except CodezeroError as error:
         body = forms.first_owner(token=token, email=email, name=name, organization=organization)
         return page("First owner", joined([forms.alert(error), body]), status=error.problem.status)
+    return _entered(opened, SIGN_IN)
+
+
+@router.get(forgotten.PATH)
+@_as_page("New password")
+async def new_password_page(request: Request) -> Response:
+    """Set a password by a link."""
+    return page("New password", forms.new_password(token=fields.of_query(request).get("token", "")))
+
+
+@router.post(forgotten.PATH)
+@_as_page("New password")
+async def set_new_password(request: Request, hub: TheHub) -> Response:
+    """The new password, with which somebody is signed in at once."""
+    form = await own_form(request, hub)
+    token, visitor = form.get("token", ""), callers.visitor_of(request.scope)
+    try:
+        opened = await forgotten.set_password(hub, token, form.get("password", ""), visitor)
+    except CodezeroError as error:
+        body = joined([forms.alert(error), forms.new_password(token=token)])
+        return page("New password", body, status=error.problem.status)
     return _entered(opened, SIGN_IN)
 
 
