@@ -1,7 +1,6 @@
 """The Hub's API for tests: asked over ASGI by people and keys that were put into its database, as they would be after they signed in."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.types import ASGIApp, Message, Scope
 
 from codezero.model.ids import new_ulid
 from codezero.model.roles import Permission, Role
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codezero.hub.api.limits import Limits
@@ -30,6 +31,7 @@ class Asker:
     headers: Mapping[str, str] = field(default_factory=dict)
     device: str | None = None
     sign_in: str | None = None
+    key: "EllipticCurvePrivateKey | None" = None
 
 
 NOBODY = Asker("")
@@ -170,9 +172,12 @@ async def new_person(hub: "Hub", name: str, roles: Mapping[str, Role]) -> Asker:
     from codezero.hub.signin import tokens
     from codezero.hub.signin.tokens import AccessToken
     from codezero.hub.storage.tables import Device, Membership, SignIn, User
+    from codezero.transport.device_proof import jwk_of, thumbprint
 
     user, device, sign_in = new_ulid(), new_ulid(), new_ulid()
     now = hub.clock()
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = jwk_of(key.public_key())
 
     async def work(session: "AsyncSession") -> None:
         email = f"{name.lower()}-{user.lower()}@example.com"
@@ -185,8 +190,8 @@ async def new_person(hub: "Hub", name: str, roles: Mapping[str, Role]) -> Asker:
                 id=device,
                 user_id=user,
                 name=f"{name}'s laptop",
-                thumbprint=secrets.token_urlsafe(32),
-                public_jwk={"kty": "EC"},
+                thumbprint=thumbprint(public),
+                public_jwk=public,
                 created_at=now,
                 last_seen_at=now,
             )
@@ -198,7 +203,7 @@ async def new_person(hub: "Hub", name: str, roles: Mapping[str, Role]) -> Asker:
 
     await hub.database.run(work)
     token = tokens.issue(hub, AccessToken(user, device, sign_in))
-    return Asker(user, {"authorization": f"Bearer {token}"}, device, sign_in)
+    return Asker(user, {"authorization": f"Bearer {token}"}, device, sign_in, key)
 
 
 async def new_key(
@@ -222,3 +227,106 @@ async def new_key(
 
     key = await hub.database.run(work)
     return Asker(user, {"authorization": f"{organization}:{key}"})
+
+
+@dataclass(frozen=True)
+class World:
+    """An organization with one of everything, and the ids by which paths name it."""
+
+    organization: str
+    owner: Asker
+    ids: Mapping[str, str]
+
+    def path(self, template: str, **others: str) -> str:
+        """A path of the OpenAPI document with the ids of this world, or others."""
+        return template.format(**{**self.ids, "organization": self.organization, **others})
+
+
+async def new_space(hub: "Hub", organization: str, author: str, *, name: str = "shop") -> str:
+    """A Teamspace that has joined, with a policy, a laptop that serves, and a channel that stands."""
+    from codezero.hub.policies import documents
+    from codezero.hub.storage.tables import Picture, Space
+
+    space, now = new_ulid(), hub.clock()
+    device = {"install": "i", "organization": organization, "user": author, "device": new_ulid()}
+    variant = {
+        "variant_id": new_ulid(),
+        "user": author,
+        "user_name": "Olga",
+        "device": "spiffe://x",
+        "session": "S1",
+        "condition": [{"kind": "user", "key": None, "value": None}],
+        "ports": [{"remote": 80, "local": 3000, "host": None}],
+        "since": 1,
+        "expires": 2.0,
+        "state": "active",
+        "mirror": None,
+    }
+    services = [
+        {"ref": {"namespace": "shop", "name": "orders"}, "serving": {"state": "active", "variants": [variant]}},
+        {"ref": {"namespace": "vault", "name": "keys"}, "serving": None},
+    ]
+    laptop = {"session": "S1", "device": device, "name": "laptop", "state": "online", "since": 1.0}
+    consumes = [service["ref"] for service in services]
+    events = [{"id": new_ulid(), "action": "consumed", "service": service["ref"]} for service in services]
+    told = {"catalog": services, "presence": [{**laptop, "consumes": consumes}], "activity": events}
+
+    async def work(session: "AsyncSession") -> None:
+        session.add(
+            Space(
+                id=space,
+                organization_id=organization,
+                name=name,
+                state="certified",
+                host="shop.example.com",
+                port=8800,
+                created_by=author,
+                created_at=now,
+                certified_at=now,
+                connected_at=now,
+                seen_at=now,
+            )
+        )
+        await session.flush()
+        await documents.begin(hub, session, organization, space, author=author)
+        for kind, items in told.items():
+            content = msgspec.json.encode({"items": items, "stale_since": None})
+            session.add(Picture(space_id=space, kind=kind, organization_id=organization, content=content, at=now))
+
+    await hub.database.run(work)
+    return space
+
+
+async def new_world(hub: "Hub", name: str = "Acme") -> World:
+    """An organization with one of everything."""
+    from codezero.hub import organizations
+
+    organization = await new_organization(hub, name)
+    owner = await new_person(hub, "Olga", {organization: Role.OWNER})
+    member = await new_person(hub, "Vic", {organization: Role.VIEWER})
+    account = await new_key(hub, "ci", organization, Role.CI)
+    space = await new_space(hub, organization, owner.user)
+
+    async def work(session: "AsyncSession") -> str:
+        acting = await organizations.member(session, organization, owner.user)
+        return (await organizations.invite(session, hub, acting, "new@example.com", Role.VIEWER)).row.id
+
+    invitation = await hub.database.run(work)
+    key = account.headers["authorization"].split("cz_key_")[1][:26]
+    assert member.device is not None
+    return World(
+        organization,
+        owner,
+        {
+            "user": member.user,
+            "account": account.user,
+            "key": key,
+            "invitation": invitation,
+            "device": member.device,
+            "space": space,
+            "number": "1",
+            "provider": "none",
+            "session": "S1",
+            "serve": new_ulid(),
+        },
+    )

@@ -102,8 +102,8 @@ async def remove_service_account(account: str, acting: TheActing, hub: TheHub) -
     """End an account for machines, with all of its keys."""
 
     async def work(session: AsyncSession, member: organizations.Member) -> None:
-        user = await session.get(User, account)
-        if user is None or user.kind != SERVICE:
+        row = await session.get(Membership, (member.organization, account))
+        if row is None or (await session.get_one(User, account)).kind != SERVICE:
             raise CodezeroError(problems.NOT_FOUND, "there is no such service account")
         await organizations.remove_member(session, hub, member, account)
 

@@ -70,6 +70,12 @@ class OrganizationSettings(Asked):
 
     device_flow: bool | None = Field(None, description="Whether `czctl auth login` may be approved on another device.")
     audit_days: int | None = Field(None, ge=1, le=3650, description="How many days audit entries are kept.")
+    opa: str | None = Field(
+        None,
+        max_length=500,
+        pattern=r"^https?://[^\s/?#]+(/[^\s]*)?$",
+        description="The URL of an Open Policy Agent that has to agree, too.",
+    )
 
 
 class OrganizationChange(Asked):
