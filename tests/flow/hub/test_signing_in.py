@@ -10,6 +10,12 @@ from tests.hub_people import CALLBACK, PASSWORD, Place, answered, place_of
 
 from codezero.hub.context import Hub
 from codezero.hub.signin import attempts, first_owner, passwords
+from codezero.hub.signin import browser as signin_browser
+
+
+@pytest.fixture(autouse=True)
+def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signin_browser, "REFUSED_AFTER", 0.0)
 
 
 @pytest.fixture
@@ -167,6 +173,17 @@ async def test_who_has_an_account_cannot_be_told_from_who_has_none(
     assert len({hashed.split("$")[3] for hashed in worked}) == 1
     assert len(worked) == 2
     assert (await place.told())[-1] == ("signin.password", "denied")
+
+
+async def test_a_refusal_takes_its_time_whoever_is_meant(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit is told of those who are known alone, which would be seen by the time it takes."""
+    await place.owner()
+    monkeypatch.setattr(signin_browser, "REFUSED_AFTER", 1.0)
+    loop = asyncio.get_running_loop()
+    for email in ("ada@example.com", "nobody@example.com"):
+        began = loop.time()
+        assert (await place.browser().sign_in(email, "wrong wrong wrong")).status == 401
+        assert loop.time() - began >= 1.0
 
 
 async def test_guessing_a_password_is_slowed_down_also_with_the_right_one(place: Place, hub_clock: HubClock) -> None:

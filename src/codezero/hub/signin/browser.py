@@ -7,6 +7,7 @@ asked); there alone, other ports of the same address get the cookie as well, for
 The token is worked out from the cookie, so pages can show it at any time.
 """
 
+import asyncio
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from codezero.model.problems import CodezeroError
 COOKIE: Final = "__Host-codezero"
 LIFETIME: Final = timedelta(days=7)
 IDLE: Final = timedelta(hours=24)
+# More than a hash and the audit take, so that nobody learns from the time which addresses are known.
+REFUSED_AFTER: Final = 0.5
 _NOTED_EVERY: Final = timedelta(minutes=1)
 _LONGEST_COOKIE: Final = 128
 
@@ -68,6 +71,8 @@ async def sign_in(hub: Hub, email: str, password: str, visitor: Visitor) -> Open
     """Open a session for whoever knows the password; raises `CodezeroError` (SIGN_IN_REFUSED, the same whatever was wrong, or TOO_MANY_REQUESTS)."""
     email = email.strip().lower()
     _count(hub, email, visitor)
+    loop = asyncio.get_running_loop()
+    answered_at = loop.time() + REFUSED_AFTER
 
     async def look(session: AsyncSession) -> tuple[str, str | None] | None:
         row = await by_email(session, email)
@@ -93,7 +98,12 @@ async def sign_in(hub: Hub, email: str, password: str, visitor: Visitor) -> Open
         await history.tell(session, hub, user, "signin.password", visitor)
         return opened
 
-    opened = await kept(hub, work)
+    try:
+        opened = await kept(hub, work)
+    except CodezeroError:
+        # Telling the audit takes time as well, and strangers have none.
+        await asyncio.sleep(answered_at - loop.time())
+        raise
     hub.attempts.forget("password", email, network(visitor.address))
     return opened
 
