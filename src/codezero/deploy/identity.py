@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from codezero.deploy.access import JOIN
 from codezero.deploy.manifest import Json, manifest
 from codezero.deploy.objects import ENTRY, IDENTITY, POLICY
 from codezero.kit import certificates
@@ -261,6 +262,12 @@ def secret_object(content: Mapping[str, str], *, namespace: str) -> Json:
     """The Secret as a Kubernetes object."""
     data = {name: base64.b64encode(text.encode()).decode() for name, text in content.items()}
     return manifest("v1", "Secret", IDENTITY, component=ENTRY, namespace=namespace, type="Opaque", data=data)
+
+
+def join_object(token: str, *, namespace: str) -> Json:
+    """The Secret with the token by which a Teamspace joins its Hub, for the System to take it out of there. A secret."""
+    data = {"token": base64.b64encode(token.encode()).decode()}
+    return manifest("v1", "Secret", JOIN, component=ENTRY, namespace=namespace, type="Opaque", data=data)
 
 
 def secret_content(secret: Json) -> dict[str, str]:

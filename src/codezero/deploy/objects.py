@@ -41,7 +41,7 @@ def objects(values: Values, *, namespace: str = "codezero", release: Release | N
             *fence.objects(values, namespace),
             _settings(values, namespace),
             *(_empty(namespace) if values.hub.url else ()),
-            *_network_policies(namespace),
+            *_network_policies(values, namespace),
             *_services(values.service, namespace),
             *_disruption_budgets(namespace),
             _orchestrator(values, namespace),
@@ -100,9 +100,22 @@ def _hub(values: Values) -> list[Json]:
     ]
 
 
-def _network_policies(namespace: str) -> list[Json]:
+def _opa(values: Values) -> list[Json]:
+    """Whom both parts ask besides the policy."""
+    return [_variable("CODEZERO_OPA_URL", values.opa.url)] if values.opa.enabled else []
+
+
+def _network_policies(values: Values, namespace: str) -> list[Json]:
     version, kind = "networking.k8s.io/v1", "NetworkPolicy"
     everything: Json = {}
+    anywhere: list[Json] = [
+        {
+            "to": [
+                {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}},
+                {"ipBlock": {"cidr": "::/0", "except": ["fd00:ec2::254/128"]}},
+            ]
+        }
+    ]
     return [
         # Only Systems speak with the Orchestrator; probes come from the node, which no policy stops.
         manifest(
@@ -120,6 +133,8 @@ def _network_policies(namespace: str) -> list[Json]:
                         "ports": [{"port": "coordination"}],
                     }
                 ],
+                # To its Hub, and to whom that or the administrator lets it ask; else to nobody.
+                **({"egress": anywhere} if values.hub.url or values.opa.enabled else {}),
             },
         ),
         # A second fence behind the System's own rules: Routers come from the cluster's pods alone, and the cloud's metadata service is out of reach.
@@ -138,14 +153,7 @@ def _network_policies(namespace: str) -> list[Json]:
                     {"ports": [{"port": "tunnel"}]},
                     {"from": [{"namespaceSelector": everything}], "ports": [{"port": "routers"}]},
                 ],
-                "egress": [
-                    {
-                        "to": [
-                            {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}},
-                            {"ipBlock": {"cidr": "::/0", "except": ["fd00:ec2::254/128"]}},
-                        ]
-                    }
-                ],
+                "egress": anywhere,
             },
         ),
     ]
@@ -252,6 +260,7 @@ def _orchestrator(values: Values, namespace: str) -> Json:
             _variable("CODEZERO_POLICY_FOLDER", _POLICY_FOLDER),
             _variable("CODEZERO_LOG_LEVEL", part.log_level),
             *_hub(values),
+            *_opa(values),
         ],
         ports={"coordination": 8900, "probes": 8901},
         identity=_identity_files("orchestrator"),
@@ -281,6 +290,7 @@ def _system(values: Values, namespace: str) -> Json:
             _variable_of_pod("CODEZERO_POD", "metadata.name"),
             _variable_of_pod("CODEZERO_POD_IP", "status.podIP"),
             *_hub(values),
+            *_opa(values),
         ],
         ports={"tunnel": 8800, "routers": 8801, "probes": 8802},
         # Signing the Routers' certificates and sealing routes: in no other pod.

@@ -58,6 +58,10 @@ _Network = Annotated[
 ]
 _ExternalHost = Annotated[str, _text(f"({_HOST}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)?", most=253)]
 _HubUrl = Annotated[str, _text(rf"(https://({_HOST}|\[[0-9a-fA-F:.]+\])(:[0-9]{{1,5}})?)?", most=500)]
+_OpaUrl = Annotated[
+    str,
+    _text(rf"(https?://({_HOST}|\[[0-9a-fA-F:.]+\])(:[0-9]{{1,5}})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?)?", most=500),
+]
 _Certificates = Annotated[str, _text("(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/= \n\r-]+)?", most=64 * 1024)]
 _Amount = Annotated[int, msgspec.Meta(ge=0)] | Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 _Amounts = dict[str, _Quantity | _Amount]
@@ -234,6 +238,27 @@ class Hub(_Part, frozen=True):
             raise ValueError("caBundle has a meaning with url alone")
 
 
+class Opa(_Part, frozen=True):
+    """A policy decision point of the Open Policy Agent, asked besides the policy."""
+
+    enabled: Annotated[
+        bool,
+        _says(
+            "Whether it is asked before anybody consumes or serves; what it does not allow within a second is refused."
+        ),
+    ] = False
+    url: Annotated[
+        _OpaUrl,
+        _says(
+            "Its rule, such as `http://opa.opa.svc:8181/v1/data/codezero/allow`; an address of the cluster may be named."
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if self.enabled and not self.url:
+            raise ValueError("enabled needs a url")
+
+
 class PullSecret(_Part, frozen=True):
     """A Secret of the Teamspace's namespace that the registry wants."""
 
@@ -291,6 +316,16 @@ class Values(_Part, frozen=True):
             },
         ),
     ] = Hub()
+    opa: Annotated[
+        Opa,
+        _says(
+            "A policy decision point (OPA) that is asked besides the policy.",
+            **{
+                "if": {"properties": {"enabled": {"const": True}}},
+                "then": {"properties": {"url": {"minLength": 1}}},
+            },
+        ),
+    ] = Opa()
     serve: Annotated[Serving, _says("What may be served.")] = Serving()
     allowed_domains: Annotated[
         tuple[_Domain, ...],

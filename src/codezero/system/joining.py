@@ -37,7 +37,14 @@ from codezero.system.serving.observing import find
 from codezero.transport.hub import HubAddress, proof_of_authority
 from codezero.wire import problem_json
 from codezero.wire.coordination import FromHub, HubLinkTold, KeysTold, PolicyTold, RotationWanted, SessionEnded
-from codezero.wire.hub_channel import JOIN_PATH, CertificateRequest, Certified, JoinRequest, certificate_path
+from codezero.wire.hub_channel import (
+    JOIN_PATH,
+    CertificateRequest,
+    Certified,
+    JoinRequest,
+    certificate_path,
+    leave_path,
+)
 
 LIFETIME: Final = timedelta(hours=1)
 # Of the authority's life: with ten of thirty days left, a Hub may be away for a week without anybody noticing.
@@ -342,10 +349,20 @@ class _Https:
                 f"{self._hub.url} cannot be reached: {error or type(error).__name__}",
                 fix="see whether pods of the namespace reach it, and whether hub.caBundle is that of its certificate",
             ) from None
-        if answer.status_code != 200:
+        if answer.status_code not in {200, 204}:
             refused = problem_json.decode(bytes(content), status=answer.status_code)
             raise CodezeroError(refused.problem, f"the Hub refuses: {refused.detail}", fix=refused.fix)
         return bytes(content)
+
+
+class _Nothing(msgspec.Struct):
+    pass
+
+
+async def leave(hub: HubAddress, content: dict[str, str]) -> None:
+    """Tell the Hub that the Teamspace with that identity is no more. Raises `CodezeroError` where it was not told, or did not believe it."""
+    key, space = _authority(content).credentials.key, identity.teamspace_of(content)
+    await _Https(hub)(leave_path(space), _Nothing(), proof_of_authority(key, space, hub.url))
 
 
 class _Serial(msgspec.Struct):

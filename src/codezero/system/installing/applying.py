@@ -5,7 +5,7 @@ what an earlier installation made and this one does not have.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, cast
 
@@ -13,6 +13,7 @@ import msgspec
 
 from codezero import __version__
 from codezero.deploy import identity, objects, values
+from codezero.deploy.access import JOIN
 from codezero.deploy.identity import Issuers
 from codezero.deploy.manifest import PART_OF, Release, labelled
 from codezero.model import problems
@@ -75,7 +76,7 @@ class Present:
 class Wish:
     """What to install: values as they were given, and the identity of a new Teamspace or None where there is one already.
 
-    `policy` is written where it is not None. `keep` is called before anything that `issuers` signed reaches the cluster, `forget` where the cluster
+    With a Hub there are no issuers, and `join_token` is the one by which a new cluster joins it. `policy` is written where it is not None. `keep` is called before anything that `issuers` signed reaches the cluster, `forget` where the cluster
     has refused it.
     """
 
@@ -83,6 +84,7 @@ class Wish:
     values: Json
     issuers: Issuers | None
     policy: Policy | None
+    join_token: str | None = field(default=None, repr=False)
     keep: Callable[[], None] = lambda: None
     forget: Callable[[], None] = lambda: None
 
@@ -95,6 +97,7 @@ class Installer:
         self._namespace = namespace
         self._home = f"/api/v1/namespaces/{namespace}"
         self._kinds = Kinds(api)
+        self._join = Ref("v1", "Secret", JOIN, namespace)
         self._tell = tell
 
     async def present(self) -> Present:
@@ -121,12 +124,15 @@ class Installer:
         await self._refuse_another()
         if present.record is None:
             await self._refuse_occupied(present)
-        living = await self._living([*wanted, *self._identity_stubs()])
+        living = await self._living([*wanted, *self._identity_stubs(wish)])
         await self._refuse_missing_namespaces(wanted)
         await self._refuse_to_leave_serves(chosen, present)
-        refs = tuple(ref_of(one) for one in wanted[1:])
+        own = [ref_of(one) for one in wanted[1:]]
+        refs = (*own, *([self._join] if chosen.hub.url else ()))
         known = () if present.record is None else present.record.objects
-        gone = [ref for ref in reversed(known) if ref not in refs]
+        # What is in these two exists nowhere else.
+        kept = (objects.IDENTITY, objects.POLICY)
+        gone = [ref for ref in reversed(known) if ref not in refs and ref.name not in kept]
         changes = await self._identify(wish, present, dry_run=dry_run, planned=(*refs, *reversed(gone)))
         for one in wanted[1:]:
             before = living.get(ref_of(one))
@@ -148,7 +154,7 @@ class Installer:
     async def identify(self, wish: Wish, present: Present, *, dry_run: bool) -> list[Change]:
         """Namespace, identity and policy alone, for whoever installs all else in another way."""
         await self._refuse_another()
-        await self._living(self._identity_stubs())
+        await self._living(self._identity_stubs(wish))
         known = () if present.record is None else present.record.objects
         return await self._identify(wish, present, dry_run=dry_run, planned=known)
 
@@ -179,7 +185,9 @@ class Installer:
         if not dry_run:
             version = "" if present.record is None else present.record.version
             await self._write(Record(wish.name, version, wish.values, planned))
-        if present.secret is None:
+        if wish.join_token is not None:
+            changes.append(await self._bring_token(wish.join_token, dry_run=dry_run, is_possible=is_possible))
+        if present.secret is None and wish.issuers is not None:
             changes.append(Change(Action.CREATE, Ref("v1", "Secret", objects.IDENTITY, self._namespace)))
             if not dry_run:
                 await self._create_identity(wish)
@@ -189,6 +197,16 @@ class Installer:
             (labelled_policy,) = labelled([content], RELEASE)
             changes.append(await self._apply(labelled_policy, present.policy, dry_run=dry_run, is_possible=is_possible))
         return changes
+
+    async def _bring_token(self, token: str, *, dry_run: bool, is_possible: bool) -> Change:
+        """Put the token where the System takes it from. Nobody is shown the fields of this object."""
+        before = await find(self._api, await self._kinds.path(self._join)) if is_possible else None
+        change = Change(Action.CREATE if before is None else Action.CHANGE, self._join)
+        if not dry_run:
+            (content,) = labelled([identity.join_object(token, namespace=self._namespace)], RELEASE)
+            await self._api.patch(await self._kinds.path(self._join), content, kind="apply")
+        self._tell(change)
+        return change
 
     async def _create_identity(self, wish: Wish) -> None:
         assert wish.issuers is not None
@@ -212,8 +230,10 @@ class Installer:
         (content,) = labelled([objects.namespace_of(self._namespace)], RELEASE)
         return content
 
-    def _identity_stubs(self) -> list[Json]:
-        names = (("Secret", objects.IDENTITY), ("ConfigMap", objects.POLICY), ("ConfigMap", records.NAME))
+    def _identity_stubs(self, wish: Wish) -> list[Json]:
+        names = [("Secret", objects.IDENTITY), ("ConfigMap", objects.POLICY), ("ConfigMap", records.NAME)]
+        if wish.join_token is not None:
+            names.append(("Secret", JOIN))
         return [
             {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": self._namespace}}
             for kind, name in names

@@ -28,7 +28,13 @@ _NO_IDENTITY: Final = f"Secret {IDENTITY} is missing, and pods wait for it"
 _NO_POLICY: Final = f"ConfigMap {POLICY} is missing, and pods wait for it"
 _BAD_POLICY: Final = "the policy cannot be used, so that everything is refused"
 _NO_ADDRESS: Final = f"the load balancer of Service {ENTRY} has no address yet"
+_NOT_JOINED: Final = "it has not joined its Hub yet"
 _FIXES: Final = (
+    (
+        _NOT_JOINED,
+        "see the reason; another join token (czctl space join-token NAME) comes in by: "
+        "czctl teamspace install --namespace {namespace} --hub URL --join-token-file -",
+    ),
     (_NO_IDENTITY, "czctl teamspace identity --namespace {namespace} --name NAME"),
     (_NO_POLICY, "czctl teamspace identity --namespace {namespace} --name NAME"),
     (_BAD_POLICY, "czctl teamspace identity --namespace {namespace} --name NAME --policy FILE brings another"),
@@ -57,6 +63,19 @@ class EntryView(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class HubView(msgspec.Struct, frozen=True):
+    """The Hub of a Teamspace: whether the cluster has joined it, and whether its channel stands; `reason` says why not."""
+
+    url: str
+    joined: bool
+    connected: bool
+    reason: str = ""
+
+    def __str__(self) -> str:
+        how = "connected" if self.connected else "not connected"
+        return f"{self.url}   {f'joined, {how}' if self.joined else 'not joined yet'}"
+
+
 class ServeView(msgspec.Struct, frozen=True):
     """A Service that is served: how the Serve object says it is, and what it says about that."""
 
@@ -82,6 +101,7 @@ class Look:
     certificates: dict[str, datetime]
     waiting: tuple[str, ...]
     warnings: tuple[str, ...]
+    hub: HubView | None = None
 
 
 async def look(api: ApiClient, namespace: str) -> Look | None:
@@ -95,8 +115,13 @@ async def look(api: ApiClient, namespace: str) -> Look | None:
     pods = await listed(api, f"/api/v1/namespaces/{namespace}/pods", _OURS)
     entry, missing = await _entry(api, service)
     certificates, no_identity = await _certificates(api, namespace)
+    policy = await find(api, f"/api/v1/namespaces/{namespace}/configmaps/{POLICY}")
+    hub = _hub(deployments.values(), policy)
     # These first: where one is missing, pods wait for it and say nothing.
-    waiting = [one for one in (no_identity, await _policy_problem(api, namespace)) if one]
+    if hub is not None and not hub.joined:
+        waiting = [f"{_NOT_JOINED}, {hub.url}{f': {hub.reason}' if hub.reason else ''}"]
+    else:
+        waiting = [one for one in (no_identity, _policy_problem(policy)) if one]
     waiting += [f"the Deployment {name} is missing" for name in PARTS if name not in deployments]
     for name, deployment in deployments.items():
         waiting += _waits(name, deployment, [one for one in pods if _label(one, _NAME) == name])
@@ -117,7 +142,9 @@ async def look(api: ApiClient, namespace: str) -> Look | None:
             f"{one.service} is {one.state}{f': {one.message}' if one.message else ''}"
             for one in serves
             if one.state in {"contested", "refused"} or (one.state == "preparing" and one.message)
-        ),
+        )
+        + _apart(hub),
+        hub=hub,
     )
 
 
@@ -152,9 +179,31 @@ async def _certificates(api: ApiClient, namespace: str) -> tuple[dict[str, datet
     return ({}, _NO_IDENTITY) if secret is None else (identity.ends(identity.secret_content(secret)), "")
 
 
-async def _policy_problem(api: ApiClient, namespace: str) -> str:
+def _hub(deployments: Iterable[Json], policy: Json | None) -> HubView | None:
+    """The Hub that the parts are told of, and what the leading System says about it."""
+    variables = [
+        as_object(one)
+        for deployment in deployments
+        for container in as_list(at(deployment, "spec", "template", "spec", "containers"))
+        for one in as_list(as_object(container).get("env"))
+    ]
+    url = next((as_text(one.get("value")) for one in variables if one.get("name") == "CODEZERO_HUB_URL"), "")
+    if not url:
+        return None
+    state = identity.hub_state(policy)
+    if state is None or state.url != url:
+        return HubView(url, joined=False, connected=False)
+    return HubView(url, state.joined, state.connected, state.reason)
+
+
+def _apart(hub: HubView | None) -> tuple[str, ...]:
+    if hub is None or not hub.joined or hub.connected:
+        return ()
+    return (f"it goes on without its Hub: {hub.reason or 'there is no channel'}",)
+
+
+def _policy_problem(found: Json | None) -> str:
     """What keeps the parts from knowing who may do what."""
-    found = await find(api, f"/api/v1/namespaces/{namespace}/configmaps/{POLICY}")
     if found is None:
         return _NO_POLICY
     try:
