@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from codezero.model import cedar, roles
-from codezero.model.cedar import CedarPolicy, Entity, Facts, PolicySet, Record, Request
+from codezero.model.cedar import CedarPolicy, Entity, Facts, PolicySet, Record, Request, Speaking
 from codezero.model.ids import Device
 from codezero.model.roles import Role
 from codezero.model.serve import ConditionKind
@@ -283,7 +283,7 @@ class Bundle:
     # Of another's opinion, asked for after ours.
     opa_url: str | None = None
     _people: dict[Entity, Facts] = field(init=False, compare=False, repr=False)
-    _speaking: dict[tuple[str, Operation], tuple[CedarPolicy, ...]] = field(init=False, compare=False, repr=False)
+    _speaking: dict[tuple[str, Operation], Speaking] = field(init=False, compare=False, repr=False)
     _sights: dict[object, int] = field(init=False, compare=False, repr=False)
     _seen: dict[tuple[int, ServiceRef], bool] = field(init=False, compare=False, repr=False)
 
@@ -330,9 +330,9 @@ class Bundle:
         """What decides about consuming for a device that is not refused altogether."""
         request = self.request(device.user, CONSUME, ServiceRef("any", "any"))
         speaking = self._policies_for(device.user, Operation.CONSUME, request)
-        policies = tuple((policy, policy.traits(request)) for policy in speaking)
+        policies = tuple((policy, policy.traits(request)) for policy in speaking.policies)
         number = self._sights.setdefault(policies, len(self._sights))
-        return CedarSight(policies, number, request, self._seen)
+        return CedarSight(policies, number, speaking, request, self._seen)
 
     def request(self, user: str, act: Act, service: ServiceRef) -> Request:
         """The question as Cedar asks it."""
@@ -348,7 +348,7 @@ class Bundle:
             case _:
                 return _ACTION_FACTS.get(entity)
 
-    def _policies_for(self, user: str, operation: Operation, request: Request) -> tuple[CedarPolicy, ...]:
+    def _policies_for(self, user: str, operation: Operation, request: Request) -> Speaking:
         known = self._speaking.get((user, operation))
         if known is None:
             if len(self._speaking) >= _REMEMBERED_PEOPLE:
@@ -363,6 +363,7 @@ class CedarSight:
 
     policies: tuple[tuple[CedarPolicy, tuple[object, ...]], ...]
     _number: int = field(compare=False, repr=False)
+    _speaking: Speaking = field(compare=False, repr=False)
     _example: Request = field(compare=False, repr=False)
     _seen: dict[tuple[int, ServiceRef], bool] = field(compare=False, repr=False)
 
@@ -382,7 +383,7 @@ class CedarSight:
 
     def _ask(self, service: ServiceRef) -> cedar.Answer:
         request = replace(self._example, resource=_service_entity(service))
-        return cedar.decide((policy for policy, _ in self.policies), request)
+        return cedar.decide(self._speaking, request)
 
 
 def user_entity(user: str) -> Entity:

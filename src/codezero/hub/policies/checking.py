@@ -6,7 +6,7 @@ input, so what is nested never reaches it.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -119,8 +119,7 @@ def _checked(text: str, mistakes: list[Mistake]) -> Checked | None:
         )
         return None
     named: dict[str, Any] = {}
-    for statement in statements:
-        content = found.policy(statement)
+    for statement, content in zip(statements, found.policies(statements), strict=True):
         if content is None:
             continue
         name = found.name(statement, content)
@@ -165,13 +164,37 @@ class _Found:
         """Note one."""
         self._mistakes.append(Mistake(problem, self._source.place(word.start), message, fix))
 
+    def policies(self, statements: Sequence[Statement]) -> Sequence[dict[str, Any] | None]:
+        """Cedar's JSON forms of all policies: at once where there is no mistake, else of each by itself, to find all of them."""
+        together = self._together(statements)
+        if together is None:
+            return [self.policy(statement) for statement in statements]
+        for statement, content in zip(statements, together, strict=True):
+            self._check_annotations(statement, content)
+        return together
+
+    def _together(self, statements: Sequence[Statement]) -> list[dict[str, Any]] | None:
+        for statement in statements:
+            if _too_much(statement) or any(word.kind == "unknown" for word in statement.words):
+                return None
+        text = "\n".join(map(_text, statements))
+        try:
+            document = json.loads(cedarpy.policies_to_json_str(text))
+            cedar.compiled(document)
+        except (ValueError, RecursionError):
+            return None
+        named = document["staticPolicies"]
+        if len(named) != len(statements) or next(_schema_errors(text), None) is not None:
+            return None
+        return [named[f"policy{number}"] for number in range(len(statements))]
+
     def policy(self, statement: Statement) -> dict[str, Any] | None:
         """Cedar's JSON form of one policy, None where it has mistakes."""
         before = len(self._mistakes)
         content = self._parsed(statement)
         if content is None:
             return None
-        messages = list(dict.fromkeys(self._schema_mistakes(statement)))
+        messages = list(dict.fromkeys(_schema_errors(_text(statement))))
         if len(messages) > 1:
             # What follows from the others.
             messages = [message for message in messages if "applicable action" not in message]
@@ -202,13 +225,13 @@ class _Found:
                 problems.BAD_POLICY, unknown, f"{unknown.text!r} begins nothing that Cedar knows", _unknown_fix(unknown)
             )
             return None
-        depth, deepest = statement.depth()
-        if depth > MAX_DEPTH or len(statement.words) > MAX_WORDS:
-            what = "the policy is nested too deep" if depth > MAX_DEPTH else "the policy has too many words"
+        what = _too_much(statement)
+        if what:
+            _, deepest = statement.depth()
             self.mistake(problems.POLICY_TOO_LARGE, deepest, what, "make several policies of it, or compare with sets")
             return None
         try:
-            document = json.loads(cedarpy.policies_to_json_str(self._text(statement)))
+            document = json.loads(cedarpy.policies_to_json_str(_text(statement)))
         except RecursionError:
             what = "the policy has too many operators in a row"
             self.mistake(problems.POLICY_TOO_LARGE, statement.words[0], what, "compare with a set: [..].contains(..)")
@@ -224,11 +247,6 @@ class _Found:
             return None
         (content,) = document["staticPolicies"].values()
         return content
-
-    def _text(self, statement: Statement, words: int | None = None) -> str:
-        last = statement.words[-1 if words is None else words - 1]
-        # Without comments, of which the places are not needed and the words not wanted.
-        return " ".join(word.text for word in statement.words if word.start <= last.start)
 
     def _note_parse_error(self, statement: Statement, message: str) -> None:
         if not statement.is_ended and _is_unfinished(message):
@@ -246,7 +264,7 @@ class _Found:
         good, bad = 0, len(statement.words)
         while bad - good > 1:
             middle = (good + bad) // 2
-            if _is_beginning(self._text(statement, middle)):
+            if _is_beginning(_text(statement, middle)):
                 good = middle
             else:
                 bad = middle
@@ -254,11 +272,6 @@ class _Found:
         before = statement.words[bad - 1 :: -1]
         # Cedar's parser tries to go on behind a word that cannot be there.
         return next((word for word in before if named is not None and word.text == named[1]), before[0])
-
-    def _schema_mistakes(self, statement: Statement) -> Iterator[str]:
-        validated = cedarpy.validate_policies(self._text(statement), _schema())  # pyright: ignore[reportUnknownMemberType] - a dict of anything
-        for error in validated.errors:
-            yield re.sub(r"^for policy `policy0`[,:] ", "", error.error)
 
     def _named_in(self, message: str, statement: Statement) -> Word | None:
         """The first word of the policy that the message names."""
@@ -287,6 +300,24 @@ class _Found:
 
 
 _KNOWN: Final = "use && || ! == != < <= > >= in has like is, if-then-else, contains, containsAll, containsAny on texts, longs, booleans, sets"
+
+
+def _text(statement: Statement, words: int | None = None) -> str:
+    """Its first so many words, or all: without comments, of which neither places nor words are wanted."""
+    return " ".join(word.text for word in statement.words[:words])
+
+
+def _too_much(statement: Statement) -> str:
+    """What Cedar's library is spared; empty where nothing."""
+    if len(statement.words) > MAX_WORDS:
+        return "the policy has too many words"
+    return "the policy is nested too deep" if statement.depth()[0] > MAX_DEPTH else ""
+
+
+def _schema_errors(text: str) -> Iterator[str]:
+    validated = cedarpy.validate_policies(text, _schema())  # pyright: ignore[reportUnknownMemberType] - a dict of anything
+    for error in validated.errors:
+        yield re.sub(r"^for policy `policy0`[,:] ", "", error.error)
 
 
 def _is_unfinished(message: str) -> bool:

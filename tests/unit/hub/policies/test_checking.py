@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from codezero.hub.policies import checking
 from codezero.hub.policies.checking import PolicyError
+from codezero.hub.policies.words import Text
 from codezero.model import problems
 from codezero.model.access import CONSUME, Bundle, Member
 from codezero.model.ids import Device, new_ulid
@@ -156,3 +157,25 @@ def test_deep_nesting_never_reaches_cedars_library(tmp_path: Path) -> None:
         (first, *_) = mistakes(when(opening * 3000 + "true" + closing * 3000))
         assert first.problem is problems.POLICY_TOO_LARGE
     assert mistakes(when("!" * 3000 + "true"))[0].problem is problems.BAD_POLICY
+
+
+def test_each_policy_keeps_its_own_name_among_many() -> None:
+    """Cedar's library numbers them, and orders numbers as texts."""
+    text = "\n".join(
+        f'@id("p{number}") permit(principal, action, resource == Codezero::Service::"shop/s{number}");'
+        for number in range(25)
+    )
+
+    for name, content in checking.check(text).compiled["staticPolicies"].items():
+        assert content["resource"]["entity"]["id"] == f"shop/s{name[1:]}"
+        assert content["annotations"]["id"] == name
+
+
+def test_together_and_one_by_one_policies_say_the_same() -> None:
+    """One mistake makes the check look at each by itself; the others come out as before."""
+    text = checking.default()
+    source = Text(text)
+    found = checking._Found(source, [])  # pyright: ignore[reportPrivateUsage]
+    statements = list(source.statements())
+
+    assert found.policies(statements) == [found.policy(statement) for statement in statements]
