@@ -51,6 +51,8 @@ SETS = {
     "placed": PLACED,
     "all namespaces, placed": PLACED + 'serve: {namespaces: ["*"]}',
     "hub": "hub: {url: 'https://hub.example.com'}",
+    "opa": "opa: {enabled: true, url: 'http://opa.opa.svc:8181/v1/data/codezero/allow'}",
+    "opa not enabled": "opa: {url: 'https://opa.example.com'}",
     "hub of its own authority, all namespaces": (
         "hub:\n  url: https://hub.example.com:8700\n"
         "  caBundle: |\n    -----BEGIN CERTIFICATE-----\n    MIIB+/=\n    -----END CERTIFICATE-----\n"
@@ -67,6 +69,11 @@ WRONG = [
     "imagge: {}",
     "image: {tagg: x}",
     "opa: {enabled: true}",
+    "opa: {enabled: true, url: ''}",
+    "opa: {enabled: 'yes', url: 'https://opa.example.com'}",
+    "opa: {url: 'opa.example.com'}",
+    "opa: {url: 'https://user:secret@opa.example.com'}",
+    "opa: {url: 'https://opa.example.com/?token=secret'}",
     "system: {resources: {request: {}}}",
     "system: {replicas: 0}",
     "system: {replicas: 21}",

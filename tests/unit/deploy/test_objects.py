@@ -9,7 +9,7 @@ import pytest
 from codezero.deploy import values
 from codezero.deploy.manifest import Release
 from codezero.deploy.objects import namespace_of, objects
-from codezero.deploy.values import Values
+from codezero.deploy.values import Hub, Opa, Values
 
 
 def of_kind(kind: str, chosen: Values | None = None, **named: Any) -> dict[str, dict[str, Any]]:
@@ -253,3 +253,38 @@ def test_objects_are_plain_json() -> None:
 
 def test_the_definition_of_serve_is_part_of_the_package() -> None:
     assert (files("codezero.deploy") / "serves.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        Values(hub=Hub(url="https://hub.example.com")),
+        Values(opa=Opa(enabled=True, url="http://opa.opa.svc:8181/allow")),
+    ],
+    ids=["Hub", "OPA"],
+)
+def test_the_orchestrator_gets_out_where_it_has_somebody_to_ask(chosen: Values) -> None:
+    """Where policies of the network are enforced, its channel to the Hub would never stand without; the metadata service stays out of reach."""
+    (rule,) = of_kind("NetworkPolicy", chosen)["orchestrator"]["spec"]["egress"]
+
+    assert {each for to in rule["to"] for each in to["ipBlock"]["except"]} == {
+        "169.254.169.254/32",
+        "fd00:ec2::254/128",
+    }
+
+
+def test_both_parts_are_told_whom_to_ask_where_that_is_enabled() -> None:
+    """A value that is silently off would be taken for a policy."""
+
+    def told(opa: Opa) -> list[str]:
+        return [
+            variable["value"]
+            for part in ("system", "orchestrator")
+            for variable in pod_of(part, Values(opa=opa))["containers"][0]["env"]
+            if variable["name"] == "CODEZERO_OPA_URL"
+        ]
+
+    assert told(Opa(enabled=True, url="https://opa.example.com/allow")) == ["https://opa.example.com/allow"] * 2
+    assert told(Opa(url="https://opa.example.com/allow")) == []
+    with pytest.raises(ValueError, match="enabled needs a url"):
+        Opa(enabled=True)

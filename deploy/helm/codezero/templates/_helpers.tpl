@@ -52,6 +52,14 @@ CODEZERO_SERVE_NAMESPACES: {{ join "," .Values.serve.namespaces | quote }}
 {{- end }}
 {{- end }}
 
+{{- /* Whom both parts ask besides the policy. */}}
+{{- define "codezero.opa" -}}
+{{- if .Values.opa.enabled }}
+- name: CODEZERO_OPA_URL
+  value: {{ .Values.opa.url | quote }}
+{{- end }}
+{{- end }}
+
 {{- /* Where pods of System and Orchestrator run, and what pulls their image. */}}
 {{- define "codezero.placement" -}}
 {{- with .Values.imagePullSecrets }}
