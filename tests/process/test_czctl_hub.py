@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,9 +15,15 @@ from typing import Any
 import pytest
 
 from codezero.cli.hub_client import DeviceKey
+from codezero.kit import certificates
+from codezero.kit.certificates import Credentials
 from codezero.sandbox.browser import Browser
 from codezero.testing.hub_process import OWNER, HubProcess
+from codezero.testing.scripted_daemon import ScriptedDaemon
 from codezero.testing.teamspace import free_port
+from codezero.testing.views import STATUS
+from codezero.wire import access_file
+from codezero.wire.access_file import HubReference
 
 CZCTL = Path(sys.executable).with_name("czctl")
 # Signs in at the page it is given, approves, and follows the redirect: what a person does with a browser.
@@ -348,3 +355,209 @@ def test_names_are_completed_as_the_hub_told_them_last(machine: Machine) -> None
     offered = machine.czctl(_CZCTL_COMPLETE="bash_complete", COMP_WORDS="czctl organization select Sh", COMP_CWORD="3")
 
     assert offered.stdout == "plain,Shop\n"
+
+
+def joined(machine: Machine, name: str) -> dict[str, Any]:
+    """A Teamspace whose cluster has joined, and told where laptops connect to."""
+    made = machine.json("space", "create", name)
+    key = certificates.new_key()
+    request = {"token": made["join_token"], "csr": certificates.certificate_request(key), "release": "test"}
+    endpoint = machine.hub.endpoint
+    endpoint.checked(endpoint.request("POST", "/api/v1/teamspaces/join", body=json.dumps(request).encode()))
+    # What its channel would tell.
+    with sqlite3.connect(machine.hub.folder / "hub.db") as database:
+        database.execute("update spaces set host = '127.0.0.1', port = 8800 where id = ?", (made["id"],))
+    return made
+
+
+def test_teamspaces_are_made_looked_at_and_removed(machine: Machine) -> None:
+    machine.login()
+    machine.czctl("organization", "create", "Spaces")
+
+    made = joined(machine, "shop")
+    assert made["install_command"].startswith("czctl teamspace install --hub")
+    assert machine.json("auth", "status")["space"]["name"] == "shop"
+    assert [one["name"] for one in machine.json("space", "list")["spaces"]] == ["shop"]
+    status = machine.json("space", "status", "shop")
+    assert (status["id"], status["state"], status["host"]) == (made["id"], "unreachable", "127.0.0.1")
+    assert machine.json("space", "suspend", "shop")["state"] == "suspended"
+    assert machine.json("space", "resume")["state"] == "unreachable"
+    assert machine.json("space", "rotate")["rotating"]
+    assert machine.czctl("space", "token").stdout.count(".") == 2
+    anew = machine.json("space", "join-token")
+    assert anew["join_token"] != made["join_token"]
+    taken = machine.czctl("space", "create", "shop")
+    assert taken.returncode == 7
+
+    assert machine.json("space", "create", "billing")["state"] == "invited"
+    assert machine.czctl("space", "select", "billing").returncode == 0
+    assert machine.json("auth", "status")["space"]["name"] == "billing"
+    unasked = machine.czctl("space", "remove", "billing")
+    assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
+    assert machine.czctl("space", "remove", "billing", "--yes").returncode == 0
+    assert machine.json("auth", "status")["space"] is None
+    assert machine.czctl("space", "status", "billing").returncode == 6
+    assert machine.czctl("organization", "select", "Spaces").returncode == 0
+    assert machine.json("auth", "status")["space"]["name"] == "shop"
+
+
+def test_policies_are_tried_applied_compared_and_brought_back(machine: Machine) -> None:
+    machine.login()
+    machine.czctl("organization", "create", "Policies")
+    machine.czctl("space", "create", "shop")
+    before = machine.czctl("policy", "show").stdout
+    file = machine.home / "shop.cedar"
+    file.write_text(
+        before.replace("// @test deny viewer consume shop/orders", "// @test allow viewer consume shop/orders")
+    )
+
+    wrong = machine.czctl("policy", "test", str(file))
+    assert (wrong.returncode, wrong.stdout.startswith("line ")) == (1, True)
+    refused = machine.czctl("policy", "apply", str(file), "-o", "json")
+    assert refused.returncode == 2
+    assert json.loads(refused.stderr)["code"].startswith("CZ-POLICY-")
+
+    file.write_text(f"{before}\n// A word for the auditors.\n")
+    assert machine.json("policy", "test", str(file))["valid"]
+    assert "+// A word for the auditors." in machine.czctl("policy", "diff", str(file)).stdout
+    assert machine.json("policy", "apply", str(file), "--comment", "a word")["number"] == 2
+    assert "+// A word for the auditors." in machine.czctl("policy", "diff").stdout
+    assert [one["number"] for one in machine.json("policy", "versions")["versions"]] == [2, 1]
+    assert machine.json("policy", "show", "--version", "1")["text"] == before
+    assert machine.json("policy", "rollback", "1")["number"] == 3
+    assert machine.czctl("policy", "show").stdout == before
+
+    script = machine.home / "editor"
+    script.write_text("#!/bin/sh\necho '// by hand' >> \"$1\"\n")
+    script.chmod(0o755)
+    edited = machine.czctl("policy", "edit", "--editor", str(script), "--comment", "by hand")
+    assert edited.returncode == 0, edited.stderr
+    assert machine.czctl("policy", "show").stdout.endswith("// by hand\n")
+    script.write_text("#!/bin/sh\necho 'permit (' >> \"$1\"\n")
+    spoiled = machine.czctl("policy", "edit", "--editor", str(script))
+    kept = re.search(r"your text is kept in (\S+)", spoiled.stderr)
+    assert (spoiled.returncode, kept is not None) == (2, True)
+    assert kept is not None
+    assert "permit (" in Path(kept[1].rstrip("]")).read_text()
+
+
+def test_what_one_may_do_is_answered_with_the_reason(machine: Machine, owner: Browser) -> None:
+    machine.login()
+    machine.czctl("organization", "create", "May I")
+    machine.czctl("space", "create", "shop")
+    link = machine.json("organization", "invite", "vera@example.com", "--role", "viewer")["link"]
+    Browser(machine.hub.endpoint).accept_invitation(link, name="Vera", password="a long password of vera")
+
+    allowed = machine.czctl("auth", "can-i", "consume", "orders.shop")
+    denied = machine.czctl("auth", "can-i", "consume", "orders.shop", "--as", "vera@example.com", "-o", "json")
+    header = machine.czctl(
+        "auth", "can-i", "serve", "shop/orders", "--condition-type", "header", "--condition", "x-team:blue"
+    )
+
+    assert (allowed.returncode, allowed.stdout.startswith("yes")) == (0, True)
+    assert denied.returncode == 5
+    assert json.loads(denied.stdout)["allowed"] is False
+    assert json.loads(denied.stdout)["reason"]
+    assert header.returncode == 0
+    told = machine.json("policy", "explain", "consume", "orders.shop", "--as", "vera@example.com")
+    assert (told["allowed"], told["policies"]) == (False, [])
+    assert "vera" not in machine.czctl("policy", "explain", "consume", "orders.shop").stdout
+    assert machine.czctl("auth", "can-i", "fly", "orders.shop").returncode == 2
+
+
+def test_the_audit_is_listed_exported_and_verified(machine: Machine) -> None:
+    machine.login()
+    machine.czctl("organization", "create", "Audited")
+    machine.czctl("space", "create", "shop")
+
+    listed = machine.json("audit", "list", "--limit", "1")["entries"]
+    assert [one["action"] for one in listed] == ["space.create"]
+    assert {
+        one["action"].partition(".")[0] for one in machine.json("audit", "list", "--action", "space")["entries"]
+    } == {"space"}
+    exported = machine.czctl("audit", "export")
+    assert all(json.loads(line) for line in exported.stdout.splitlines())
+    assert "Olga" not in machine.czctl("audit", "export", "--pseudonymous").stdout
+    file = machine.home / "audit.jsonl"
+    assert machine.czctl("audit", "export", "--file", str(file)).returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    verified = machine.json("audit", "verify")
+    assert (verified["ok"], verified["broken"]) == (True, None)
+
+
+def test_sessions_are_listed_and_one_that_is_not_there_is_not_ended(machine: Machine) -> None:
+    machine.login()
+    machine.czctl("organization", "create", "Sessions")
+    joined(machine, "shop")
+
+    assert machine.json("sessions", "list") == {"sessions": [], "api": "codezero.io/hub/v1"}
+    ended = machine.czctl("sessions", "end", "01JZ0000000000000000000002", "--reason", "test")
+    assert ended.returncode in {6, 8}, ended.stderr
+
+
+def test_start_takes_the_selected_teamspace_with_a_certificate_of_this_machine_s_key(machine: Machine) -> None:
+    """The key stays here: the Hub signs a request by it."""
+    machine.login()
+    machine.czctl("organization", "create", "Start")
+    made = joined(machine, "shop")
+    (machine.home / "run").mkdir()
+
+    with ScriptedDaemon(machine.home / "run", {"GET /v1/status": STATUS, "PUT /v1/teamspace": STATUS}) as daemon:
+        started = machine.czctl("start")
+        machine.json("space", "create", "empty")
+        selected = machine.czctl("space", "select", "empty")
+
+    assert started.returncode == 0, started.stderr
+    (given,) = [one for one in daemon.requests if one.line == "PUT /v1/teamspace"]
+    access = access_file.decode(given.body)
+    assert (access.teamspace, access.name, access.host, access.port) == (made["id"], "shop", "127.0.0.1", 8800)
+    assert (access.organization, access.user) == ("Start", "Olga")
+    assert access.hub == HubReference(machine.hub.url)
+    assert access.device == machine.kept()["device"]
+    assert access.key == machine.kept()["key"]
+    Credentials.from_pem(access.certificate, access.key)
+    assert selected.returncode == 3
+    assert "[CZ-SPACE-002]" in selected.stderr
+
+
+def test_start_goes_on_without_the_hub(machine: Machine) -> None:
+    """R05: a Hub that is away stops nobody who was there before."""
+    machine.login()
+    machine.czctl("organization", "create", "Away")
+    joined(machine, "shop")
+    away = f"http://127.0.0.1:{free_port()}"
+    context = json.loads((machine.folder / "hub.json").read_text())
+    for file, content in (("hub.json", context), ("credentials.json", machine.kept())):
+        (machine.folder / file).write_text(json.dumps({**content, "url": away}))
+    (machine.home / "run").mkdir()
+
+    with ScriptedDaemon(machine.home / "run", {"GET /v1/status": STATUS}) as daemon:
+        started = machine.czctl("start")
+
+    assert started.returncode == 0, started.stderr
+    assert "going on with what is known from last time" in started.stderr
+    assert "connected to shop as alice" in started.stderr
+    assert [one.line for one in daemon.requests if one.line.startswith("PUT")] == []
+
+
+def test_a_machine_with_an_api_key_starts_too(machine: Machine) -> None:
+    """CI: no person, no browser, a key of its own for the certificate."""
+    machine.login()
+    machine.czctl("organization", "create", "CI")
+    made = joined(machine, "shop")
+    key = machine.json("apikey", "create", "ci")["key"]
+    organization = machine.json("auth", "status")["organization"]["id"]
+    runner = Machine(machine.home / "ci", machine.hub, {})
+    (runner.home / "run").mkdir(parents=True)
+    signed = runner.czctl("auth", "login", "--hub", machine.hub.url, "--apikey", key, "--orgID", organization)
+    assert "next: czctl start" in signed.stderr
+
+    with ScriptedDaemon(runner.home / "run", {"GET /v1/status": STATUS, "PUT /v1/teamspace": STATUS}) as daemon:
+        started = runner.czctl("start")
+        selected = runner.czctl("space", "select", "--id", made["id"])
+
+    assert started.returncode == 0, started.stderr
+    assert selected.returncode == 0, selected.stderr
+    first, second = [access_file.decode(one.body) for one in daemon.requests if one.line == "PUT /v1/teamspace"]
+    assert first.user == "ci"
+    assert (first.device, first.key) == (second.device, second.key)

@@ -35,13 +35,15 @@ class Space(msgspec.Struct, frozen=True):
 
     id: str
     name: str
-    state: str = ""
+    state: str
+    connected: bool = False
+    rotating: bool = False
     host: str | None = None
     port: int | None = None
     release: str | None = None
+    policy_version: int = 0
     created_at: str | None = None
     certified_at: str | None = None
-    connected_at: str | None = None
     seen_at: str | None = None
 
 

@@ -16,21 +16,20 @@ from codezero.cli.hub_selection import hub_options, organization_option
 class Entry(msgspec.Struct, frozen=True):
     """A line of the audit."""
 
-    number: int = 0
-    at: str = ""
-    action: str = ""
-    outcome: str = ""
-    actor: dict[str, Any] = {}
-    target: dict[str, Any] = {}
-    details: dict[str, Any] = {}
+    number: int
+    at: str
+    action: str
+    outcome: str
+    actor: dict[str, Any]
+    target: dict[str, Any]
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """Whether the audit is whole."""
+    """Whether the audit is the one that was written; else the number of the entry that does not fit, and why."""
 
-    ok: bool | None = None
-    valid: bool | None = None
-    entries: int | None = None
+    ok: bool
+    entries: int
+    broken: int | None = None
     reason: str | None = None
 
 
@@ -47,8 +46,8 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option("--action", metavar="ACTION", help="Only entries of this action.")
-@click.option("--actor", metavar="ID", help="Only what this user did.")
+@click.option("--action", metavar="ACTION", help="Only this (member.role), or all that begin so (member).")
+@click.option("--actor", metavar="ID", help="Only what the user with this id did.")
 @click.option("--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="At most so many.")
 @organization_option
 @hub_options
@@ -102,19 +101,19 @@ def verify(*, client: HubClient, organization: str | None, output: Output) -> No
     owner = hub_selection.organization(client, organization)
     reply = client.post(f"/organizations/{owner.id}/audit/verify")
     told = reply.as_(Verified)
-    is_whole = told.ok if told.ok is not None else told.valid
     write_one(
         reply,
         output,
         lambda: facts(
             [
-                ("Whole", "yes" if is_whole else "no"),
-                ("Entries", str(told.entries) if told.entries is not None else None),
+                ("Whole", "yes" if told.ok else "no"),
+                ("Entries", str(told.entries)),
+                ("Broken at", str(told.broken) if told.broken is not None else None),
                 ("Why", told.reason),
             ]
         ),
     )
-    if not is_whole:
+    if not told.ok:
         raise click.exceptions.Exit(1)
 
 

@@ -26,6 +26,7 @@ from codezero.cli.hub_selection import (
 )
 from codezero.cli.serve_arguments import condition_of, condition_options
 from codezero.model import problems
+from codezero.model.access import Operation
 from codezero.model.ids import is_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.serve import condition_parts
@@ -201,7 +202,7 @@ def status(*, hub: str | None, hub_ca: Path | None, output: Output) -> None:
 
 
 @auth.command("can-i")
-@click.argument("operation", type=click.Choice(["consume", "serve", "mirror", "takeover", "terminate"]))
+@click.argument("operation", type=click.Choice([one.value for one in Operation]))
 @click.argument("service", metavar="SERVICE")
 @click.option("--as", "user", metavar="USER", help="E-mail address or id of another member; for admins.")
 @condition_options

@@ -15,6 +15,7 @@ from codezero.cli.hub_client import HubClient, Reply
 from codezero.cli.hub_output import ago, facts, write_list, write_one
 from codezero.cli.hub_selection import hub_options, organization_option, space_option
 from codezero.model import problems
+from codezero.model.access import Operation
 from codezero.model.problems import CodezeroError
 
 MAX_POLICY = 256 * 1024
@@ -30,32 +31,22 @@ class Policy(msgspec.Struct, frozen=True):
     created_at: str | None = None
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """What is wrong with a policy, and where."""
+class Mistake(msgspec.Struct, frozen=True):
+    """What is wrong with a policy (a failed test among others), where, and what to do about it."""
 
-    text: str = ""
-    message: str = ""
-    line: int | None = None
-    fix: str | None = None
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """A test of a policy document, and how it went."""
-
-    name: str = ""
-    text: str = ""
-    line: int | None = None
-    passed: bool = True
-    reason: str = ""
+    code: str
+    message: str
+    line: int
+    column: int
+    fix: str
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What the Hub says of a policy that is not in force."""
+    """Whether a policy could be put in force: its mistakes, how many tests it has, and what it would change."""
 
-    valid: bool = True
-    errors: tuple[Finding, ...] = ()
-    warnings: tuple[Finding, ...] = ()
-    tests: tuple[Trial, ...] = ()
+    valid: bool
+    errors: tuple[Mistake, ...] = ()
+    tests: int = 0
     diff: str = ""
 
 
@@ -184,12 +175,11 @@ def test_(*, client: HubClient, file: IO[bytes], organization: str | None, space
     path = _selected(client, organization, space)
     reply = client.post(f"{path}/policy/check", {"text": _read(file)})
     checked = reply.as_(Checked)
-    is_good = checked.valid and not checked.errors and all(one.passed for one in checked.tests)
     if output is Output.TABLE:
-        write_lines(_checked_lines(checked) or ["nothing to complain about"])
+        write_lines(_checked_lines(checked))
     else:
         write_one(reply, output, lambda: Table((), ()))
-    if not is_good:
+    if not checked.valid:
         raise click.exceptions.Exit(1)
 
 
@@ -268,7 +258,7 @@ def rollback(*, client: HubClient, number: int, organization: str | None, space:
 
 
 @policy.command()
-@click.argument("operation", type=click.Choice(["consume", "serve", "mirror", "takeover", "terminate"]))
+@click.argument("operation", type=click.Choice([one.value for one in Operation]))
 @click.argument("service", metavar="SERVICE")
 @click.option("--as", "user", metavar="USER", help="E-mail address or id of another member; for admins.")
 @organization_option
@@ -333,16 +323,11 @@ def _write_applied(reply: Reply, output: Output) -> None:
 
 
 def _checked_lines(checked: Checked) -> list[str]:
-    lines = [f"error: {_finding(one)}" for one in checked.errors]
-    lines += [f"warning: {_finding(one)}" for one in checked.warnings]
-    for one in checked.tests:
-        line = f"line {one.line}: " if one.line is not None else ""
-        lines.append(
-            f"{'passed' if one.passed else 'FAILED'}: {line}{one.name or one.text}{': ' + one.reason if one.reason else ''}"
-        )
-    return lines
-
-
-def _finding(one: Finding) -> str:
-    place = f"line {one.line}: " if one.line is not None else ""
-    return f"{place}{one.text or one.message}{'; fix: ' + one.fix if one.fix else ''}"
+    if checked.valid:
+        tests = "its only test passes" if checked.tests == 1 else f"all {checked.tests} tests pass"
+        return [f"it could be put in force; {tests if checked.tests else 'it has no tests'}"]
+    return [
+        line
+        for one in checked.errors
+        for line in (f"line {one.line}, column {one.column}: {one.message} [{one.code}]", f"  fix: {one.fix}")
+    ]

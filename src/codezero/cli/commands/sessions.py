@@ -3,25 +3,30 @@
 import click
 import msgspec
 
-from codezero.cli import hub_selection
+from codezero.cli import hub_selection, wording
 from codezero.cli.console import Output, Table, output_option, say
 from codezero.cli.hub_client import HubClient
 from codezero.cli.hub_output import write_list
 from codezero.cli.hub_selection import hub_options, organization_option, space_option
 
 
-class SessionLine(msgspec.Struct, frozen=True):
-    """A laptop's session in a Teamspace: whose, and what it consumes and serves."""
+class ServeLine(msgspec.Struct, frozen=True):
+    """A service that a laptop serves."""
 
-    id: str = ""
-    session: str = ""
-    user: str = ""
-    user_name: str = ""
-    device: str = ""
-    name: str = ""
-    state: str = ""
+    service: str
+
+
+class SessionLine(msgspec.Struct, frozen=True):
+    """A laptop's session in a Teamspace: whose, and what it consumes and serves. `since` is UNIX seconds."""
+
+    id: str
+    user: str
+    user_name: str
+    name: str
+    state: str
+    since: float
     consumes: tuple[str, ...] = ()
-    serves: tuple[msgspec.Raw, ...] = ()
+    serves: tuple[ServeLine, ...] = ()
 
 
 @click.group()
@@ -50,15 +55,16 @@ def list_(*, client: HubClient, organization: str | None, space: str | None, out
         SessionLine,
         output,
         lambda shown: Table(
-            ("USER", "LAPTOP", "STATE", "CONSUMES", "SERVES", "SESSION"),
+            ("USER", "LAPTOP", "STATE", "SINCE", "CONSUMES", "SERVES", "SESSION"),
             [
                 (
-                    one.user_name or one.user or "-",
-                    one.name or one.device or "-",
-                    one.state or "-",
-                    str(len(one.consumes)),
-                    str(len(one.serves)),
-                    one.id or one.session,
+                    one.user_name or one.user,
+                    one.name or "-",
+                    one.state,
+                    wording.ago(one.since).removeprefix("since "),
+                    _few(one.consumes),
+                    _few(tuple(dict.fromkeys(serve.service for serve in one.serves))),
+                    one.id,
                 )
                 for one in shown
             ],
@@ -79,3 +85,7 @@ def end(*, client: HubClient, session: str, reason: str, organization: str | Non
     where = hub_selection.space(client, owner, space)
     client.delete(f"/organizations/{owner.id}/spaces/{where.id}/sessions/{session}", {"reason": reason})
     say("the session is ended; its laptop may come back unless it is revoked: czctl device revoke ID --org NAME")
+
+
+def _few(services: tuple[str, ...]) -> str:
+    return f"{len(services)} services" if len(services) > 3 else ", ".join(services) or "-"

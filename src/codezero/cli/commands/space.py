@@ -19,10 +19,13 @@ _space_argument = click.argument("name", metavar="NAME", required=False, shell_c
 
 
 class Joining(msgspec.Struct, frozen=True):
-    """How a cluster becomes a Teamspace; told once."""
+    """A Teamspace that a cluster may join; the token is told once."""
 
-    join_token: str | None = None
-    install_command: str | None = None
+    id: str
+    name: str
+    join_token: str
+    join_expires_at: str
+    install_command: str
 
 
 class DoorToken(msgspec.Struct, frozen=True):
@@ -123,10 +126,10 @@ def create(*, client: HubClient, name: str, organization: str | None, output: Ou
     """
     owner = hub_selection.organization(client, organization)
     reply = client.post(f"/organizations/{owner.id}/spaces", {"name": name})
-    made = _space_of(reply)
+    made = reply.as_(Space)
     if client.context.space is None and client.credentials is not None:
         hub_selection.select(client, organization=owner, space=Named(made.id, made.name))
-    _write_joining(reply, output, made.name)
+    _write_joining(reply, output)
 
 
 @space.command("join-token")
@@ -138,7 +141,7 @@ def join_token(*, client: HubClient, name: str | None, organization: str | None,
     """Make a new join token, for a cluster that becomes this Teamspace anew; the one before is worth nothing any more."""
     owner, found = _found(client, organization, name)
     reply = client.post(f"/organizations/{owner.id}/spaces/{found.id}/join-token")
-    _write_joining(reply, output, found.name)
+    _write_joining(reply, output)
 
 
 @space.command()
@@ -150,7 +153,7 @@ def status(*, client: HubClient, name: str | None, organization: str | None, out
     """Show how a Teamspace is, as the Hub sees it."""
     owner, found = _found(client, organization, name)
     reply = client.get(f"/organizations/{owner.id}/spaces/{found.id}")
-    one = _space_of(reply)
+    one = reply.as_(Space)
     write_one(
         reply,
         output,
@@ -163,7 +166,9 @@ def status(*, client: HubClient, name: str | None, organization: str | None, out
                 ("Address", _address(one)),
                 ("Release", one.release),
                 ("Certified", f"{ago(one.certified_at)} ago" if one.certified_at else "not yet"),
-                ("Seen", f"{ago(one.seen_at)} ago" if one.seen_at else "never"),
+                ("Seen", "now" if one.connected else f"{ago(one.seen_at)} ago" if one.seen_at else "never"),
+                ("Rotating", "waits for new keys of its cluster" if one.rotating else None),
+                ("Policy", f"version {one.policy_version}"),
             ]
         ),
     )
@@ -236,24 +241,23 @@ def _found(client: HubClient, organization: str | None, name: str | None) -> tup
     return owner, hub_selection.space(client, owner, name)
 
 
-def _space_of(reply: Reply) -> Space:
-    """The space of an answer, which may hold more beside it."""
-    wrapped = reply.as_(_Wrapped)
-    return wrapped.space if wrapped.space is not None else reply.as_(Space)
-
-
-class _Wrapped(msgspec.Struct, frozen=True):
-    space: Space | None = None
-
-
-def _write_joining(reply: Reply, output: Output, name: str) -> None:
+def _write_joining(reply: Reply, output: Output) -> None:
     told = reply.as_(Joining)
-    if output is Output.TABLE:
-        write_lines([told.install_command or told.join_token or ""])
-    else:
-        write_one(reply, output, lambda: Table((), ()))
-    say("next: run that where kubectl knows the cluster; the token in it is good once, and shown this once")
-    say(f"then: czctl space status {name}")
+    write_one(
+        reply,
+        output,
+        lambda: facts(
+            [
+                ("Name", told.name),
+                ("ID", told.id),
+                ("Join token", told.join_token),
+                ("Good until", told.join_expires_at),
+                ("Command", told.install_command),
+            ]
+        ),
+    )
+    say("next: run the command where kubectl knows the cluster, and give it the token, which is shown this once")
+    say(f"then: czctl space status {told.name}")
 
 
 def _address(one: Space) -> str:
