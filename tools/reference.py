@@ -66,6 +66,7 @@ MEANINGS = {
     "NAMESPACE": "The namespace of the Teamspace's own parts.",
     "ORCHESTRATOR": "Where the Orchestrator is.",
     "PLAN": "The first plan as JSON, which leads to the origin alone. The System sends the others.",
+    "OPA_URL": "A policy decision point (OPA) that is asked besides the policy: the URL of its rule; without it none, unless the Hub names one.",
     "POD": "The name of this pod; without it the host's name.",
     "POD_IP": "The address of this pod, by which Routers reach the laptops whose tunnels it holds.",
     "POLICY_FOLDER": "Where `policy.json`, and for the System `jwks.json`, are mounted; changes are followed.",
