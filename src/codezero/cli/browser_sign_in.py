@@ -25,7 +25,7 @@ DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 WAIT_SECONDS: Final = 300.0
 _CALLBACK: Final = "/callback"
 _MAX_HEAD: Final = 16 * 1024
-_ONE_REQUEST_SECONDS: Final = 5.0
+_ONE_REQUEST_SECONDS: Final = 2.0
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Codezero</title></head>
 <body><h1>{title}</h1><p>{text}</p></body></html>
