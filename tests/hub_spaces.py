@@ -3,7 +3,7 @@
 import base64
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,23 @@ async def served(hub: "Hub", *, port: int = 0) -> AsyncGenerator["Hub", None]:
     reached = replace(hub, public_url=f"http://127.0.0.1:{sock.getsockname()[1]}")
     async with Port(app.create(reached)).open(sock, certificate_file=None, key_file=None):
         yield reached
+
+
+class Process:
+    """The Hub's process, which may be ended and started again; `hub` is the same Hub by its public URL."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self.hub = hub
+        self._port = 0
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> "Hub":
+        self.hub = await self._stack.enter_async_context(served(self.hub, port=self._port))
+        self._port = port_of(self.hub)
+        return self.hub
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
 
 
 def port_of(hub: "Hub") -> int:

@@ -1,0 +1,362 @@
+"""Either end of the channel is somebody who means harm: a Teamspace that was taken over harms nobody but itself, and a Hub that lies opens nothing it is not asked to (T28)."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography import x509
+from sqlalchemy import select
+from tests import hub_spaces
+from tests.hub_spaces import Organization, held, membership, new_tenant, served
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from codezero.hub.context import Hub
+from codezero.hub.spaces import teamspaces
+from codezero.hub.storage.tables import AuditEntry
+from codezero.kit.certificates import Authority, Credentials
+from codezero.kit.tasks import task_group
+from codezero.kit.watched import Watched
+from codezero.model import problems
+from codezero.model.ids import TeamspaceId, Workload, new_ulid
+from codezero.model.services import Service, ServiceKind, ServiceRef
+from codezero.orchestrator.events import Events as Kept
+from codezero.orchestrator.hub_link import HubLink
+from codezero.orchestrator.server import Coordinator
+from codezero.testing.bundles import ALL, bundle
+from codezero.testing.kubernetes import until
+from codezero.testing.serving import ServingCluster, serving_cluster
+from codezero.transport.hub import HubAddress, proof_of_authority, proof_of_part
+from codezero.transport.identity import Identity
+from codezero.wire import hub_channel, policy_file
+from codezero.wire.hub_channel import (
+    MAX_MESSAGE,
+    CatalogTold,
+    EntryMoved,
+    Event,
+    Events,
+    Farewell,
+    FromTeamspace,
+    Hello,
+    Ping,
+    PolicyPush,
+    ToTeamspace,
+    Welcome,
+    channel_path,
+)
+
+_TO_TEAMSPACE: msgspec.msgpack.Decoder[ToTeamspace] = msgspec.msgpack.Decoder(ToTeamspace)
+
+
+@pytest.fixture
+async def reached(hub: Hub) -> AsyncIterator[Hub]:
+    async with served(hub) as reached:
+        yield reached
+
+
+@pytest.fixture
+async def tenant(reached: Hub) -> Organization:
+    return await new_tenant(reached)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[ServingCluster]:
+    async with serving_cluster(tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def space(cluster: ServingCluster, tenant: Organization) -> str:
+    """A Teamspace that has joined, whose keys somebody has."""
+    invited = await tenant.new_space()
+    hub_spaces.install(cluster, tenant.hub, invited.token)
+    await membership(cluster, tenant.hub).keep()
+    return invited.space.id
+
+
+def orchestrator(cluster: ServingCluster) -> Credentials:
+    content = held(cluster)
+    return Credentials.from_pem(content["orchestrator.crt"], content["orchestrator.key"])
+
+
+@asynccontextmanager
+async def channel(hub: Hub, space: str, proof: str | None) -> AsyncGenerator[ClientConnection]:
+    headers = {} if proof is None else {"Authorization": proof}
+    url = f"ws{hub.public_url.removeprefix('http')}{channel_path(space)}"
+    async with connect(url, additional_headers=headers, proxy=None, compression=None) as socket:
+        yield socket
+
+
+def proof(hub: Hub, cluster: ServingCluster, space: str) -> str:
+    return proof_of_part(orchestrator(cluster), Workload(TeamspaceId(space), "orchestrator"), hub.public_url)
+
+
+async def say(socket: ClientConnection, *messages: FromTeamspace) -> None:
+    for message in messages:
+        await socket.send(msgspec.msgpack.encode(message))
+
+
+async def farewell(socket: ClientConnection) -> Farewell:
+    """Why the Hub ends it."""
+    async with asyncio.timeout(20):
+        while True:
+            content = await socket.recv()
+            assert isinstance(content, bytes)
+            message = _TO_TEAMSPACE.decode(content)
+            if isinstance(message, Farewell):
+                return message
+
+
+HELLO = Hello((1,), "test", "epoch")
+
+
+# --- a hostile Teamspace -------------------------------------------------------------------------------------------------------------------
+
+
+async def test_only_the_orchestrator_of_the_very_teamspace_has_a_channel(
+    cluster: ServingCluster, tenant: Organization, space: str
+) -> None:
+    hub, other = tenant.hub, (await tenant.new_space("other")).space.id
+    content = held(cluster)
+    authority = Authority(Credentials.from_pem(content["ca.crt"], content["ca.key"]))
+    own = TeamspaceId(space)
+
+    def by(credentials: Credentials, workload: Workload) -> str:
+        return proof_of_part(credentials, workload, hub.public_url)
+
+    system = Credentials.from_pem(content["system.crt"], content["system.key"])
+    forged = Authority.create("forged").issue_authority("forged")
+    uri = str(Workload(TeamspaceId(other), "orchestrator"))
+    refused: list[tuple[str, str | None]] = [
+        (space, None),
+        (space, "Bearer x"),
+        (space, proof_of_authority(authority.credentials.key, own, hub.public_url)),
+        (space, by(system, Workload(own, "system"))),
+        (space, by(system, Workload(own, "orchestrator"))),
+        (space, by(forged.issue("o", uris=[str(Workload(own, "orchestrator"))]), Workload(own, "orchestrator"))),
+        # With its own authority it makes itself a part of a neighbour.
+        (other, by(authority.issue("o", uris=[uri]), Workload(TeamspaceId(other), "orchestrator"))),
+        (other, by(orchestrator(cluster), Workload(own, "orchestrator"))),
+        (space, proof_of_part(orchestrator(cluster), Workload(own, "orchestrator"), "https://other.example.com")),
+    ]
+    for wanted, shown in refused:
+        with pytest.raises(InvalidStatus) as answer:
+            async with channel(hub, wanted, shown):
+                pass
+        assert answer.value.response.status_code in {401, 403}, shown
+    good = proof(hub, cluster, space)
+    async with channel(hub, space, good):
+        pass
+    with pytest.raises(InvalidStatus) as again:
+        async with channel(hub, space, good):
+            pass
+    assert again.value.response.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xc1",
+        b"\x91" * 2000,
+        msgspec.msgpack.encode({"is": "Nonsense"}),
+        msgspec.msgpack.encode({"is": "Hello", "versions": "all"}),
+        msgspec.msgpack.encode(Ping()),
+        msgspec.msgpack.encode(Hello((99,), "test", "epoch")),
+        "text",
+    ],
+)
+async def test_what_is_no_hello_ends_the_channel(
+    cluster: ServingCluster, tenant: Organization, space: str, content: bytes | str
+) -> None:
+    async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as socket:
+        await socket.send(content)
+        ended = await farewell(socket)
+    assert ended.code in {problems.PROTOCOL.code, problems.VERSIONS.code}
+    assert not ended.retry
+
+
+def event(**changes: Any) -> Event:
+    return Event(**{"id": new_ulid(), "number": 1, "at": 1.8e9, "action": "serve.begin", **changes})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HELLO,
+        Events((event(action="organization.delete"),)),
+        Events((event(action="space.join"),)),
+        Events((event(action="serve." + "x" * 300),)),
+        EntryMoved("ex ample", 8800),
+        EntryMoved("example.com/path", 8800),
+        EntryMoved("", 8800),
+    ],
+)
+async def test_what_it_has_no_right_to_say_ends_the_channel(
+    cluster: ServingCluster, tenant: Organization, space: str, message: FromTeamspace
+) -> None:
+    before = await tenant.actions()
+    async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as socket:
+        await say(socket, HELLO, message)
+        ended = await farewell(socket)
+    assert ended.code == problems.PROTOCOL.code
+    assert await tenant.actions() == before
+
+
+async def test_it_floods_nobody(
+    cluster: ServingCluster, tenant: Organization, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codezero.hub.spaces.pictures.MAX_SERVICES", 50)
+    async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as socket:
+        services = [Service(ServiceRef("shop", f"s{n}"), ServiceKind.CLUSTER_IP, ()) for n in range(60)]
+        await say(socket, HELLO, CatalogTold(tuple(services), reset=True))
+        assert (await farewell(socket)).code == problems.PROTOCOL.code
+    async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as socket:
+        await say(socket, HELLO)
+        with pytest.raises(ConnectionClosed):
+            await socket.send(b"x" * (MAX_MESSAGE * 5))
+            while True:
+                await socket.recv()
+
+
+async def test_its_events_speak_of_its_own_organization_and_are_told_once(
+    cluster: ServingCluster, tenant: Organization, space: str
+) -> None:
+    stranger = await new_tenant(tenant.hub, "Other")
+    one = event(user=stranger.owner.user, service=ServiceRef("shop", "orders"), detail="x" * 900, at=float("nan"))
+    two = event(id=new_ulid(), number=2, user=tenant.owner.user, at=0.0)
+    async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as socket:
+        await say(socket, HELLO, Events((one, two)), Events((one,)), Events((two, two)))
+        acknowledged = 0
+        async with asyncio.timeout(20):
+            while acknowledged < 3:
+                content = await socket.recv()
+                assert isinstance(content, bytes)
+                acknowledged += isinstance(_TO_TEAMSPACE.decode(content), hub_channel.Acknowledged)
+    told = await tenant.audit("serve.begin")
+    assert [entry.actor["kind"] for entry in told] == ["unknown", "person"]
+    assert told[0].actor["name"] == ""
+    assert all(abs((entry.at - tenant.hub.clock()).total_seconds()) < 60 for entry in told)
+    async with tenant.hub.database.reading() as session:
+        others = await session.scalars(select(AuditEntry).where(AuditEntry.organization_id == stranger.id))
+        assert [entry.action for entry in others] == []
+
+
+async def test_a_newer_channel_takes_the_place_of_an_older_one(
+    cluster: ServingCluster, tenant: Organization, space: str
+) -> None:
+    async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as first:
+        await say(first, HELLO)
+        async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as second:
+            await say(second, HELLO)
+            assert (await farewell(first)).code == problems.SPACE_AWAY.code
+            row = await tenant.space(space)
+            assert teamspaces.is_connected(row, tenant.hub.clock())
+
+
+# --- a hostile Hub -------------------------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def before_a_hub(
+    talk: Callable[[ServerConnection], Any], teamspace: TeamspaceId
+) -> AsyncGenerator[tuple[HubLink, Coordinator]]:
+    """An active Orchestrator before somebody who plays its Hub."""
+    authority = Authority.create("root").issue_authority("parts")
+    own = Workload(teamspace, "orchestrator")
+    identity = Identity(authority.issue("o", uris=[str(own)], client=True), own, authority.certificate_pem)
+    coordinator, events = Coordinator(), Kept()
+    coordinator.activity.set(True)
+
+    async def answer(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(msgspec.msgpack.encode(Welcome(1, "test")))
+        await talk(socket)
+        await socket.wait_closed()
+
+    async with serve(answer, "127.0.0.1", 0) as server, task_group("test") as tasks:
+        port = next(iter(server.sockets)).getsockname()[1]
+        hub = HubAddress(f"http://127.0.0.1:{port}")
+        link = HubLink(hub, coordinator, Watched[Identity | None](identity), events)
+        tasks.start_service("coordinator", coordinator.run())
+        tasks.start_service("link", link.run())
+        yield link, coordinator
+
+
+def pushed(space: str, **changes: Any) -> bytes:
+    return policy_file.encode(bundle([], ALL, space=space, **changes))
+
+
+async def test_a_policy_that_is_none_or_of_somebody_else_replaces_nothing() -> None:
+    """What is in force is better than none, and whoever breaks a push must not open or close anything."""
+    own = TeamspaceId(new_ulid())
+    good = pushed(own, serial=5)
+    heard = asyncio.Event()
+
+    async def talk(socket: ServerConnection) -> None:
+        await socket.send(msgspec.msgpack.encode(PolicyPush(good)))
+        for content in (b"", b"{}", b"\xff", b'{"organization": "x", "rules": []}', pushed(new_ulid(), serial=9)):
+            await socket.send(msgspec.msgpack.encode(PolicyPush(content)))
+        await socket.send(msgspec.msgpack.encode(PolicyPush(pushed(own, serial=4))))
+        heard.set()
+
+    async with before_a_hub(talk, own) as (link, coordinator):
+        await heard.wait()
+        await until(lambda: getattr(coordinator.admission.policy, "serial", None) == 5)
+        await asyncio.sleep(0.3)
+        assert getattr(coordinator.admission.policy, "serial", None) == 5
+        assert link.connected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xc1",
+        b"",
+        "text",
+        msgspec.msgpack.encode({"is": "Nonsense"}),
+        msgspec.msgpack.encode(Welcome(1, "again")),
+        b"\xc4" + b"x" * (MAX_MESSAGE + 1),
+    ],
+)
+async def test_a_message_that_is_none_ends_the_channel_and_nothing_else(content: bytes | str) -> None:
+    async def talk(socket: ServerConnection) -> None:
+        await socket.send(content)
+
+    async with before_a_hub(talk, TeamspaceId(new_ulid())) as (link, coordinator):
+        await until(lambda: not link.connected and "not the active" not in link.reason)
+        assert coordinator.is_active is False
+        assert coordinator.activity.value
+
+
+async def test_a_hub_whose_certificate_is_not_believed_is_told_nothing(tmp_path: Path) -> None:
+    told: list[bytes] = []
+
+    def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.append(b"somebody was let in")
+        writer.close()
+
+    leaf = Authority.create("another").issue("hub", addresses=["127.0.0.1"], server=True)
+    (tmp_path / "crt").write_text(leaf.certificate_pem + leaf.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt")
+    server = await asyncio.start_server(peer, "127.0.0.1", 0, ssl=context)
+    ca = Authority.create("ours").certificate_pem
+    assert x509.load_pem_x509_certificate(ca.encode())
+    hub = HubAddress(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", ca)
+    own = Workload(TeamspaceId(new_ulid()), "orchestrator")
+    identity = Identity(Authority.create("parts").issue("o", uris=[str(own)]), own, "")
+    coordinator = Coordinator()
+    coordinator.activity.set(True)
+    link = HubLink(hub, coordinator, Watched[Identity | None](identity), Kept())
+    async with task_group("test") as tasks:
+        tasks.start_service("link", link.run())
+        await until(lambda: "not believed" in link.reason or "cannot be reached" in link.reason)
+    server.close()
+    assert told == []
