@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+from tests.hub_api import api_of, new_organization, new_person
 from tests.hub_databases import HubClock
 
 from codezero.hub import audit
@@ -23,6 +24,7 @@ from codezero.hub.sealing import Sealer
 from codezero.hub.storage.database import Database
 from codezero.hub.storage.tables import AuditEntry, AuditHead, Organization
 from codezero.model.ids import new_ulid
+from codezero.model.roles import Role
 from codezero.wire import audit_lines
 
 PIA = {"kind": "person", "id": "01HZZZZZZZZZZZZZZZZZZZZZZZ", "name": "Pia Muster"}
@@ -416,3 +418,17 @@ async def test_without_names_nobody_is_named_and_everybody_stays_the_same(hub: H
     async with hub.database.reading() as session:
         rows = (await session.scalars(select(AuditEntry).where(AuditEntry.organization_id == one))).all()
     assert all(row.hash.hex() not in content.decode() for row in rows)
+
+
+async def test_an_outsider_verifies_what_an_auditor_exported(hub: Hub) -> None:
+    """With two answers of the API, and nothing else of the Hub."""
+    organization = await new_organization(hub, "Acme")
+    owner = await new_person(hub, "Olga", {organization: Role.OWNER})
+    await told(hub.database, organization, *several(3))
+    async with api_of(hub) as api:
+        keys = (await api.client.get("/.well-known/audit-jwks.json")).json()
+        answer = await api.ask(owner, "GET", f"/organizations/{organization}/audit/export", expect=200)
+
+    result = verify_export(answer.content.splitlines(), keys)
+    assert result.is_whole
+    assert result.signed == result.last > 3

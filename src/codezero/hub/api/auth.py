@@ -438,6 +438,12 @@ async def jwks(hub: TheHub) -> dict[str, Any]:
     return hub.authorities.jwks()
 
 
+@plain.get("/.well-known/audit-jwks.json")
+async def audit_jwks(hub: TheHub) -> dict[str, Any]:
+    """The keys by which checkpoints of audits are verified, also years later."""
+    return hub.authorities.audit_jwks()
+
+
 @plain.get("/.well-known/oauth-authorization-server")
 async def metadata(hub: TheHub) -> dict[str, Any]:
     """What the Hub offers as an authorization server (RFC 8414)."""
