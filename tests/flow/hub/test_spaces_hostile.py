@@ -24,7 +24,7 @@ from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.model import problems
-from codezero.model.ids import TeamspaceId, Workload, new_ulid
+from codezero.model.ids import Device, TeamspaceId, Workload, new_ulid
 from codezero.model.services import Service, ServiceKind, ServiceRef
 from codezero.orchestrator.events import Events as Kept
 from codezero.orchestrator.hub_link import HubLink
@@ -113,6 +113,7 @@ async def farewell(socket: ClientConnection) -> Farewell:
                 return message
 
 
+MEMBER = Device("install.hub.codezero", new_ulid(), new_ulid(), new_ulid())
 HELLO = Hello((1,), "test", "epoch")
 
 
@@ -290,7 +291,7 @@ async def before_a_hub(
 
 
 def pushed(space: str, **changes: Any) -> bytes:
-    return policy_file.encode(bundle([], ALL, space=space, **changes))
+    return policy_file.encode(bundle([MEMBER], ALL, space=space, **changes))
 
 
 async def test_a_policy_that_is_none_or_of_somebody_else_replaces_nothing() -> None:
