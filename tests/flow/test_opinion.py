@@ -2,10 +2,7 @@
 
 import asyncio
 import ipaddress
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
 from codezero.model.variants import ConditionPart
 from codezero.testing.bundles import bundle
+from codezero.testing.decision_point import NO, YES, DecisionPoint, answered, decision_point
 from codezero.testing.teamspace import RealTeamspace, echo_server
 from codezero.testing.tunnels import Recorder
 from codezero.transport import opinion
@@ -30,56 +28,6 @@ ANNA = Device("hub", new_ulid(), new_ulid(), new_ulid())
 ORDERS = ServiceRef("shop", "orders")
 HELD = bundle([ANNA])
 RULES = allow_all(ANNA.organization)
-
-Speaker = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def answered(content: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", "Connection: close", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
-
-
-YES, NO = answered(b'{"result": true}'), answered(b'{"result": false}')
-
-
-@dataclass
-class DecisionPoint:
-    """A decision point on loopback: says what `answer` is, and keeps what it was asked."""
-
-    url: str = ""
-    answer: bytes = YES
-    asked: list[Any] = field(default_factory=list)
-    heads: list[str] = field(default_factory=list)
-    # Until set it says nothing.
-    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length"))
-            body = await reader.readexactly(int(length.split(":")[1]))
-            self.heads.append(head)
-            self.asked.append(json.loads(body))
-            await self.may_answer.wait()
-            writer.write(self.answer)
-            await writer.drain()
-        except (OSError, EOFError):
-            pass  # it was given up
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def decision_point() -> AsyncIterator[DecisionPoint]:
-    made = DecisionPoint()
-    made.may_answer.set()
-    server = await asyncio.start_server(made.speak, "127.0.0.1", 0)
-    made.url = f"http://localhost:{server.sockets[0].getsockname()[1]}/v1/data/codezero/allow"
-    try:
-        yield made
-    finally:
-        made.may_answer.set()
-        server.close()
 
 
 @pytest.fixture
