@@ -194,13 +194,11 @@ def leaf(
 
     Never longer than the authority lives: a certificate that outlives it would be refused by everybody, without a word why.
     """
-    service = f"{role}.{namespace}"
+    service = f"{role}.{namespace}.svc"
     names = {
         "system": (server_name(teamspace),),
-        # The first is what Systems ask for, whatever the namespace is called.
-        "orchestrator": tuple(
-            dict.fromkeys((f"{role}.codezero", service, f"{service}.svc", f"{service}.svc.{_DOMAIN}"))
-        ),
+        # The first is what Systems ask for, whatever the namespace is called. A Hub lets an authority sign these and no others.
+        "orchestrator": (f"{role}.codezero", service, f"{service}.{_DOMAIN}"),
     }
     left = authority.certificate.not_valid_after_utc - datetime.now(UTC)
     if left <= timedelta(0):

@@ -26,6 +26,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from codezero.deploy.identity import server_name
 from codezero.hub.sealing import Sealer
 from codezero.hub.signals import Changed, Signals
 from codezero.hub.storage.database import Database
@@ -34,7 +35,7 @@ from codezero.kit import certificates, logs
 from codezero.kit.certificates import CLOCK_LEEWAY, Authority, CertificateError, Credentials
 from codezero.kit.tasks import task_group
 from codezero.model import problems
-from codezero.model.ids import Device, Workload, is_ulid, new_ulid
+from codezero.model.ids import Device, TeamspaceId, Workload, is_ulid, new_ulid
 from codezero.model.problems import CodezeroError
 
 ROOT_LIFETIME: Final = timedelta(days=3650)
@@ -188,6 +189,7 @@ class Authorities:
             public_key,
             f"codezero Teamspace {space}",
             uri_host=_host(space),
+            dns=_names(space),
             lifetime=min(TEAMSPACE_LIFETIME, self._root.certificate.not_valid_after_utc - now),
             now=now,
         )
@@ -220,7 +222,8 @@ class Authorities:
             permitted = intermediate.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees
         except (x509.ExtensionNotFound, ValueError):
             raise _not_believed("the second certificate is not that of a Teamspace") from None
-        host = permitted[0].value if permitted is not None and len(permitted) == 1 else ""
+        hosts = [name.value for name in permitted or () if isinstance(name, x509.UniformResourceIdentifier)]
+        host = hosts[0] if len(hosts) == 1 else ""
         space = str(host).partition(".")[0].upper()
         if not constraints.ca or constraints.path_length != 0 or not is_ulid(space) or host != _host(space):
             raise _not_believed("the second certificate is not that of a Teamspace")
@@ -426,6 +429,13 @@ def _not_believed(why: str) -> CodezeroError:
 
 def _host(space: str) -> str:
     return f"{space.lower()}.codezero"
+
+
+def _names(space: str) -> tuple[str, ...]:
+    """The DNS names that a Teamspace's parts may have: that of its exposed port, which laptops believe by the root that all Teamspaces share, and
+    those of its Orchestrator within the cluster.
+    """
+    return (server_name(TeamspaceId(space)), "codezero", "svc", "svc.cluster.local")
 
 
 def _pem(certificate: x509.Certificate) -> str:

@@ -113,18 +113,21 @@ class Authority:
         name: str,
         *,
         uri_host: str | None = None,
+        dns: Sequence[str] = (),
         lifetime: timedelta = timedelta(days=30),
         now: datetime | None = None,
     ) -> x509.Certificate:
         """The certificate of an intermediate whose key somebody else has, and which may sign leaves only.
 
-        With `uri_host`, only leaves whose URI names have that host are believed.
+        With `uri_host`, only leaves whose URI names have that host are believed; with `dns`, only those whose DNS names are these or below them.
         """
         builder = _with_authority_extensions(
             _builder(_subject(name), self.certificate.subject, public_key, lifetime, now), 0
         )
+        permitted: list[x509.GeneralName] = [x509.DNSName(name) for name in dns]
         if uri_host is not None:
-            permitted = [x509.UniformResourceIdentifier(uri_host)]
+            permitted.append(x509.UniformResourceIdentifier(uri_host))
+        if permitted:
             builder = builder.add_extension(x509.NameConstraints(permitted, excluded_subtrees=None), critical=True)
         return builder.sign(self.credentials.key, hashes.SHA256())
 

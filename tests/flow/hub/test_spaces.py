@@ -1,5 +1,6 @@
 """A cluster becomes a Teamspace of a real Hub, by a token that is good once (T28), and stays one: also where it dies in between, and when it gets another key (R26)."""
 
+import ssl
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,10 +20,10 @@ from codezero.hub.context import Hub
 from codezero.hub.spaces import teamspaces
 from codezero.hub.spaces.teamspaces import State, state_of
 from codezero.kit import certificates
-from codezero.kit.certificates import Credentials
+from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
 from codezero.model import problems
-from codezero.model.ids import TeamspaceId
+from codezero.model.ids import TeamspaceId, Workload
 from codezero.model.problems import CodezeroError
 from codezero.system.joining import Membership
 from codezero.testing.kubernetes import until
@@ -311,6 +312,52 @@ async def test_a_hub_that_answers_nonsense_changes_nothing(cluster: ServingClust
         assert refused.value.problem is problems.HUB_UNREACHABLE
         assert ROOT not in held(cluster)
         assert token_left(cluster) == "token\n"
+
+
+async def test_no_teamspace_makes_itself_another_one(cluster: ServingCluster, tenant: Organization) -> None:
+    """All are below one root, which laptops and Routers believe: what keeps them apart are the names that each may sign for."""
+    _, space = await joined(cluster, tenant)
+    other = (await tenant.new_space("other")).space.id
+    content = held(cluster)
+    authority = Authority(Credentials.from_pem(content["ca.crt"], content["ca.key"]))
+
+    def is_believed(credentials: Credentials, name: str) -> bool:
+        return handshake(credentials, roots=content[ROOT], server_name=name)
+
+    own, theirs = (identity.server_name(TeamspaceId(one)) for one in (space, other))
+    assert is_believed(Credentials.from_pem(content["system.crt"], content["system.key"]), own)
+    orchestrator = Credentials.from_pem(content["orchestrator.crt"], content["orchestrator.key"])
+    assert is_believed(orchestrator, "orchestrator.codezero")
+    for forged in (
+        authority.issue("system", dns=[theirs], server=True),
+        authority.issue("system", dns=[own, theirs], server=True),
+        authority.issue("system", dns=["hub.example.com"], server=True),
+        authority.issue("system", uris=[str(Workload(TeamspaceId(other), "system"))], dns=[own], server=True),
+    ):
+        for name in (own, theirs, "hub.example.com"):
+            assert not is_believed(forged, name)
+
+
+def handshake(credentials: Credentials, *, roots: str, server_name: str) -> bool:
+    """Whether a client that believes `roots` takes a server with these credentials for `server_name`."""
+    ends = [(ssl.MemoryBIO(), ssl.MemoryBIO()) for _ in range(2)]
+    (in_of_server, out_of_server), (in_of_client, out_of_client) = ends
+    server = certificates.server_context(credentials).wrap_bio(in_of_server, out_of_server, server_side=True)
+    context = certificates.client_context(roots=roots)
+    client = context.wrap_bio(in_of_client, out_of_client, server_hostname=server_name)
+    done: set[str] = set()
+    for _ in range(10):
+        for name, end in (("client", client), ("server", server)):
+            try:
+                end.do_handshake()
+                done.add(name)
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLCertVerificationError:
+                return False
+        in_of_server.write(out_of_client.read())
+        in_of_client.write(out_of_server.read())
+    return done == {"client", "server"}
 
 
 # --- renewing ------------------------------------------------------------------------------------------------------------------------------
