@@ -25,6 +25,7 @@ from codezero.kit.watched import Watched
 from codezero.model import access, problems
 from codezero.model.ids import Device, SessionId, TeamspaceId, is_ulid, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.model.serve import condition_from_parts, condition_parts
 from codezero.model.services import ServiceRef, is_label
 from codezero.model.sessions import PresenceState
 from codezero.orchestrator.admission import Admission
@@ -532,8 +533,12 @@ class Coordinator:
         policy, device = self.admission.policy, attached.owner.device
         if not self._opinion.is_wanted(policy) or len(wanted.condition) > MAX_PARTS or len(wanted.ports) > MAX_PORTS:
             return False
+        try:
+            condition = condition_parts(condition_from_parts(wanted.condition))
+        except CodezeroError:
+            return False
         ports = tuple(pair.remote for pair in wanted.ports)
-        acts = access.serve_acts(wanted.condition, ports, mirror=wanted.mirror is not None)
+        acts = access.serve_acts(condition, ports, mirror=wanted.mirror is not None)
         if not self.admission.decide_all(device, acts, wanted.service).allowed:
             return False
         try:

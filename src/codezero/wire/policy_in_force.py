@@ -14,6 +14,8 @@ class PolicyInForce:
 
     def __init__(self) -> None:
         self._policy: AnyPolicy | None = None
+        # Also while one counts that could not be read: it must not be the way back to an older one.
+        self._newest: Bundle | None = None
         self._reason = "the Teamspace has no policy yet"
         self._is_read = False
 
@@ -41,7 +43,9 @@ class PolicyInForce:
             except CodezeroError as error:
                 reason = f"the Teamspace has no valid policy: {error.detail}"
         self._is_read = True
-        if isinstance(policy, Bundle) and isinstance(self._policy, Bundle) and policy.is_older_than(self._policy):
+        if isinstance(policy, Bundle) and self._newest is not None and policy.is_older_than(self._newest):
             return False
+        if policy is not None:
+            self._newest = policy if isinstance(policy, Bundle) else None
         self._policy, self._reason = policy, reason
         return (policy, reason) != before

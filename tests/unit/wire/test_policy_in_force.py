@@ -48,4 +48,6 @@ def test_what_cannot_be_read_closes() -> None:
     assert force.read(b'{"serial": 2}')
     assert "no valid policy" in (force.closed(0) or "")
     assert force.is_read
+    # Nor is a file that is broken for a moment the way back to an older one.
+    assert not force.read(policy_file.encode(bundle([ANNA], serial=0)))
     assert force.policy is None
