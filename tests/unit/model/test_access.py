@@ -71,3 +71,22 @@ def test_patterns_mean_what_the_shell_means(patterns: tuple[str, ...], value: st
 
     assert rule.speaks_of_user(value) == any(fnmatchcase(value, pattern) for pattern in patterns)
     assert rule.speaks_of_service(ServiceRef("shop", value)) == rule.speaks_of_user(value)
+
+
+def test_serve_is_all_serving_and_each_kind_can_be_denied_by_itself() -> None:
+    """T19, without a Hub: rules of before mean what they meant, and may be narrowed."""
+    serve = PolicyRule(Effect.ALLOW, (Operation.SERVE,))
+    no_default = PolicyRule(Effect.DENY, (Operation.SERVE_DEFAULT, Operation.MIRROR), name="ours")
+    kinds = (Operation.SERVE_USER, Operation.SERVE_HEADER, Operation.SERVE_DEFAULT, Operation.MIRROR)
+
+    def allowed(*rules: PolicyRule) -> list[bool]:
+        return [policy(*rules).decide(ALICE, kind, ORDERS).allowed for kind in kinds]
+
+    assert allowed(serve) == [True, True, True, True]
+    assert allowed(serve, no_default) == [True, True, False, False]
+    assert allowed(PolicyRule(Effect.ALLOW, (Operation.SERVE_USER,))) == [True, False, False, False]
+    assert not policy(serve).decide(ALICE, Operation.TAKEOVER, ORDERS).allowed
+    assert (
+        policy(serve, no_default).decide(ALICE, Operation.MIRROR, ORDERS).reason
+        == "rule ours denies mirror of shop/orders"
+    )
