@@ -14,7 +14,7 @@ from tests.hub_people import Laptop, Place, place_of
 from codezero.hub import devices
 from codezero.hub.context import Hub
 from codezero.hub.signin import one_time, refresh, sign_ins
-from codezero.hub.storage.tables import BrowserSession, OneTimeCode, RefreshToken, SignIn
+from codezero.hub.storage.tables import BrowserSession, Device, OneTimeCode, RefreshToken, SignIn
 
 
 @pytest.fixture
@@ -56,7 +56,9 @@ async def test_a_second_use_ends_the_sign_in_and_is_told(place: Place, laptop: L
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
     assert not await is_signed_in(laptop), "at once, not when the token has expired"
     assert (await laptop.refresh()).json()["error"] == "invalid_grant", "the token that was not used, too"
-    assert ("signin.reused", "denied") in await place.told()
+    assert {("signin.reused", "denied"), ("device.revoke", "ok")} <= set(await place.told())
+    async with place.hub.database.reading() as session:
+        assert (await session.scalars(select(Device))).one().revoked_at is not None, "the thief had its key"
 
 
 async def test_an_answer_that_was_lost_can_be_asked_for_again_for_ten_seconds(
@@ -259,3 +261,34 @@ async def test_strangers_leave_nothing_behind(place: Place, laptop: Laptop) -> N
         assert (await stranger.ask_token(**form)).status_code == 400
 
     assert await rows() == before
+
+
+async def test_an_ended_sign_in_takes_its_device_with_it_and_teamspaces_hear_of_it(
+    place: Place, laptop: Laptop
+) -> None:
+    """A laptop that is gone is cut off by signing out everywhere: its certificates would be good for a day otherwise, and renewed."""
+    heard = place.hub.signals.changes()
+    if place.hub.database.is_postgresql:
+        assert await anext(heard) is None
+    browser = place.browser()
+    await browser.sign_in("ada@example.com")
+    await browser.ask("POST", "/api/v1/auth/sign-out-everywhere")
+    async with asyncio.timeout(30):
+        while (changed := await anext(heard)) is None or (changed.kind, changed.id) != ("device", laptop.device):
+            pass
+    async with place.hub.database.reading() as session:
+        assert (await session.scalars(select(Device))).one().revoked_at is not None
+
+
+async def test_a_device_that_is_signed_in_twice_lives_until_the_last_end(place: Place, laptop: Laptop) -> None:
+    browser = place.browser()
+    await browser.sign_in("ada@example.com")
+    first = laptop.access_token
+    await laptop.sign_in(browser)
+    assert (await laptop.ask("POST", "/api/v1/auth/logout", token=first)).status_code == 204
+    assert await is_signed_in(laptop)
+    assert (await laptop.ask("POST", "/api/v1/auth/logout")).status_code == 204
+
+    assert not await is_signed_in(laptop)
+    with pytest.raises(AssertionError, match="was revoked"):
+        await laptop.sign_in(browser)

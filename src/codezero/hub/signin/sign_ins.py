@@ -1,4 +1,8 @@
-"""Sign-ins of devices (czctl): each a family of refresh tokens that end together, bound to the key of one device; thirty days at most."""
+"""Sign-ins of devices (czctl): each a family of refresh tokens that end together, bound to the key of one device; thirty days at most.
+
+czctl makes a new key for each sign-in. So where one is ended, its device is revoked with it, and what it has open at Teamspaces ends as well: whoever signs
+out everywhere because a laptop is gone means all of it. One that runs out takes nothing with it: the Daemon goes on, and czctl has to sign in.
+"""
 
 import secrets
 from dataclasses import dataclass
@@ -95,10 +99,17 @@ def is_open(row: SignIn, hub: Hub) -> bool:
 
 
 async def end(session: AsyncSession, hub: Hub, row: SignIn, *, why: str) -> None:
-    """End a sign-in; its tokens are worth nothing from then on."""
-    if row.ended_at is None:
-        row.ended_at, row.ended_as = hub.clock(), why
-        await history.signed_out(session, hub, row.user_id)
+    """End a sign-in, and its device where it has no other one; its tokens are worth nothing from then on."""
+    if row.ended_at is not None:
+        return
+    now = hub.clock()
+    row.ended_at, row.ended_as = now, why
+    others = select(SignIn.id).where(
+        SignIn.device_id == row.device_id, SignIn.ended_at.is_(None), SignIn.expires_at > now, SignIn.id != row.id
+    )
+    if await session.scalar(others.limit(1)) is None:
+        await devices.revoke(session, hub, row.device_id, by=row.user_id)
+    await history.signed_out(session, hub, row.user_id)
 
 
 async def end_all(
@@ -113,7 +124,8 @@ async def end_all(
     """End all sessions and sign-ins of a user but those named; how many they were."""
     now = hub.clock()
     ended = 0
-    for row in await session.scalars(select(SignIn).where(SignIn.user_id == user, SignIn.ended_at.is_(None))):
+    rows = await session.scalars(select(SignIn).where(SignIn.user_id == user, SignIn.ended_at.is_(None)))
+    for row in rows.all():
         if row.id != except_sign_in:
             await end(session, hub, row, why=why)
             ended += 1
