@@ -382,7 +382,8 @@ class CedarSight:
         return _by_cedar(self._ask(service), CONSUME, service)
 
     def _ask(self, service: ServiceRef) -> cedar.Answer:
-        request = replace(self._example, resource=_service_entity(service))
+        one = self._example
+        request = Request(one.principal, one.action, _service_entity(service), one.facts, one.context)
         return cedar.decide(self._speaking, request)
 
 

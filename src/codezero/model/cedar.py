@@ -141,7 +141,11 @@ class CedarPolicy:
         """Whether the policy counts for a request of whose principal and action it speaks; raises `EvaluationError`."""
         if not self._speaks_of_resource(request):
             return False
-        return all(_truth(condition(request)) for condition in self._conditions)
+        # A loop rather than a generator: this is asked for each service and laptop.
+        for condition in self._conditions:  # noqa: SIM110
+            if not _truth(condition(request)):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,21 +178,24 @@ class Speaking:
 
     def __init__(self, policies: Iterable[CedarPolicy]) -> None:
         self.policies = tuple(policies)
-        self._by_target: dict[Entity | None, list[tuple[int, CedarPolicy]]] = {}
+        self._general = [(number, one) for number, one in enumerate(self.policies) if one.target is None]
+        self._by_target: dict[Entity, list[tuple[int, CedarPolicy]]] = {}
         for number, policy in enumerate(self.policies):
-            self._by_target.setdefault(policy.target, []).append((number, policy))
+            if policy.target is not None:
+                self._by_target.setdefault(policy.target, []).append((number, policy))
 
     def about(self, request: Request) -> Iterable[CedarPolicy]:
         """Those that can be about the resource of `request`, in the document's order."""
-        facts = request.facts(request.resource)
-        groups = () if facts is None else facts.ancestors
-        found = [
-            each
-            for target in (None, request.resource, *groups)
-            if target in self._by_target
-            for each in self._by_target[target]
-        ]
-        return (policy for _, policy in sorted(found, key=_number))
+        found = self._general
+        if self._by_target:
+            facts = request.facts(request.resource)
+            groups = () if facts is None else facts.ancestors
+            found = [
+                *found,
+                *(each for target in (request.resource, *groups) for each in self._by_target.get(target, ())),
+            ]
+            found.sort(key=_number)
+        return [policy for _, policy in found]
 
 
 def _number(numbered: tuple[int, CedarPolicy]) -> int:
