@@ -13,7 +13,7 @@ import pytest
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.sandbox import layout
-from codezero.sandbox.control import Sandbox
+from codezero.sandbox.control import Hub, Sandbox
 from codezero.testing.laptop import SAMPLE, Laptop
 from codezero.testing.waiting import eventually
 
@@ -21,10 +21,12 @@ PEERS = Path(__file__).parent / "manifests" / "peers.yaml"
 RULES = ("*.sample-project",)
 
 
-def start(*, name: str, sample: bool = True, tied: bool = True) -> Sandbox:
+def start(
+    *, name: str, sample: bool = True, tied: bool = True, hub: Hub | None = None, teamspace: bool = True
+) -> Sandbox:
     """A sandbox, or a skip that names what the machine lacks."""
     try:
-        return Sandbox.up(name=name, sample=sample, tied=tied)
+        return Sandbox.up(name=name, sample=sample, tied=tied, hub=hub, teamspace=teamspace)
     except CodezeroError as error:
         if error.problem is problems.SANDBOX_UNSUPPORTED:
             pytest.skip(f"{error.detail}; {error.fix}")

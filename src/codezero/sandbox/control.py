@@ -10,6 +10,7 @@ logs. Whether it runs, and as which process, is asked of the kernel through that
 import contextlib
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
@@ -32,6 +33,8 @@ from codezero.sandbox import layout, support
 Hub = Literal["sqlite", "postgresql"]
 
 DEFAULT_NAME = "default"
+# As `czctl auth login` shows it.
+_USER_CODE = re.compile(r"\b[A-Z0-9]{4}-[A-Z0-9]{4}\b")
 START_DEADLINE = 120.0
 _STOP_DEADLINE = 15.0
 _MADE = "made"
@@ -79,7 +82,7 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class HubView(msgspec.Struct, frozen=True):
-    """The sandbox's Hub: where it is and whom to believe (a file on the laptops), its organization and Teamspace (ULIDs), and its people.
+    """The sandbox's Hub: where it is and whom to believe (a file on the laptops), its organization and Teamspace (ULIDs; empty without one), its people.
 
     `data_folder` is where commands in the place `internet` find what it keeps.
     """
@@ -148,6 +151,7 @@ class Sandbox:
         bound_files: bool = False,
         cluster: bool = True,
         hub: Hub | None = None,
+        teamspace: bool = True,
         progress: Callable[[str], None] = lambda _: None,
         deadline: float = START_DEADLINE,
     ) -> "Sandbox":
@@ -156,7 +160,7 @@ class Sandbox:
         With `sample`, the sample project is installed too. A `tied` sandbox ends when this process does. With `bound_files`, the laptop's hosts
         and resolv.conf are bind mounts, as in containers. Without `cluster` there are the laptops, the LAN and the internet alone, and a way to a
         cluster that somebody else brings. With a `hub`, its Teamspace belongs to a real Hub on that database, and people sign in there;
-        without one, the sandbox gives access by itself. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
+        without one, the sandbox gives access by itself. Without `teamspace` the cluster is bare, for somebody to install one. `progress` is told each step. Raises `CodezeroError` (SANDBOX_*).
         """
         folder = layout.state_folder(name)
         with _start_lock(name, folder):
@@ -172,6 +176,7 @@ class Sandbox:
             options += [*(["--no-sample"] if not sample else []), *(["--bound"] if bound_files else [])]
             options += [] if cluster else ["--no-cluster"]
             options += ["--hub", hub] if hub is not None else []
+            options += [] if teamspace else ["--no-teamspace"]
             return _start(name, folder, isolate, options=options, tied=tied, progress=progress, deadline=deadline)
 
     @staticmethod
@@ -308,6 +313,24 @@ class Sandbox:
     def approve(self, code: str, user: str = "dev1") -> None:
         """Do in a browser what `czctl auth login` asks for: type the code that it shows, as that person (`admin` owns the organization)."""
         self._ask(Request("approve", name=user, text=code), None)
+
+    def sign_in(self, place: str, user: str | None = None) -> str:
+        """Sign in to its Hub at a place, as people do who have no browser there: czctl shows a code, and it is typed in elsewhere. What czctl said.
+
+        Raises `CodezeroError` (SIGN_IN_REFUSED) where that came to nothing.
+        """
+        hub = self.hub()
+        command = ("czctl", "auth", "login", "--force", "--hub", hub.url, "--hub-ca", hub.ca)
+        said = ""
+        with self.popen(place, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as waiting:
+            assert waiting.stdout is not None
+            for line in waiting.stdout:
+                said += line
+                if (code := _USER_CODE.search(line)) is not None:
+                    self.approve(code[0], user or layout.OWNERS[place])
+        if waiting.returncode != 0:
+            raise CodezeroError(problems.SIGN_IN_REFUSED, said.strip())
+        return said
 
     def down(self) -> bool:
         """Stop it and leave nothing behind; false when it was not running."""

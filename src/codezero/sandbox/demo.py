@@ -1,7 +1,8 @@
 """Shows Codezero at work, on a machine with nothing but Python: `python -m codezero.sandbox.demo [--check]`.
 
-A sandbox is started, the agent on its laptop consumes the cluster's services by their names, loses its connection in two ways, and recovers.
+A sandbox is started, with a real Hub. A developer signs in, the agent on the laptop consumes the cluster's services by their names, loses its connection in two ways, and recovers.
 Then two laptops serve: one request from outside crosses both, everybody else's are answered as before, also when a local process dies.
+At the end an admin takes one of them out of the organization, which ends what they serve.
 Every step says what was seen. With `--check` it ends by itself, with exit code 0 only if every step held and nothing is left.
 """
 
@@ -51,6 +52,8 @@ class Demo:
     def run(self) -> None:
         """All steps up to the state people can play with; raises `StepFailedError`."""
         before = self._laptop_now()
+        with step("the developer signs in to the Hub") as told:
+            told(self._sign_in())
         with step("the agent starts on the laptop, and its tunnel stands") as told:
             told(self._start())
         with step("the sample project is consumed") as told:
@@ -82,6 +85,8 @@ class Demo:
 
     def stop(self) -> None:
         """Stop the agents and see that services and laptop are as they were."""
+        with step("the admin takes the second user out of the organization, and what they serve ends") as told:
+            told(self._revoke())
         with step("the serves end, and their services select their own pods again") as told:
             told(self._end_serves())
         with step("the agent stops, and the laptop is byte for byte as before") as told:
@@ -91,8 +96,13 @@ class Demo:
             expect(not changed, f"changed: {', '.join(changed)}")
             told(", ".join(self._before))
 
+    def _sign_in(self, place: str = layout.LAPTOP) -> str:
+        said = self._sandbox.sign_in(place)
+        expect("Teamspace: " in said, said)
+        return next(line for line in said.splitlines() if line.startswith("signed in"))
+
     def _start(self) -> str:
-        self._czctl("start", "--teamspace", self._sandbox.access_file("dev1"))
+        self._czctl("start")
         until(self._connected, f"no tunnel: {self._status()['tunnel']}")
         view = self._status()
         return f"{view['teamspace']['name']} at {view['teamspace']['address']}, as {view['teamspace']['user']}"
@@ -173,8 +183,8 @@ class Demo:
         return f"curl -H '{TEAM}' {EDGE_URL} -> core on {layout.LAPTOP}; without the header -> pod {plain}"
 
     def _serve_leaf(self) -> str:
-        second = self._sandbox.access_file("dev2")
-        self._run("czctl", "start", "--teamspace", second, place=layout.LAPTOP2)
+        self._sign_in(layout.LAPTOP2)
+        self._run("czctl", "start", place=layout.LAPTOP2)
         self._run_locally("leaf", layout.LAPTOP2, {"SP_ADDRESS": "127.0.0.1", "SP_PORT": "3010"})
         until(lambda: self._connected(layout.LAPTOP2), "the second laptop has no tunnel")
         self._run("czctl", "serve", LEAF_SERVICE, "3010", *CONDITION, place=layout.LAPTOP2)
@@ -199,6 +209,15 @@ class Demo:
         reason = [line.strip() for line in head.splitlines() if line.lower().startswith("x-codezero-fallback")]
         expect(bool(reason), f"the answer does not say that it fell back: {head}")
         return f"pod {self._outside(TEAM)['where']} answers; {reason[0]}"
+
+    def _revoke(self) -> str:
+        """Whoever owns the organization takes the second developer out of it."""
+        self._sandbox.sign_in(layout.CLUSTER, "admin")
+        began = time.monotonic()
+        self._in(layout.CLUSTER, "czctl", "organization", "remove", "dev2@sandbox.example")
+        until(lambda: not self._connected(layout.LAPTOP2), "the second laptop is still connected")
+        until(lambda: self._crossing(TEAM)[1].startswith("sample-project-leaf-"), "the second laptop still answers")
+        return f"dev2's laptop is out {time.monotonic() - began:.1f} s later, and the pods of leaf answer"
 
     def _end_serves(self) -> str:
         self._run("czctl", "stop", place=layout.LAPTOP2)
@@ -302,10 +321,10 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def _demonstrate(*, check: bool) -> bool:
     machine = _machine_now()
-    say("A sandbox: a small stand-in for a Kubernetes cluster, and a laptop that reaches one port of it.")
+    say("A sandbox: a Hub, a small stand-in for a Kubernetes cluster, and a laptop that reaches one port of it.")
     Sandbox.forget(NAME)
     began = time.monotonic()
-    sandbox = Sandbox.up(name=NAME, tied=True, progress=lambda text: say(f"  ...     {text}"))
+    sandbox = Sandbox.up(name=NAME, tied=True, hub="sqlite", progress=lambda text: say(f"  ...     {text}"))
     namespace = _process_namespace(sandbox)
     held = False
     try:
@@ -338,6 +357,7 @@ Try it, in another terminal:
       czctl status                                 agent, tunnel, names
       czctl consume list                           names and addresses
       czctl services list                          what the cluster has
+      czctl auth can-i consume sample-project-core.sample-project
   {enter} --as cluster -- kubectl get pods -A
   {czctl} sandbox status --name {NAME}
 Ctrl-C ends it and leaves nothing behind."""

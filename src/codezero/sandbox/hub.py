@@ -182,9 +182,9 @@ class SandboxHub:
     join_token: str = field(repr=False)
 
     @staticmethod
-    async def set_up(process: HubProcess) -> "SandboxHub":
+    async def set_up(process: HubProcess, *, teamspace: bool) -> "SandboxHub":
         """Make everything in a Hub that was just started. Raises `CodezeroError`."""
-        return await asyncio.to_thread(_set_up, process, await process.owner_link())
+        return await asyncio.to_thread(_set_up, process, await process.owner_link(), teamspace=teamspace)
 
     def view(self) -> HubView:
         """How it is."""
@@ -208,7 +208,7 @@ class SandboxHub:
         browser.approve_device(code)
 
 
-def _set_up(process: HubProcess, link: str) -> SandboxHub:
+def _set_up(process: HubProcess, link: str, *, teamspace: bool) -> SandboxHub:
     people = {name: Person(f"{name}@sandbox.example", secrets.token_urlsafe(24)) for name in (OWNER, *USERS)}
     owner = Browser(process.endpoint)
     owner.become_first_owner(
@@ -223,6 +223,8 @@ def _set_up(process: HubProcess, link: str) -> SandboxHub:
         wanted = {"email": people[name].email, "role": "developer"}
         invitation = owner.ask("POST", f"/organizations/{organization}/invitations", wanted)
         Browser(process.endpoint).accept_invitation(invitation["link"], name=name, password=people[name].password)
+    if not teamspace:
+        return SandboxHub(process, people, organization, "", "")
     made = owner.ask("POST", f"/organizations/{organization}/spaces", {"name": layout.TEAMSPACE_NAME})
     return SandboxHub(process, people, organization, made["id"], made["join_token"])
 

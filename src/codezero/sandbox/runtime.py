@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-sample", dest="sample", action="store_false")
     parser.add_argument("--bound", action="store_true")
     parser.add_argument("--no-cluster", dest="cluster", action="store_false")
+    parser.add_argument("--no-teamspace", dest="teamspace", action="store_false")
     parser.add_argument("--hub", choices=("sqlite", "postgresql"))
     options = parser.parse_args(arguments)
     namespaces.die_with_parent()
@@ -111,17 +112,20 @@ async def _start_cluster(
     reporter.step("starting the cluster (a stand-in for Kubernetes)")
     stand_in = await stack.enter_async_context(cluster.running(options.state / "log" / "pods"))
     operations.cluster = stand_in
-    reporter.step("installing the Teamspace: System and Orchestrator")
-    if hub is None:
+    if options.teamspace:
+        reporter.step("installing the Teamspace: System and Orchestrator")
+    if hub is not None:
+        operations.hub = await hub
+    if options.teamspace and operations.hub is not None:
+        cluster.install_joining_teamspace(stand_in, operations.hub)
+    elif options.teamspace:
         cluster.write_access_files(identities)
         cluster.install_teamspace(stand_in, identities)
-    else:
-        operations.hub = await hub
-        cluster.install_joining_teamspace(stand_in, operations.hub)
     if options.sample:
         reporter.step("installing the sample project")
         stand_in.install(cluster.sample_manifests())
-    for namespace in (layout.TEAMSPACE_NAMESPACE, *((layout.SAMPLE_NAMESPACE,) if options.sample else ())):
+    namespaces_to_be = {layout.TEAMSPACE_NAMESPACE: options.teamspace, layout.SAMPLE_NAMESPACE: options.sample}
+    for namespace in (name for name, is_wanted in namespaces_to_be.items() if is_wanted):
         reporter.step(f"waiting for the pods in namespace {namespace}")
         await _ready(stand_in, namespace)
 
@@ -131,7 +135,7 @@ async def _start_hub(options: argparse.Namespace, stack: AsyncExitStack) -> Sand
     process.prepare()
     stack.push_async_callback(process.close)
     await process.start()
-    return await SandboxHub.set_up(process)
+    return await SandboxHub.set_up(process, teamspace=options.teamspace)
 
 
 async def _run(options: argparse.Namespace, reporter: Reporter) -> None:

@@ -73,6 +73,15 @@ class Laptop:
         self.czctl("start", "--teamspace", self.sandbox.access_file(user or self.user), *options)
         eventually(self.is_connected)
 
+    def sign_in(self, user: str | None = None) -> str:
+        """Sign in to the sandbox's Hub, as the laptop's owner or as another person; what czctl said."""
+        return self.sandbox.sign_in(self.place, user or self.user)
+
+    def join(self) -> None:
+        """Start the agent, connected to the Teamspace that is selected at the Hub."""
+        self.czctl("start")
+        eventually(self.is_connected)
+
     def stop(self) -> None:
         """Stop the agent, whatever state it is in, and undo all it did."""
         self.czctl("cleanup", check=False)

@@ -32,9 +32,15 @@ def sandbox() -> None:
 @sandbox.command()
 @name_option
 @click.option("--sample/--no-sample", default=True, show_default=True, help="Install the sample project.")
-def up(name: str, sample: bool) -> None:
+@click.option(
+    "--hub/--no-hub",
+    default=True,
+    show_default=True,
+    help="Run a Hub, where people sign in; without one, the laptops have access files.",
+)
+def up(name: str, sample: bool, hub: bool) -> None:
     """Start a sandbox and leave it running."""
-    Sandbox.up(name=name, sample=sample, progress=say)
+    Sandbox.up(name=name, sample=sample, hub="sqlite" if hub else None, progress=say)
     say(f"the sandbox {name!r} runs (it is a stand-in for a cluster); next: czctl sandbox shell{_naming(name)}")
 
 
