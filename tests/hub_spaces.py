@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.hub_api import Asker, new_organization, new_person
@@ -12,6 +13,7 @@ from tests.hub_api import Asker, new_organization, new_person
 from codezero.deploy import identity, objects
 from codezero.deploy.values import Hub as HubValues
 from codezero.deploy.values import Values
+from codezero.kit.certificates import Authority
 from codezero.kit.watched import Watched
 from codezero.model.roles import Role
 from codezero.system.joining import Membership
@@ -36,14 +38,25 @@ ENTRY = ("services", NAMESPACE, "codezero")
 
 
 @asynccontextmanager
-async def served(hub: "Hub", *, port: int = 0) -> AsyncGenerator["Hub", None]:
-    """`hub` with its API on loopback; what is given is the same Hub, by its public URL. Leaving the block is the end of its process."""
+async def served(hub: "Hub", *, port: int = 0, tls: Path | None = None) -> AsyncGenerator["Hub", None]:
+    """`hub` with its API on loopback; what is given is the same Hub, by its public URL. Leaving the block is the end of its process.
+
+    With `tls` it speaks HTTPS; that folder gets the certificate of its authority as `ca.pem`.
+    """
     from codezero.hub.api import app
     from codezero.hub.serving import Port
 
     sock = socket.create_server(("127.0.0.1", port))
-    reached = replace(hub, public_url=f"http://127.0.0.1:{sock.getsockname()[1]}")
-    async with Port(app.create(reached)).open(sock, certificate_file=None, key_file=None):
+    scheme, certificate, key = "http", None, None
+    if tls is not None:
+        authority = Authority.create("hub's own")
+        leaf = authority.issue("hub", addresses=["127.0.0.1"], server=True)
+        scheme, certificate, key = "https", tls / "hub.pem", tls / "hub.key"
+        certificate.write_text(leaf.certificate_pem)
+        key.write_text(leaf.key_pem)
+        (tls / "ca.pem").write_text(authority.certificate_pem)
+    reached = replace(hub, public_url=f"{scheme}://127.0.0.1:{sock.getsockname()[1]}")
+    async with Port(app.create(reached)).open(sock, certificate_file=certificate, key_file=key):
         yield reached
 
 
