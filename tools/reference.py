@@ -214,9 +214,23 @@ def hub_api() -> str:
         rows += [(f"`{name}`", "body", form, meaning) for name, form, meaning in _fields(entry.content, made)]
         if rows:
             parts.append(_table(("Input", "Where", "Form", "Meaning"), rows))
-        answers = ", ".join(status for status in entry.content["responses"])
+        answers = ", ".join(sorted(entry.content["responses"]))
         parts.append(f"Answers: {answers}.\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, _events(), _connect()])
+
+
+def _events() -> str:
+    """The WebSocket, which has no place in an OpenAPI document."""
+    module = importlib.import_module("codezero.hub.api.events")
+    first, block, rest = (module.__doc__ or "").split("\n\n", 2)
+    messages = "\n".join(line.strip() for line in block.splitlines())
+    return f"## The stream of events\n\nA WebSocket at `/api/v1/events`. {first}\n\n```text\n{messages}\n```\n\n{rest}"
+
+
+def _connect() -> str:
+    module = importlib.import_module("codezero.hub.api.connect_rpc")
+    calls = "".join(f"- `POST {route.path}`\n" for route in module.routes.routes)
+    return f"## Connect calls\n\n{module.__doc__}\n{calls}"
 
 
 def _fields(operation: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

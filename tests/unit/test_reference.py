@@ -83,6 +83,15 @@ def test_values_are_told_by_their_paths(made: Path) -> None:
     assert "| `serve.namespaces` | list of texts | `[]` |" in text
 
 
+def test_the_hubs_api_is_told_of_with_what_each_operation_needs(made: Path) -> None:
+    text = (made / "hub-api.md").read_text()
+
+    assert "### `PATCH /api/v1/organizations/{organization}`" in text
+    assert "Needs: `organization.manage`." in text
+    assert '<- {"type": "snapshot"}' in text
+    assert "- `POST /api/c6o/connect/c6oapi.v1.C6OService/GetSpaceConnection`" in text
+
+
 def test_no_page_tells_of_the_machine_it_was_made_on(made: Path) -> None:
     text = "".join(page.read_text() for page in made.iterdir())
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect
 
-from codezero.hub.api import guard, operations
+from codezero.hub.api import document, guard, operations
 from codezero.hub.api.permissions import Need, TheHub, needs
 from codezero.hub.api.shapes import Asked, Csr, Told, Ulid
 from codezero.hub.context import Hub
@@ -51,14 +51,14 @@ class Certified(Told):
     policy: str
 
 
-@routes.post("/teamspaces/join", openapi_extra=needs(Need.NOTHING))
+@routes.post("/teamspaces/join", openapi_extra=needs(Need.NOTHING), responses=document.raises(403))
 async def join(hub: TheHub, request: Request, body: Joining) -> Certified:
     """Join: the token shows that the cluster may. The same cluster may ask again; nobody else may use the token then."""
     asked = JoinRequest(body.token, body.csr, body.release)
     return _told(await joining.join(hub, asked, address=guard.address_of(request.scope)))
 
 
-@routes.post("/teamspaces/{space}/certificate", openapi_extra=needs(Need.NOTHING))
+@routes.post("/teamspaces/{space}/certificate", openapi_extra=needs(Need.NOTHING), responses=document.raises(401, 403))
 async def certificate(hub: TheHub, request: Request, space: Ulid, body: CertificateWanted) -> Certified:
     """Have the Teamspace's authority signed again; its key shows who asks, by a proof in `Authorization`."""
     proof = proofs.read(hub, request.headers.get("authorization"), space, by_part=False)
@@ -66,7 +66,9 @@ async def certificate(hub: TheHub, request: Request, space: Ulid, body: Certific
     return _told(await joining.certify(hub, space, proof, body.csr, address=address))
 
 
-@routes.post("/teamspaces/{space}/leave", status_code=204, openapi_extra=needs(Need.NOTHING))
+@routes.post(
+    "/teamspaces/{space}/leave", status_code=204, openapi_extra=needs(Need.NOTHING), responses=document.raises(401)
+)
 async def leave(hub: TheHub, request: Request, space: Ulid) -> Response:
     """Say that the cluster is no Teamspace any more; its authority's key shows who says so."""
     proof = proofs.read(hub, request.headers.get("authorization"), space, by_part=False)
