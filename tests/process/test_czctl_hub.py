@@ -16,12 +16,13 @@ import pytest
 
 from codezero.cli.hub_client import DeviceKey
 from codezero.kit import certificates
-from codezero.kit.certificates import Credentials
+from codezero.kit.certificates import Authority, Credentials
 from codezero.sandbox.browser import Browser
 from codezero.testing.hub_process import OWNER, HubProcess
 from codezero.testing.scripted_daemon import ScriptedDaemon
 from codezero.testing.teamspace import free_port
-from codezero.testing.views import STATUS
+from codezero.testing.views import CONSUME, SERVICES, STATUS
+from codezero.transport.hub_http import HubEndpoint
 from codezero.wire import access_file
 from codezero.wire.access_file import HubReference
 
@@ -561,3 +562,128 @@ def test_a_machine_with_an_api_key_starts_too(machine: Machine) -> None:
     first, second = [access_file.decode(one.body) for one in daemon.requests if one.line == "PUT /v1/teamspace"]
     assert first.user == "ci"
     assert (first.device, first.key) == (second.device, second.key)
+
+
+def lines_of(page: str) -> list[str]:
+    """The commands that a page tells people to type."""
+    text = (Path(__file__).parent.parent.parent / "docs" / "how-to" / page).read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def types(machine: Machine, line: str, **variables: str) -> None:
+    """Type a line of a page; the addresses and names in it are those of the test."""
+    ended = subprocess.run(
+        ["bash", "-c", f'czctl() {{ {CZCTL} "$@"; }}; curl() {{ echo answered; }}; {line}'],
+        env={**machine.environment(), **variables},
+        cwd=machine.home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert ended.returncode == 0, (line, ended.stderr)
+    assert ended.stdout or ended.stderr, f"{line} says nothing at all"
+
+
+REPLIES = {
+    "GET /v1/status": STATUS, "PUT /v1/teamspace": STATUS, "PUT /v1/consume": CONSUME, "POST /v1/reset": CONSUME,
+    "GET /v1/services": SERVICES,
+}  # fmt: skip
+
+
+def test_what_the_page_about_signing_in_tells_people_to_type_works(machine: Machine, owner: Browser) -> None:
+    machine.login()
+    machine.czctl("organization", "create", "acme")
+    joined(machine, "shop")
+    machine.czctl("auth", "logout")
+    (machine.home / "run").mkdir()
+    script = machine.home / "browser.py"
+    browser = f"{sys.executable} {script} %s {OWNER['email']} '{OWNER['password']}'"
+    # A certificate of its own is tried with a Hub that has one; a code needs somebody who types it.
+    typed = [line for line in lines_of("sign-in.md") if "--hub-ca" not in line and "--no-browser" not in line]
+
+    with ScriptedDaemon(machine.home / "run", dict(REPLIES)):
+        for line in typed:
+            types(machine, line.replace("https://hub.example.org", machine.hub.url), BROWSER=browser)
+
+    assert len(typed) > 8
+
+
+def test_what_the_page_about_ci_tells_people_to_type_works(machine: Machine) -> None:
+    machine.login()
+    machine.czctl("organization", "create", "pipelines")
+    made = joined(machine, "staging")
+    key = machine.json("apikey", "create", "for-the-page")["key"]
+    runner = Machine(machine.home / "runner", machine.hub, {})
+    (runner.home / "run").mkdir(parents=True)
+    (runner.home / "key.txt").write_text(key)
+    lines = lines_of("use-in-ci.md")
+
+    with ScriptedDaemon(runner.home / "run", dict(REPLIES)):
+        for line in lines[1:5]:
+            types(runner, line, CODEZERO_HUB=machine.hub.url, CODEZERO_API_KEY=key)
+        for line in lines[6:]:
+            typed = line.replace("https://hub.example.org", machine.hub.url)
+            types(runner, typed.replace("01JAB3CDEFGHJKMNPQRSTVWXYZ", made["id"]))
+    types(machine, lines[0])
+
+    assert lines[5] == "czctl stop"
+    assert len(lines) == 9
+
+
+def test_a_hub_with_an_authority_of_its_own_is_believed_by_it_alone(tmp_path: Path) -> None:
+    """Given once and remembered; without it nothing is sent."""
+    authority, stranger = Authority.create("hub", path_length=0), Authority.create("other", path_length=0)
+    own = authority.issue("hub", addresses=["127.0.0.1"], server=True)
+    for name, content in (
+        ("tls.crt", own.certificate_pem),
+        ("tls.key", own.key_pem),
+        ("ca.pem", authority.certificate_pem),
+        ("other.pem", stranger.certificate_pem),
+    ):
+        (tmp_path / name).write_text(content)
+    files = {
+        "CODEZERO_HUB_TLS_CERT_FILE": str(tmp_path / "tls.crt"),
+        "CODEZERO_HUB_TLS_KEY_FILE": str(tmp_path / "tls.key"),
+    }
+    hub = TlsHub(tmp_path / "data", variables=files, ca=authority.certificate_pem).start()
+    machine = Machine(tmp_path, hub, {})
+    try:
+        wrong = machine.czctl(
+            "auth", "login", "--no-browser", "--hub", hub.url, "--hub-ca", str(tmp_path / "other.pem")
+        )
+        unknown = machine.czctl("auth", "login", "--no-browser", "--hub", hub.url)
+        hub.owner()
+        key = tmp_path / "key"
+        key.write_text("cz_key_01JAB3CDEFGHJKMNPQRSTVWXYZ_nonsense")
+        known = machine.czctl(
+            "auth", "login", "--hub", hub.url, "--hub-ca", str(tmp_path / "ca.pem"), "--apikey-file", str(key)
+        )
+    finally:
+        hub.close()
+
+    for refused in (wrong, unknown):
+        assert (refused.returncode, "[CZ-HUB-012]" in refused.stderr) == (8, True)
+        assert "nothing was sent" in refused.stderr
+    assert (known.returncode, "[CZ-HUB-001]" in known.stderr) == (4, True)
+
+
+@dataclass
+class TlsHub(HubProcess):
+    """A Hub that speaks TLS, with a certificate that this machine does not believe by itself."""
+
+    ca: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def public_url(self) -> str:
+        return self.url
+
+    @property
+    def endpoint(self) -> HubEndpoint:
+        return HubEndpoint(self.url, self.ca)

@@ -164,8 +164,7 @@ def logout(*, hub: str | None, hub_ca: Path | None) -> None:
         hub_context.forget()
         say("not signed in")
         return
-    if credentials.api_key is None:
-        _leave_teamspace(client.context.url)
+    _leave_teamspace(client.context.url)
     ended = _end_at_hub(client, credentials)
     hub_context.forget()
     say(f"signed out of {client.context.url}")
