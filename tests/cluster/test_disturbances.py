@@ -88,7 +88,6 @@ def test_a_restart_costs_nobody_a_request(
         assert eventually(lambda: consumes(served), within=90)
     found = reports()
 
-    assert found["ours"]["requests"] > 100
     assert found["ours"]["failed"] <= found["control"]["failed"], found
     assert list(found["ours"]["answers"]) == ["origin"]
     assert served.status()["tunnel"].get("session") == session

@@ -108,7 +108,6 @@ def test_a_stalled_process_delays_nobody(sandbox: Sandbox, serving1: Laptop, url
             # What started it in its place stops with it.
             running.send_signal(signal.SIGCONT)
 
-        assert report["requests"] > 100
         assert report["failed"] == 0, report
         assert set(report["answers"]) == {"origin"}
         with mirrored(serving1) as told, asked_all_the_time(sandbox, url):

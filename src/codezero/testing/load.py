@@ -3,6 +3,9 @@
 Speaks HTTP/1.1 over kept-alive connections by hand, so that a connection that breaks, an answer cut short or a wrong one is seen and not retried.
 Prints one line of JSON: how many answers came from the origin, from which variants, how many fell back and why, and what failed.
 
+With `--until-told` it prints `BEGUN` once each connection was used, and goes on until it is told to end and `--at-least` requests were made:
+what happens in between happens under load, and how long that takes says nothing about how much was asked.
+
 Headers (`--header NAME:VALUE`) go with every request; with `--alternate NAME:VALUE` several times, the requests of each connection take one of
 them in turn, and `--expect` says for each of them, in the same order, who has to answer: a variant's id, or `origin`.
 """
@@ -14,6 +17,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +25,7 @@ from urllib.parse import urlsplit
 from codezero.kit.tasks import task_group
 
 ORIGIN = "origin"
+BEGUN = "begun"
 _TOLD = 5
 # One that takes longer has failed.
 _ANSWER_SECONDS = 5.0
@@ -55,10 +60,15 @@ class Tally:
         if expected is not None and who != expected:
             self.wrong.append(f"{who} instead of {expected}")
 
+    @property
+    def requests(self) -> int:
+        """How many came to an end, good or bad."""
+        return self.answers.total() + len(self.failures)
+
     def report(self) -> dict[str, Any]:
         """The line."""
         return {
-            "requests": self.answers.total() + len(self.failures),
+            "requests": self.requests,
             "answers": self.answers,
             "fallbacks": self.fallbacks,
             "failed": len(self.failures),
@@ -87,29 +97,48 @@ class Wanted:
     rate: float
     connections: int
     until_told: bool
+    at_least: int
 
 
 async def ask(wanted: Wanted) -> Tally:
-    """Ask until it is enough: so many requests of each connection, so many seconds, or a line (or the end) of stdin."""
+    """Ask until it is enough: so many requests of each connection, so many seconds, or a line (or the end) of stdin and `at_least` requests."""
     tally = Tally()
-    enough = asyncio.Event()
+    told = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.call_later(wanted.seconds, enough.set)
+    ends = loop.time() + wanted.seconds
+    begun = 0
+
+    def tell() -> None:
+        # Its end can be read for ever.
+        loop.remove_reader(sys.stdin)
+        told.set()
+
+    def enough() -> bool:
+        return loop.time() >= ends or (told.is_set() and tally.requests >= wanted.at_least)
+
+    def begins() -> None:
+        nonlocal begun
+        begun += 1
+        if wanted.until_told and begun == wanted.connections:
+            print(BEGUN, flush=True)
+
     if wanted.until_told:
-        loop.add_reader(sys.stdin, enough.set)
+        loop.add_reader(sys.stdin, tell)
     async with task_group("load") as tasks:
         for number in range(wanted.connections):
-            tasks.start(f"connection-{number}", _worker(wanted, tally, number, enough))
+            tasks.start(f"connection-{number}", _worker(wanted, tally, number, enough, begins))
     tally.longest_silence = max(tally.longest_silence, time.monotonic() - tally.last_good)
     return tally
 
 
-async def _worker(wanted: Wanted, tally: Tally, number: int, enough: asyncio.Event) -> None:
+async def _worker(
+    wanted: Wanted, tally: Tally, number: int, enough: Callable[[], bool], begins: Callable[[], None]
+) -> None:
     pause = wanted.connections / wanted.rate if wanted.rate else 0.0
     due = time.monotonic() + pause * number / wanted.connections
     connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     count = 0
-    while (wanted.requests is None or count < wanted.requests) and not enough.is_set():
+    while (wanted.requests is None or count < wanted.requests) and not enough():
         if pause:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due = max(due + pause, time.monotonic() - pause)
@@ -133,6 +162,8 @@ async def _worker(wanted: Wanted, tally: Tally, number: int, enough: asyncio.Eve
                 connection[1].transport.abort()
                 connection = None
             await asyncio.sleep(0.05)
+        if count == 1:
+            begins()
     if connection is not None:
         connection[1].close()
 
@@ -179,6 +210,7 @@ def main() -> None:
         "--rate", type=float, default=0.0, help="requests a second of all connections; 0: as fast as they are answered"
     )
     parser.add_argument("--until-told", action="store_true", help="end at a line or the end of stdin")
+    parser.add_argument("--at-least", type=int, default=0, help="with --until-told: go on until so many were asked")
     parser.add_argument("--connections", type=int, default=8)
     options = parser.parse_args()
     parts = urlsplit(str(options.url))
@@ -194,6 +226,7 @@ def main() -> None:
         options.rate,
         options.connections,
         options.until_told,
+        options.at_least,
     )
     print(json.dumps(asyncio.run(ask(wanted)).report()), flush=True)
 
