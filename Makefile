@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+K8S_TESTS := tests/cluster tests/lab
 
 .PHONY: demo test test-k8s bench images check format reference lock clean
 
@@ -15,10 +16,10 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # The same stories before a real Kubernetes: the one that KUBECONFIG leads to (images: K8S_IMAGE_PREFIX), or one out of a folder of its programs
-# (K8S_BIN, else ~/.cache/codezero/k8s/bin): tests/cluster/README.md.
+# (K8S_BIN, else ~/.cache/codezero/k8s/bin): tests/cluster/README.md. Some of them: K8S_TESTS=tests/cluster/test_controllers.py.
 test-k8s: $(VENV)/.dev
 	@tools/system-packages ip ss nft unshare nsenter setpriv dig curl getent pgrep busybox
-	$(BIN)/python -m pytest -p tests.cluster.plugin $(PYTEST_ARGS) tests/cluster tests/lab
+	$(BIN)/python -m pytest -p tests.cluster.plugin $(PYTEST_ARGS) $(K8S_TESTS)
 
 # Numbers for this machine; tests assert none. What it leaves is in build/bench; fewer rounds, or some parts: BENCH_ARGS="--rounds 1 --only path".
 bench: $(VENV)/.bench

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import yaml
 
 
-def connect() -> HTTPSConnection:
-    """A connection to the API server of the current kubeconfig."""
+def api_server() -> tuple[str, int, ssl.SSLContext]:
+    """Where the API server of the current kubeconfig is, and how it and its user know each other."""
     config: Any = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
@@ -27,7 +27,7 @@ def connect() -> HTTPSConnection:
         file.flush()
         context.load_cert_chain(file.name)
     address = urlsplit(str(cluster["server"]))
-    return HTTPSConnection(address.hostname or "", address.port, context=context)
+    return address.hostname or "", address.port or 443, context
 
 
 def main() -> None:
@@ -37,7 +37,8 @@ def main() -> None:
     parser.add_argument("--changes", type=int, required=True)
     parser.add_argument("--live", type=int, required=True)
     arguments = parser.parse_args()
-    api = connect()
+    host, port, context = api_server()
+    api = HTTPSConnection(host, port, context=context)
     folder = f"/api/v1/namespaces/{arguments.namespace}/services"
 
     def ask(method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
