@@ -1,4 +1,4 @@
-"""The command line: `start` runs a slab until it is interrupted, the others ask one that runs.
+"""The command line: `start` runs a slab until it is interrupted or stopped, the others ask one that runs.
 
 python -m tests.cluster.slab start --binaries BIN --images IMAGES --state STATE [--control-plane] [--proxy-mode iptables]
 python -m tests.cluster.slab kubectl --state STATE -- get pods -A
@@ -43,9 +43,10 @@ def _start(arguments: argparse.Namespace) -> None:
             progress=lambda step: print(step, flush=True),
         ) as slab:
             print(f"up until this is interrupted; kubeconfig: {slab.kubeconfig}", flush=True)
-            signal.pause()
+            slab.wait()
     except KeyboardInterrupt:
-        print("stopped", flush=True)
+        pass
+    print("stopped", flush=True)
 
 
 def _ask(slab: Slab, command: str, rest: list[str]) -> None:

@@ -245,6 +245,11 @@ class Slab:
             logs=("etcd", "kube-apiserver"),
         )
 
+    def wait(self) -> None:
+        """Return when it has ended, whoever stopped it."""
+        while self._lives():
+            time.sleep(0.2)
+
     def stop(self) -> None:
         """End everything and remove all but the logs."""
         for number in (signal.SIGTERM, signal.SIGKILL):
