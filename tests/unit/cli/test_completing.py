@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from codezero.cli import main
+from codezero.cli import hub_context, main
+from codezero.cli.hub_context import HubContext, Named, Names
 from codezero.cli.main import czctl as root
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -220,3 +221,28 @@ def test_every_parameter_that_names_something_live_is_completed() -> None:
             for parameter in command.params:
                 if parameter.name in ("namespace", "pattern", "rules", "service"):
                     assert parameter.shell_complete(click.Context(command), ""), (command.name, parameter.name)
+
+
+def test_names_of_the_hub_are_those_it_told_last(complete: Completer) -> None:
+    """Without asking it: a TAB must not wait for a network."""
+    hub_context.save(HubContext("https://hub.test", organization=Named("o1", "acme")))
+    spaces = {"o1": ("shop", "shelf", "evil\nplain,rm"), "o2": ("ship",)}
+    hub_context.save_names(Names("https://hub.test", ("acme", "apex", "two words"), spaces))
+
+    assert complete("czctl organization select a") == ["acme", "apex"]
+    assert complete("czctl space select sh") == ["shelf", "shop"]
+    assert complete("czctl policy show --org a") == ["acme", "apex"]
+    assert complete("czctl policy show --space sh") == ["shelf", "shop"]
+
+
+def test_without_a_selected_organization_all_teamspaces_are_offered(complete: Completer) -> None:
+    hub_context.save_names(Names("https://hub.test", (), {"o1": ("shop",), "o2": ("ship",)}))
+
+    assert complete("czctl space status sh") == ["ship", "shop"]
+
+
+def test_a_context_that_cannot_be_read_offers_nothing(complete: Completer) -> None:
+    hub_context.save(HubContext("https://hub.test"))
+    (hub_context.folder() / hub_context.CONTEXT_FILE).write_bytes(b"{")
+
+    assert complete("czctl space select sh") == []

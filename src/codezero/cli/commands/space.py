@@ -1,8 +1,5 @@
 """space list, select, create, status, remove, rotate, suspend, resume, token, join-token."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 import msgspec
 
@@ -193,7 +190,7 @@ def remove(*, client: HubClient, name: str | None, yes: bool, organization: str 
     say(f"{found.name} is removed; next, where its cluster is known: czctl teamspace uninstall")
 
 
-def _doing(verb: str, help_text: str, done: str) -> Callable[..., Any]:
+def _doing(verb: str, help_text: str, done: str) -> click.Command:
     @space.command(verb, help=help_text)
     @_space_argument
     @organization_option

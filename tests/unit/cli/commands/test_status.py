@@ -15,6 +15,8 @@ from codezero.testing.views import ALICE, SERVED, SHOP, STATUS
 from codezero.transport.local_client import LocalClient
 from codezero.wire.local_api import (
     HealthWarning,
+    HubState,
+    HubView,
     OrchestratorView,
     ServesView,
     Severity,
@@ -177,3 +179,20 @@ def test_a_daemon_that_cannot_be_asked_is_no_success(
     ended = czctl("status")
 
     assert (ended.code, ended.out) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("hub", "line"),
+    [
+        (HubView("https://hub.test", HubState.UNKNOWN), "(asked for the first time just now)"),
+        (HubView("https://hub.test", HubState.REACHABLE, 1.0), "(reachable)"),
+        (HubView("https://hub.test", HubState.UNREACHABLE, 1.0, "no answer"), "(unreachable: no answer)"),
+        (HubView("https://hub.test", HubState.REFUSED, 1.0, "revoked"), "(refused: revoked)"),
+        (HubView("https://hub.test", HubState.REACHABLE, 1.0, None, 0.0), "(reachable; certificate ends in 0 min)"),
+    ],
+)
+def test_status_tells_of_the_hub(czctl: Czctl, daemon: ScriptedDaemon, hub: HubView, line: str) -> None:
+    """As the Daemon knows it: czctl itself waits for no Hub."""
+    daemon.replies["GET /v1/status"] = msgspec.structs.replace(STATUS, hub=hub)
+
+    assert f"Hub           https://hub.test {line}" in czctl("status").out.splitlines()

@@ -137,3 +137,10 @@ async def test_what_speaks_to_clusters_may_not_be_installed() -> None:
 
     assert (ended.code, ended.out) == (3, "")
     assert "pip install 'codezero[teamspace]'" in ended.err
+
+
+@pytest.mark.parametrize("verb", ["list", "select", "create", "remove", "rotate", "suspend", "resume"])
+def test_verbs_of_the_hub_are_found_by_the_other_noun_too(czctl: Czctl, verb: str) -> None:
+    """As `czctl space`; only where the cluster has no such verb, and not shown twice."""
+    assert czctl("teamspace", verb, "--help").code == 0
+    assert f"\n  {verb} " not in czctl("teamspace", "--help").out

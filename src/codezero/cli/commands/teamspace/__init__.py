@@ -1,7 +1,10 @@
 """teamspace install, upgrade, status, access, token, identity, uninstall, repair."""
 
+import copy
+
 import click
 
+from codezero.cli.commands import space
 from codezero.cli.commands.teamspace.access import access
 from codezero.cli.commands.teamspace.install import identity, install, upgrade
 from codezero.cli.commands.teamspace.repair import repair
@@ -17,3 +20,9 @@ def teamspace() -> None:
 
 for _command in (install, upgrade, status, access, token, identity, uninstall, repair):
     teamspace.add_command(_command)
+
+# The same nouns by their other name, where the cluster has no such verb of its own.
+for _command in (space.list_, space.select, space.create, space.remove, space.rotate, space.suspend, space.resume):
+    _alias = copy.copy(_command)
+    _alias.hidden = True
+    teamspace.add_command(_alias)
