@@ -308,10 +308,18 @@ async def test_what_a_teamspace_that_is_away_would_have_to_do_is_refused(
             await teamspace.tenant.do(end, teamspace.space, ended="x", reason="")
 
 
-async def test_a_removed_teamspace_has_no_channel_any_more(teamspace: HubTeamspace) -> None:
-    await teamspace.tenant.do(teamspaces.remove, teamspace.space)
+async def test_of_a_removed_teamspace_nothing_stays_open(teamspace: HubTeamspace) -> None:
+    ann = await teamspace.laptop()
+    async with teamspace.tunnel(ann) as tunnel:
+        picture = await teamspace.coordinate(tunnel, "ann")
+        reader, _ = await teamspace.consume(tunnel)
+        await serve(teamspace, picture)
 
-    await teamspace.until(lambda: "does not know" in policy(teamspace.cluster).get("hub.json", "") or "no more" in policy(teamspace.cluster).get("hub.json", ""))  # fmt: skip
+        await teamspace.tenant.do(teamspaces.remove, teamspace.space)
+
+        await ends(reader)
+        await teamspace.until(lambda: not routes(teamspace.cluster))
+    await teamspace.until(lambda: "no more at the Hub" in policy(teamspace.cluster)["hub.json"])
 
 
 # --- keys ----------------------------------------------------------------------------------------------------------------------------------
@@ -430,3 +438,20 @@ async def test_of_two_orchestrators_the_active_one_alone_is_connected(
                 return [one["device"]["user"] for one in await shown(teamspace, Kind.PRESENCE)] == [ann.asker.user]
 
             await teamspace.until(is_shown)
+
+
+async def test_what_was_removed_while_it_was_away_hears_of_it_on_return(
+    process: hub_spaces.Process, cluster: ServingCluster, tmp_path: Path
+) -> None:
+    tenant = await new_tenant(process.hub)
+    teamspace = await new_teamspace(tenant, cluster, tmp_path / "mounts")
+    async with echo_server(address=ECHO) as echo, teamspace.running():
+        teamspace.offer("echo", echo)
+        ann = await teamspace.laptop()
+        async with teamspace.tunnel(ann) as tunnel:
+            reader, _ = await teamspace.consume(tunnel)
+            await process.stop()
+            await tenant.do(teamspaces.remove, teamspace.space)
+            await process.start()
+
+            await ends(reader)

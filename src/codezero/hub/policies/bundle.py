@@ -24,10 +24,13 @@ _BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _NOTHING: Final[dict[str, Any]] = {"templates": {}, "staticPolicies": {}, "templateLinks": []}
 
 
-async def bundle(hub: Hub, session: AsyncSession, space: str) -> bytes:
-    """The content of `policy.json` for the Teamspace `space`, newer than all before. Raises `CodezeroError` (NOT_FOUND, BUNDLE_TOO_LARGE)."""
-    found = await session.scalar(select(Space).where(Space.id == space, Space.removed_at.is_(None)).with_for_update())
-    if found is None:
+async def bundle(hub: Hub, session: AsyncSession, space: str, *, also_removed: bool = False) -> bytes:
+    """The content of `policy.json` for the Teamspace `space`, newer than all before. Raises `CodezeroError` (NOT_FOUND, BUNDLE_TOO_LARGE).
+
+    With `also_removed` for one that is no more, too: it lets nobody do anything.
+    """
+    found = await session.scalar(select(Space).where(Space.id == space).with_for_update())
+    if found is None or (found.removed_at is not None and not also_removed):
         raise CodezeroError(problems.NOT_FOUND, f"there is no Teamspace {space}")
     now = hub.clock()
     # Before anything is read: whoever has the greater serial has seen what the other has.
@@ -69,7 +72,7 @@ async def of_space(session: AsyncSession, space: Space, now: datetime) -> Bundle
         members={user.id: Member(user.name, user.email or "", user.kind, role) for user, role in members},
         policies=cedar.compiled(_NOTHING if compiled is None else compiled),
         revoked=await _revoked(session, space.organization_id, now),
-        suspended=space.state == "suspended" or organization.deleted_at is not None,
+        suspended=space.state in {"suspended", "removed"} or organization.deleted_at is not None,
         opa_url=opa_url if isinstance(opa_url, str) and opa_url else None,
     )
 

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from sqlalchemy import select
@@ -118,18 +118,15 @@ class Channel:
                 finally:
                     for task in beside:
                         task.cancel()
-        except EOFError:
+        except* EOFError:
             _log.info("channel gone", space=self._space)
-        except TimeoutError:
+        except* TimeoutError:
             _log.info("channel silent", space=self._space)
-        except CodezeroError as error:
-            await self._part(error)
-        except BaseExceptionGroup as errors:
-            ends = [one for one in errors.exceptions if isinstance(one, CodezeroError)]
-            if not ends and not all(isinstance(one, EOFError | TimeoutError) for one in errors.exceptions):
-                raise
-            for error in ends[:1]:
-                await self._part(error)
+        except* (SQLAlchemyError, OSError) as errors:
+            _log.warning("channel ended, the database does not answer", error=type(errors.exceptions[0]).__name__)
+            await self._part(CodezeroError(problems.DATABASE_BUSY, "the Hub's database does not answer"))
+        except* CodezeroError as errors:
+            await self._part(cast("CodezeroError", errors.exceptions[0]))
         finally:
             await self._leave()
 
@@ -147,16 +144,21 @@ class Channel:
                 f"the Teamspace speaks versions {list(hello.versions)[:10]}, this Hub {list(PROTOCOL_VERSIONS)}",
             )
 
-        async def work(session: AsyncSession) -> None:
-            space = await self._present(session)
+        async def work(session: AsyncSession) -> bool:
+            space = await joining.known(session, self._space)
+            if space is None:
+                return False
             now = self._hub.clock()
             space.connected_at = space.seen_at = now
             space.release = hello.release[:64]
             self._hub.signals.tell(session, Changed(CHANNEL, self._organization, self._space, self._id))
             self._hub.signals.tell(session, Changed("picture", self._organization, self._space, "connection"))
+            return True
 
-        await self._hub.database.run(work)
+        is_known = await self._hub.database.run(work)
         await self._send(Welcome(max(common), __version__))
+        if not is_known:
+            await self._say_it_is_over()
         await self._push_keys()
         await self._push_policy()
         if hello.host is not None and hello.port is not None:
@@ -191,6 +193,12 @@ class Channel:
         if space is None or space.authority is None:
             raise CodezeroError(problems.NOT_JOINED, "this Teamspace is no more")
         return space
+
+    async def _say_it_is_over(self) -> None:
+        """What is open in a Teamspace that is no more has to end, also where it was away when it was removed. Raises `CodezeroError` (NOT_JOINED)."""
+        last = await self._hub.database.run(lambda session: bundle(self._hub, session, self._space, also_removed=True))
+        await self._send(PolicyPush(last))
+        raise CodezeroError(problems.NOT_JOINED, "this Teamspace is no more at the Hub")
 
     # --- down --------------------------------------------------------------------------------------------------------------------------
 
@@ -227,8 +235,11 @@ class Channel:
 
     async def _look_at_space(self) -> None:
         async with self._hub.database.reading() as session:
-            space = await self._present(session)
-            is_pinned, wanted = self._proof.is_of(space), space.rotate_at
+            space = await joining.known(session, self._space)
+            is_pinned = space is not None and self._proof.is_of(space)
+            wanted = None if space is None else space.rotate_at
+        if space is None:
+            await self._say_it_is_over()
         now = asyncio.get_running_loop().time()
         if is_pinned:
             self._old_key_since = None
@@ -255,6 +266,8 @@ class Channel:
         try:
             content = await self._hub.database.run(lambda session: bundle(self._hub, session, self._space))
         except CodezeroError as error:
+            if error.problem is problems.NOT_FOUND:
+                await self._say_it_is_over()
             if error.problem is not problems.BUNDLE_TOO_LARGE:
                 raise
             _log.error("policy not pushed", space=self._space, reason=error.detail)
@@ -418,7 +431,7 @@ async def opened(hub: Hub, header: str | None, space: str, *, send: Send, receiv
     proof = proofs.read(hub, header, space, by_part=True)
 
     async def work(session: AsyncSession) -> str:
-        found = await joining.known(session, space)
+        found = await joining.known_once(session, space)
         await proofs.use(session, hub, proof)
         if found is None or not proof.is_of(found):
             raise CodezeroError(

@@ -129,6 +129,11 @@ async def known(session: AsyncSession, space: str) -> Space | None:
     )
 
 
+async def known_once(session: AsyncSession, space: str) -> Space | None:
+    """As `known`, also of one that was removed: it has yet to hear that."""
+    return await session.get(Space, space)
+
+
 def _requested(csr: str) -> bytes:
     try:
         return proofs.key_of_request(certificates.requested_key(csr))
