@@ -15,6 +15,8 @@ from codezero.hub.api.shapes import AuditEntry, AuditVerified, Listed
 from codezero.hub.audit import reading, verifying
 from codezero.hub.organizations import Member
 from codezero.hub.storage import tables
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
 from codezero.model.roles import Permission
 
 PATH = "/organizations/{organization}/audit"
@@ -93,4 +95,7 @@ async def verify(acting: TheActing) -> AuditVerified:
 
 def _utc(moment: datetime | None) -> datetime | None:
     """A time without a zone is UTC's."""
-    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    try:
+        return moment if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise CodezeroError(problems.NOT_VALID, "query.since, query.until: no such time in UTC") from None
