@@ -7,6 +7,7 @@ What only reads sees one state of the database, and waits for nobody.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -27,7 +28,9 @@ T = TypeVar("T")
 BUSY_SECONDS: Final = 5.0
 # How long one waits for one's turn among those of the same process.
 TURN_SECONDS: Final = 30.0
-ATTEMPTS: Final = 8
+# How long something is done again that collides with others. Time and not attempts: on a machine that is busy, collisions are many and short.
+PATIENCE_SECONDS: Final = 20.0
+_LONGEST_PAUSE: Final = 0.5
 # Serialization failure, deadlock: nothing was done, and the same again will do.
 _AGAIN: Final = {"40001", "40P01"}
 _READING: Final = "codezero_reading"
@@ -97,7 +100,8 @@ class Database:
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Do `work` in a transaction, again from the start where it collided with another. Raises `CodezeroError` (DATABASE_BUSY) when it keeps colliding."""
-        for attempt in range(ATTEMPTS):
+        give_up = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        for attempt in itertools.count():
             try:
                 # Those of this process that have collided do not collide with each other again.
                 async with self._transaction(in_turn=attempt > 0 or not self.is_postgresql) as session:
@@ -105,7 +109,10 @@ class Database:
             except DBAPIError as error:
                 if not _is_collision(error):
                     raise
-            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - to come at different times
+            if asyncio.get_running_loop().time() >= give_up:
+                break
+            pause = min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 10))
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - to come at different times
         raise _busy()
 
     async def check(self) -> None:
