@@ -85,6 +85,46 @@ MEANINGS = {
     "TOKEN_FILE": "The ServiceAccount token that proves the Router; read anew each time.",
     "TOKEN_ISSUER": "Who tokens of the CONNECT door must come from; without it the installation that the token's device belongs to.",
 }
+# Form, default, meaning.
+HUB_VARIABLES = {
+    "DATABASE_URL": (
+        "URL",
+        "-",
+        "`postgresql://USER@HOST/NAME` or `sqlite:///PATH`; without it SQLite in the data folder.",
+    ),
+    "DATABASE_URL_FILE": ("path", "-", "A file that holds that URL, where it has a password."),
+    "DATA_FOLDER": (
+        "absolute path",
+        "-",
+        "Where all is kept; without it `/var/lib/codezero-hub` for root, else `~/.local/share/codezero-hub`.",
+    ),
+    "LISTEN": (
+        "`host:port`",
+        "`127.0.0.1:8700`",
+        "Where it listens: beyond loopback with TLS, or for trusted proxies, alone.",
+    ),
+    "LOG_FORMAT": (
+        "`json` or `text`",
+        "-",
+        "One JSON object a line, or text for people; without it text at a terminal.",
+    ),
+    "LOG_LEVEL": ("`debug` or `info` or `warning` or `error`", "`info`", "The least that is logged."),
+    "MASTER_KEY_FILE": (
+        "absolute path",
+        "-",
+        "The key that seals all others; without it `master.key` in the data folder.",
+    ),
+    "METRICS_LISTEN": (
+        "`host:port`",
+        "`127.0.0.1:8701`",
+        "Where `/healthz`, `/readyz` and `/metrics` are answered, in plain HTTP.",
+    ),
+    "PROVIDERS_FILE": ("absolute path", "-", "The identity providers, as JSON; without it people have passwords."),
+    "PUBLIC_URL": ("URL", "-", "How people, laptops and clusters reach it; without it by the address it listens on."),
+    "TLS_CERT_FILE": ("absolute path", "-", "Its certificate and those it hangs on, in PEM; changes are followed."),
+    "TLS_KEY_FILE": ("absolute path", "-", "The certificate's key, without a password."),
+    "TRUSTED_PROXIES": ("addresses or networks", "-", "Who may say whom a request is from, by commas or spaces."),
+}
 SETTINGS = {
     "czsystem": "codezero.system.settings:from_environment",
     "czorchestrator": "codezero.orchestrator.settings:from_environment",
@@ -137,9 +177,22 @@ def environment() -> str:
             (f"`{PREFIX}{name}`", form, default, MEANINGS[name]) for name, (form, default) in sorted(variables.items())
         ]
         parts.append(_table(("Variable", "Form", "Default", "Meaning"), rows))
+    parts.append(_of_hub())
     if unused:
         sys.exit(f"tools/reference.py tells of {', '.join(sorted(unused))}, which nothing reads")
     return "\n".join(parts)
+
+
+def _of_hub() -> str:
+    settings = importlib.import_module("codezero.hub.settings")
+    nothing = _Nothing()
+    settings.from_environment(nothing)
+    read = {name.removeprefix(settings.PREFIX) for name in nothing.asked if name.startswith(settings.PREFIX)}
+    if differing := read ^ set(HUB_VARIABLES):
+        sys.exit(f"tools/reference.py and czhub do not agree about {', '.join(sorted(differing))}")
+    rows = [(f"`{settings.PREFIX}{name}`", *told) for name, told in HUB_VARIABLES.items()]
+    table = _table(("Variable", "Form", "Default", "Meaning"), rows)
+    return f"## czhub\n\nAll mistakes are told at once at the start, which then ends with 2.\n\n{table}"
 
 
 def options() -> str:
