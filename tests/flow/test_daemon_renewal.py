@@ -25,10 +25,12 @@ from tests.flow.test_daemon import Laptop, access_to, laptop_at
 from codezero.kit import certificates
 from codezero.kit.certificates import Credentials
 from codezero.local.daemon import renewing
+from codezero.local.daemon.daemon import TEAMSPACE_REFUSED
 from codezero.local.daemon.state import StateFolder
 from codezero.model import problems
 from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
+from codezero.testing.bundles import bundle
 from codezero.testing.teamspace import RealTeamspace, echo_server
 from codezero.testing.tunnels import until
 from codezero.wire import problem_json
@@ -228,6 +230,25 @@ async def test_a_laptop_that_was_revoked_is_told_so_with_what_to_do(hub: SmallHu
 
     await laptop.daemon.forget_teamspace()
     assert warning(laptop, renewing.HUB_REFUSED) is None
+
+
+async def test_a_tunnel_that_ends_because_of_a_revocation_says_so(hub: SmallHub, laptop: Laptop) -> None:
+    """Both say it: the Teamspace, which ends the tunnel, and the Hub, which is asked for a better certificate at once."""
+    access = hub.access(lifetime=timedelta(hours=24))
+    device = Device.parse(hub.device)
+    hub.teamspace.write_policy(bundle([device], serial=1))
+    await laptop.daemon.select_teamspace(access)
+    await until(lambda: laptop.tunnel_state is TunnelState.CONNECTED)
+    hub.refusal = CodezeroError(problems.SIGN_IN_REFUSED, "the device was revoked", fix="czctl auth login")
+
+    hub.teamspace.write_policy(bundle([device], serial=2, revoked=[device.device]))
+
+    await until(lambda: warning(laptop, TEAMSPACE_REFUSED) is not None)
+    told = warning(laptop, TEAMSPACE_REFUSED)
+    assert "revoked" in told.text
+    assert "czctl auth login" in told.fix or "sign in again" in told.fix
+    await until(lambda: warning(laptop, renewing.HUB_REFUSED) is not None)
+    assert laptop.daemon.status().hub.state is HubState.REFUSED
 
 
 async def test_a_clock_that_is_off_by_ten_minutes_is_named_and_does_not_hinder(hub: SmallHub, laptop: Laptop) -> None:

@@ -84,6 +84,10 @@ NOTHING_ALLOWED = "NOTHING_ALLOWED"
 NAME_SERVERS = "NAME_SERVERS"
 NAME_SERVER_LOOPS = "NAME_SERVER_LOOP"
 
+_SIGN_IN_AGAIN = (
+    "ask an administrator of the organization, or sign in again: czctl auth login --force, then: czctl start"
+)
+
 # After these a serve may be in place nevertheless.
 _UNSURE = frozenset({problems.TIMED_OUT, problems.TUNNEL_DOWN, problems.SERVE_FAILED})
 
@@ -493,7 +497,9 @@ class Daemon:
             if link.tunnel.value is not None:
                 self._health.clear(TEAMSPACE_REFUSED)
             elif cause is not None and is_refusal(cause):
-                self._health.warn(TEAMSPACE_REFUSED, cause.detail, fix=cause.fix, severity=Severity.ERROR)
+                # What a Teamspace says as it ends a tunnel has no fix with it.
+                fix = cause.fix or (_SIGN_IN_AGAIN if link.access.hub is not None else None)
+                self._health.warn(TEAMSPACE_REFUSED, cause.detail, fix=fix, severity=Severity.ERROR)
                 if cause.problem is not problems.VERSIONS:
                     # A certificate that ran out is replaced; of a device that was revoked the Hub says so.
                     renewal.hurry()
