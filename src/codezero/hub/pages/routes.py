@@ -192,7 +192,7 @@ async def accept_invitation(request: Request, hub: TheHub) -> Response:
             await invited.accept(hub, token, visitor, user=signed.user.id)
             return _back(SIGN_IN)
         accepted = await invited.sign_up(
-            hub, token, visitor, name=form.get("name", ""), password=form.get("password", "")
+            hub, token, visitor, name=form.get("name", ""), password=form.get("password", ""), is_browser=True
         )
     except CodezeroError as error:
         return await _invitation(hub, request, token, error)

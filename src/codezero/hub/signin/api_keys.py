@@ -97,7 +97,7 @@ class Found:
     def is_worth_noting(self, hub: Hub) -> bool:
         """Whether something is to be written about this use; each minute at most."""
         if self.ended_as is not None:
-            return hub.attempts.is_left(TOLD, hub.clock(), "refused-key", self.row.id)
+            return hub.attempts.is_left(TOLD, hub.clock(), self.row.id)
         return self.row.last_used_at is None or hub.clock() - self.row.last_used_at >= _NOTED_EVERY
 
 

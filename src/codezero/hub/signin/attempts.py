@@ -18,44 +18,47 @@ REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`burst` attempts at once, and then one more each `seconds`."""
+    """`burst` attempts of one kind at once, and then one more each `seconds`."""
 
+    kind: str
     burst: int
     seconds: float
 
 
 # Somebody who mistypes gets ten tries; an account attacked from everywhere, sixty and then one a minute; an office behind one address, a hundred.
-PASSWORD_HERE: Final = Limit(10, 60)
-PASSWORD_ACCOUNT: Final = Limit(60, 60)
-ADDRESS: Final = Limit(100, 2)
+PASSWORD_HERE: Final = Limit("password", 10, 60)
+PASSWORD_ACCOUNT: Final = Limit("account", 60, 60)
+ADDRESS: Final = Limit("address", 100, 2)
 # Codes that people type: 20^8 of them, so ten guesses are none.
-USER_CODE: Final = Limit(10, 60)
-DEVICE_CODES: Final = Limit(20, 30)
+USER_CODE: Final = Limit("user-code", 10, 60)
+DEVICE_CODES: Final = Limit("device-code", 20, 30)
 # Sign-ins that are refreshed: czctl needs one in ten minutes, twenty of them at once too.
-REFRESH: Final = Limit(120, 1)
+REFRESH: Final = Limit("refresh", 120, 1)
 # What is told in the audit of refused keys, not how often they are refused.
-TOLD: Final = Limit(1, 60)
+TOLD: Final = Limit("told", 1, 60)
+
+# What each has used up of its limit, and when that was so.
+_Used = OrderedDict[str, tuple[float, datetime]]
 
 
 @dataclass(slots=True)
 class Attempts:
-    """The attempts under way. Forgets those longest untouched when there are too many."""
+    """The attempts under way. Of each kind it forgets those longest untouched when there are too many: no kind that is cheap makes room for another."""
 
     most: int = REMEMBERED
-    # What each has used up of its limit, and when that was so.
-    _used: OrderedDict[str, tuple[float, datetime]] = field(default_factory=OrderedDict[str, tuple[float, datetime]])
+    _used: dict[str, _Used] = field(default_factory=dict[str, _Used])
 
     def is_left(self, limit: Limit, now: datetime, *key: str | None) -> bool:
         """Count one attempt of `key`; false where it was one too many, which is not counted."""
-        name = _name(key)
-        used = self._used_now(name, limit, now)
-        if used + 1 > limit.burst:
-            self._used.move_to_end(name)
+        name, used = _name(key), self._used.setdefault(limit.kind, OrderedDict())
+        before = self._used_now(name, limit, now)
+        if before + 1 > limit.burst:
+            used.move_to_end(name)
             return False
-        self._used[name] = (used + 1, now)
-        self._used.move_to_end(name)
-        while len(self._used) > self.most:
-            self._used.popitem(last=False)
+        used[name] = (before + 1, now)
+        used.move_to_end(name)
+        while len(used) > self.most:
+            used.popitem(last=False)
         return True
 
     def count(self, limit: Limit, now: datetime, *key: str | None) -> None:
@@ -68,15 +71,15 @@ class Attempts:
                 fix=f"wait {max(wait, 1)} seconds and try again",
             )
 
-    def forget(self, *key: str | None) -> None:
+    def forget(self, limit: Limit, *key: str | None) -> None:
         """Count from the start again: it was the right one."""
-        self._used.pop(_name(key), None)
+        self._used.get(limit.kind, _Used()).pop(_name(key), None)
 
     def __len__(self) -> int:
-        return len(self._used)
+        return sum(map(len, self._used.values()))
 
     def _used_now(self, name: str, limit: Limit, now: datetime) -> float:
-        used, at = self._used.get(name, (0.0, now))
+        used, at = self._used.get(limit.kind, _Used()).get(name, (0.0, now))
         return max(0.0, used - max(0.0, (now - at).total_seconds()) / limit.seconds)
 
 

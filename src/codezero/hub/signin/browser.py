@@ -104,7 +104,7 @@ async def sign_in(hub: Hub, email: str, password: str, visitor: Visitor) -> Open
         # Telling the audit takes time as well, and strangers have none.
         await asyncio.sleep(answered_at - loop.time())
         raise
-    hub.attempts.forget("password", email, network(visitor.address))
+    hub.attempts.forget(PASSWORD_HERE, email, network(visitor.address))
     return opened
 
 
@@ -171,6 +171,6 @@ async def _note(session: AsyncSession, hub: Hub, row_id: str) -> None:
 
 def _count(hub: Hub, email: str, visitor: Visitor) -> None:
     now, here = hub.clock(), network(visitor.address)
-    hub.attempts.count(ADDRESS, now, "address", here)
-    hub.attempts.count(PASSWORD_HERE, now, "password", email, here)
-    hub.attempts.count(PASSWORD_ACCOUNT, now, "account", email)
+    hub.attempts.count(ADDRESS, now, here)
+    hub.attempts.count(PASSWORD_HERE, now, email, here)
+    hub.attempts.count(PASSWORD_ACCOUNT, now, email)

@@ -60,7 +60,7 @@ async def begin(hub: Hub, *, client: str, device_name: str | None, visitor: Visi
     """Codes for a machine that wants to be signed in."""
     if client != CLIENT:
         raise OAuthError("invalid_client", "the program that asks for a sign-in is not known here")
-    hub.attempts.count(DEVICE_CODES, hub.clock(), "device-code", network(visitor.address))
+    hub.attempts.count(DEVICE_CODES, hub.clock(), network(visitor.address))
     user_code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
     data = {"device_name": named(device_name), "address": visitor.address, "state": _PENDING, "interval": INTERVAL}
 
@@ -171,5 +171,5 @@ async def _pending(session: AsyncSession, hub: Hub, user: User, user_code: str) 
 
 
 def _count(hub: Hub, user: User, visitor: Visitor) -> None:
-    hub.attempts.count(USER_CODE, hub.clock(), "user-code", user.id)
-    hub.attempts.count(USER_CODE, hub.clock(), "user-code-from", network(visitor.address))
+    hub.attempts.count(USER_CODE, hub.clock(), "person", user.id)
+    hub.attempts.count(USER_CODE, hub.clock(), "address", network(visitor.address))

@@ -36,7 +36,7 @@ async def link(hub: Hub, email: str) -> str:
 async def set_password(hub: Hub, token: str, password: str, visitor: Visitor) -> Opened:
     """Set the password and sign in; all that was signed in as this person ends. Raises `CodezeroError` (SIGN_IN_REFUSED, BAD_REQUEST)."""
     passwords.check(password)
-    hub.attempts.count(ADDRESS, hub.clock(), "address", network(visitor.address))
+    hub.attempts.count(ADDRESS, hub.clock(), network(visitor.address))
     async with hub.database.reading() as session:
         if not one_time.is_good(await one_time.find(session, hub, one_time.PASSWORD, token), hub):
             raise _refused()

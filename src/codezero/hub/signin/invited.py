@@ -31,7 +31,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Accepted:
-    """An invitation that was accepted; `opened` is the session of somebody new."""
+    """An invitation that was accepted; `opened` is the session of somebody new with a browser."""
 
     organization: str
     user: str
@@ -41,7 +41,7 @@ class Accepted:
 
 async def look(hub: Hub, token: str, visitor: Visitor) -> Seen:
     """The open invitation with this token; raises `CodezeroError` (NOT_FOUND)."""
-    hub.attempts.count(ADDRESS, hub.clock(), "address", network(visitor.address))
+    hub.attempts.count(ADDRESS, hub.clock(), network(visitor.address))
     async with hub.database.reading() as session:
         row = await organizations.find_invitation(session, hub, token)
         if row is None:
@@ -59,12 +59,14 @@ async def accept(hub: Hub, token: str, visitor: Visitor, *, user: str) -> Accept
             return _no_invitation()
         return await _accepted(session, hub, row, await session.get_one(User, user), None)
 
-    hub.attempts.count(ADDRESS, hub.clock(), "address", network(visitor.address))
+    hub.attempts.count(ADDRESS, hub.clock(), network(visitor.address))
     return await kept(hub, work)
 
 
-async def sign_up(hub: Hub, token: str, visitor: Visitor, *, name: str, password: str) -> Accepted:
-    """Somebody new becomes a member, and is signed in; raises as `accept` does, and BAD_REQUEST for a password that is none.
+async def sign_up(
+    hub: Hub, token: str, visitor: Visitor, *, name: str, password: str, is_browser: bool = False
+) -> Accepted:
+    """Somebody new becomes a member, and is signed in where they come with a browser; raises as `accept` does, and BAD_REQUEST for a password that is none.
 
     Whoever holds the token got it at the address, or from somebody who could invite it: that is how the address is known to be theirs.
     """
@@ -84,7 +86,8 @@ async def sign_up(hub: Hub, token: str, visitor: Visitor, *, name: str, password
             )
         person = accounts.add_person(session, hub, email=row.email, name=name, password_hash=hashed)
         await session.flush()
-        accepted = await _accepted(session, hub, row, person, browser.open_session(session, hub, person, visitor))
+        opened = browser.open_session(session, hub, person, visitor) if is_browser else None
+        accepted = await _accepted(session, hub, row, person, opened)
         await history.tell(session, hub, person, "signin.invitation", visitor)
         return accepted
 

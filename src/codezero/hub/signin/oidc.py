@@ -118,7 +118,7 @@ async def start(
     hub: Hub, provider: Provider, *, return_to: str, visitor: Visitor, link_to: str | None = None
 ) -> Started:
     """Begin a sign-in; `link_to` is the user who asked to have the identity added to theirs."""
-    hub.attempts.count(ADDRESS, hub.clock(), "address", network(visitor.address))
+    hub.attempts.count(ADDRESS, hub.clock(), network(visitor.address))
     metadata = await provider.metadata(hub.clock())
     cookie = secrets.token_urlsafe(32)
 

@@ -34,9 +34,9 @@ _LONGEST: Final = 128
 async def refresh(hub: Hub, token: str, proof: Proof, visitor: Visitor) -> Granted:
     """Fresh tokens for a refresh token; raises `OAuthError` (invalid_grant)."""
     now = hub.clock()
-    hub.attempts.count(REFRESH, now, "refresh", proof.thumbprint)
+    hub.attempts.count(REFRESH, now, proof.thumbprint)
     if not token.startswith(sign_ins.REFRESH_PREFIX) or len(token) > _LONGEST:
-        hub.attempts.count(ADDRESS, now, "address", network(visitor.address))
+        hub.attempts.count(ADDRESS, now, network(visitor.address))
         raise _refused()
 
     async def work(session: AsyncSession) -> Granted | CodezeroError:

@@ -9,7 +9,7 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-LIMIT = Limit(3, 60)
+LIMIT = Limit("try", 3, 60)
 
 
 def seconds(number: float) -> datetime:
@@ -57,7 +57,7 @@ def test_the_right_one_begins_anew() -> None:
     attempts = Attempts()
     for _ in range(3):
         attempts.count(LIMIT, NOW, "ada")
-    attempts.forget("ada")
+    attempts.forget(LIMIT, "ada")
 
     assert attempts.is_left(LIMIT, NOW, "ada")
 
@@ -81,11 +81,22 @@ def test_memory_does_not_grow_and_those_who_go_on_are_kept() -> None:
     assert len(attempts) == 100
 
 
+def test_many_of_a_cheap_kind_make_nobody_forgotten_of_another() -> None:
+    attempts = Attempts(most=100)
+    for _ in range(3):
+        attempts.count(LIMIT, NOW, "ada")
+    for number in range(1000):
+        attempts.is_left(Limit("cheap", 3, 60), NOW, str(number))
+
+    assert not attempts.is_left(LIMIT, NOW, "ada")
+    assert len(attempts) == 101
+
+
 def test_a_key_of_any_length_takes_little() -> None:
     attempts = Attempts()
     attempts.is_left(LIMIT, NOW, "x" * 1_000_000)
 
-    assert max(map(len, attempts._used)) < 1000
+    assert max(map(len, attempts._used["try"])) < 1000
 
 
 @pytest.mark.parametrize(
