@@ -184,7 +184,7 @@ async def _told(
 
 
 def _not_found() -> CodezeroError:
-    return CodezeroError(problems.NOT_FOUND, "there is no such device", fix="see `czctl auth devices`")
+    return CodezeroError(problems.NOT_FOUND, "there is no such device", fix="see `czctl device list`")
 
 
 def _name(text: str) -> str:
