@@ -240,7 +240,7 @@ def hub_api() -> str:
         f"The same as an OpenAPI document is at `{document.PATH}` of each Hub.\n"
         "Bodies are JSON; fields that are not named are refused.\n"
         "Errors are problem documents (RFC 9457) with a code and what to do next: [errors](errors.md).\n"
-        "*Needs* says who may: `nothing` (what is shown in the body is enough), `sign-in` (anybody signed in), `device` (a person by a signed-in device), or the permission that the role in the organization must give.\n"
+        "*Needs* says who may: `nothing` (what is shown in the body is enough), `sign-in` (anybody signed in), or the permission that the role in the organization must give.\n"
         "Lists come in pages: `next` is the `cursor` of the next one.\n"
         "Each POST takes an `Idempotency-Key`; what has an `ETag` takes `If-Match` when it is changed.\n",
     ]

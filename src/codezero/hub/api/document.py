@@ -127,8 +127,8 @@ def _statuses(entry: Entry, own: set[int]) -> list[int]:
     names = {parameter["name"].lower() for parameter in entry.content.get("parameters", ())}
     if entry.needs != Need.NOTHING:
         found |= {401}
-        # Without the token of our own pages; or an API key where a person is meant.
-        if entry.method != "GET" or entry.needs in set(Permission) or entry.needs == Need.DEVICE:
+        # Without the token of our own pages; or where the role forbids it.
+        if entry.method != "GET" or entry.needs in set(Permission):
             found |= {403}
     if "{" in entry.path:
         found |= {404}

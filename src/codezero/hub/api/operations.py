@@ -77,12 +77,6 @@ async def _admit(hub: Hub, request: Request, need: Need | Permission) -> None:
     if seconds := limits.caller.take(caller.user):
         raise TooManyError("this user", seconds)
     request.state.caller = caller
-    if need is Need.DEVICE and caller.device is None:
-        raise CodezeroError(
-            problems.ROLE_FORBIDS,
-            "only a signed-in device may ask for this",
-            fix="sign in with `czctl auth login` on the machine that needs it",
-        )
     organization = request.path_params.get("organization")
     if organization is None:
         assert isinstance(need, Need), "a permission is one in an organization"

@@ -35,8 +35,6 @@ class Need(StrEnum):
     # Whoever asks shows in the body what they have: a password, a one-time token.
     NOTHING = "nothing"
     SIGN_IN = "sign-in"
-    # A person with a device of theirs, or something that stands for both.
-    DEVICE = "device"
 
 
 def needs(need: Need | Permission) -> dict[str, Any]:
