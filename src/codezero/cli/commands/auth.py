@@ -180,7 +180,12 @@ def status(*, hub: str | None, hub_ca: Path | None, output: Output) -> None:
 
     Ends with 0 when it is signed in, and with 4 when it is not.
     """
-    client = connect(hub, hub_ca)
+    try:
+        client = connect(hub, hub_ca)
+    except CodezeroError as error:
+        if error.problem is problems.NO_HUB:
+            raise CodezeroError(problems.NOT_SIGNED_IN, error.detail, fix=error.fix) from None
+        raise
     me = client.get("/auth/me").as_(Me)
     view = _view(client, me)
     write(
