@@ -13,7 +13,9 @@ from typing import Final
 import msgspec
 
 from codezero.model.ids import new_ulid
+from codezero.model.services import ServiceRef
 from codezero.model.sessions import Activity, ActivityKind, Presence
+from codezero.orchestrator.board import Placed
 from codezero.wire.hub_channel import MAX_EVENTS, Event
 
 # Some 10 MB; a day of a busy Teamspace.
@@ -64,6 +66,7 @@ class Events:
         self._lost = 0
         self._sent = 0
         self._requests: Counter[str] = Counter()
+        self._counted: dict[str, tuple[ServiceRef, str]] = {}
         self._counted_at = steady()
         self._wake = asyncio.Event()
 
@@ -101,10 +104,12 @@ class Events:
             )
         )
 
-    def counted(self, variant: str, requests: int) -> None:
-        """So many more requests went to a variant instead of the service's own pods."""
+    def counted(self, variant: str, requests: int, placed: Placed | None) -> None:
+        """So many more requests went to a variant instead of the service's own pods; `placed` is what is known of it."""
         if requests > 0 and (variant in self._requests or len(self._requests) < MAX_COUNTED):
             self._requests[variant] += requests
+            if placed is not None:
+                self._counted[variant] = placed.service, placed.view.user
 
     def begin(self) -> None:
         """A new channel: all that is not acknowledged is sent again."""
@@ -142,8 +147,12 @@ class Events:
 
     def _tell_requests(self, variant: str) -> None:
         requests = self._requests.pop(variant, 0)
+        service, owner = self._counted.pop(variant, (None, ""))
         if requests:
-            self._keep(Event(new_ulid(), 0, self._clock(), REQUESTS, variant=variant, count=requests))
+            told = Event(
+                new_ulid(), 0, self._clock(), REQUESTS, service=service, variant=variant, owner=owner, count=requests
+            )
+            self._keep(told)
 
     def _keep(self, event: Event) -> None:
         if len(self._waiting) >= self._kept:

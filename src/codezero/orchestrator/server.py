@@ -124,10 +124,10 @@ class Coordinator:
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         told: Told | None = None,
-        counted: Callable[[str, int], None] = lambda _variant, _requests: None,
+        counted: Callable[[str, int, Placed | None], None] = lambda _variant, _requests, _placed: None,
         opinion: Opinion | None = None,
     ) -> None:
-        """`opinion` is asked about serves that the policy allows. `told` hears what happens, as `Board` tells it; `counted` how many more requests a variant has answered."""
+        """`opinion` is asked about serves that the policy allows. `told` hears what happens, as `Board` tells it; `counted` how many more requests a variant has answered, and what is known of it."""
         self.epoch = new_ulid()
         self.board = Board(told)
         self.admission = Admission(clock=clock)
@@ -345,7 +345,7 @@ class Coordinator:
                 self.entry.set((host, port))
             case RequestsCounted(counts=counts):
                 for variant, requests in counts:
-                    self._counted(variant, requests)
+                    self._counted(variant, requests, self.variants.placed(variant))
             case Ping():
                 pass
             case SystemHello():

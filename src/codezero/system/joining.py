@@ -73,7 +73,8 @@ class Ask(Protocol):
 class Membership:
     """What the Hub wants of this Teamspace, and doing it. Every System has one and hears the Hub's words; the leading one does (`keep`).
 
-    `clock` gives the time in UTC. `news` is touched whenever there may be something to do. `is_member` says whether the Hub has signed the authority.
+    `clock` gives the time in UTC. `news` is touched whenever there may be something to do. `is_member` says whether the Hub has signed the authority,
+    `waiting` for what it waits, as far as this System looks after that.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Membership:
     ) -> None:
         self.news: Watched[None] = Watched(None)
         self.is_member = False
+        self.waiting = ""
         self._api = api
         self._hub = hub
         self._namespace = namespace
@@ -127,8 +129,10 @@ class Membership:
         try:
             await self._do_what_is_due()
         except CodezeroError as error:
+            self.waiting = error.detail
             await self._tell(error.detail, error.fix)
             raise
+        self.waiting = ""
         await self._tell("")
 
     async def _do_what_is_due(self) -> None:

@@ -152,7 +152,8 @@ async def serve(
         if stop.is_set():
             return "being stopped"
         if identities.value is None:
-            return "waiting for an identity"
+            waiting = "" if membership is None else membership.waiting
+            return f"waiting for an identity{f': {waiting}' if waiting else ''}"
         return None if inventory.is_synced else "waiting for the cluster's services"
 
     def teamspace() -> TeamspaceId:
