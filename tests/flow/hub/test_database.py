@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncSession
 from tests.hub_databases import HubClock
 
@@ -143,6 +144,19 @@ async def test_who_keeps_colliding_is_told_that_it_is_busy(database: Database, m
         await database.run(work)
     assert raised.value.problem is problems.DATABASE_BUSY
     assert tries > 1
+
+
+async def test_who_gets_no_connection_is_told_that_it_is_busy(database: Database) -> None:
+    async def work(_session: AsyncSession) -> None:
+        raise NoConnectionError
+
+    with pytest.raises(CodezeroError) as raised:
+        await database.run(work)
+    assert raised.value.problem is problems.DATABASE_BUSY
+    with pytest.raises(CodezeroError) as raised:
+        async with database.reading() as session:
+            await work(session)
+    assert raised.value.problem is problems.DATABASE_BUSY
 
 
 async def test_other_errors_are_not_tried_again(database: Database) -> None:

@@ -242,6 +242,7 @@ class Grants(RuleBasedStateMachine):
         self.world.run(checked())
 
 
+@pytest.mark.timeout(600)
 def test_nobody_comes_to_hold_what_whoever_gave_it_did_not_hold(database_url: str) -> None:
     async def a_hub() -> Hub:
         database = Database.open(database_url)
@@ -256,8 +257,8 @@ def test_nobody_comes_to_hold_what_whoever_gave_it_did_not_hold(database_url: st
             run_state_machine_as_test(
                 Grants,
                 settings=settings(
-                    max_examples=25,
-                    stateful_step_count=40,
+                    max_examples=15,
+                    stateful_step_count=30,
                     deadline=None,
                     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
                 ),

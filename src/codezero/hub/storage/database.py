@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from codezero.model import problems
@@ -75,7 +76,7 @@ class Database:
                         pool_pre_ping=True,
                         pool_size=8,
                         max_overflow=8,
-                        pool_timeout=BUSY_SECONDS,
+                        pool_timeout=TURN_SECONDS,
                     )
                 )
             case _:
@@ -95,8 +96,11 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession, None]:
         """A transaction that only reads: one state of the database, without waiting for those who write. What it would write is refused."""
-        async with self._reading() as session, session.begin():
-            yield session
+        try:
+            async with self._reading() as session, session.begin():
+                yield session
+        except NoConnectionError:
+            raise _busy() from None
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """Do `work` in a transaction, again from the start where it collided with another. Raises `CodezeroError` (DATABASE_BUSY) when it keeps colliding."""
@@ -133,6 +137,8 @@ class Database:
         try:
             async with self._own_turn() if in_turn else nullcontext(), self._sessions() as session, session.begin():
                 yield session
+        except NoConnectionError:
+            raise _busy() from None
         finally:
             _in_transaction.reset(before)
 
