@@ -113,6 +113,10 @@ class Membership:
             case PolicyTold(content=content):
                 self._pushed_policy = content
             case KeysTold():
+                if not _are_usable(word):
+                    # With them no System that starts would have an identity.
+                    _log.error("keys of the Hub cannot be used, those of before stay")
+                    return
                 self._pushed_keys = word
             case RotationWanted(since=since):
                 self._rotation = f"{since:.6f}"
@@ -273,7 +277,7 @@ class Membership:
         before = texts(at(found, "data")).get(_POLICY_FILE, "")
         if before.encode() == content or (before and serial_of(before.encode()) > serial_of(content)):
             return
-        await self._api.patch(self._policy, {"data": {_POLICY_FILE: content.decode()}}, kind="merge")
+        await self._api.patch(self._policy, {"data": {_POLICY_FILE: content.decode(errors="replace")}}, kind="merge")
 
     async def _tell(self, reason: str, fix: str | None = None) -> None:
         """Say how it is where `czctl teamspace status` looks, and where people look first when a thing does not come."""
@@ -400,6 +404,15 @@ def _authority(content: dict[str, str]) -> Authority:
 
 def _keys_of(content: dict[str, str]) -> KeysTold:
     return KeysTold(content.get("jwks.json", ""), content.get("device-issuer.crt", ""))
+
+
+def _are_usable(keys: KeysTold) -> bool:
+    try:
+        certificates.client_context(roots=keys.device_issuers)
+        msgspec.json.decode(keys.jwks, type=dict[str, Any])
+    except (CertificateError, ssl.SSLError, ValueError, msgspec.DecodeError):
+        return False
+    return True
 
 
 def _key_files(keys: KeysTold) -> dict[str, str]:

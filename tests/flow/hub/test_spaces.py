@@ -542,6 +542,10 @@ async def test_what_the_hub_pushes_is_kept_in_the_cluster_and_never_goes_back(
     assert policy(cluster)["policy.json"].encode() == newer
     assert held(cluster)["jwks.json"] == '{"keys": []}'
     assert held(cluster)["device-issuer.crt"] == issuers + issuers
+    for jwks, bad in (('{"keys": []}', ""), ('{"keys": []}', "x"), ("x", issuers), ("[]", issuers)):
+        member.heard(KeysTold(jwks, bad))
+        await member.keep()
+        assert held(cluster)["device-issuer.crt"] == issuers + issuers
     member.heard(PolicyTold(first.encode()))
     await member.keep()
     assert policy(cluster)["policy.json"].encode() == newer

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import ServiceRef
 from codezero.model.variants import VariantView
@@ -135,3 +137,13 @@ async def test_ends_wait_for_the_orchestrator() -> None:
 
     assert len(ends) == KEPT_ENDS
     assert ends[0] == VariantEnded(ORDERS, view, "1")
+
+
+def test_requests_that_variants_answered_are_counted_those_of_the_origin_are_not() -> None:
+    outbox = Outbox()
+    outbox.count([record(1), record(2), msgspec.structs.replace(record(3), fallback="laptop away")])
+
+    ((variant, requests),) = outbox.take_counts()
+
+    assert (variant, requests) == (record(1).variant, 2)
+    assert outbox.take_counts() == ()
