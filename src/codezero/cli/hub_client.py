@@ -80,6 +80,11 @@ class HubClient:
         return self._fixed is not None or self._credentials is not None
 
     @property
+    def keeps(self) -> bool:
+        """Whether what is selected is written down: the environment keeps nothing."""
+        return self._fixed is None
+
+    @property
     def credentials(self) -> Credentials | None:
         """What is kept on this machine; None also where the environment says who asks."""
         return None if self._fixed is not None else self._credentials

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from codezero.cli import completing, hub_context
+from codezero.cli.console import say
 from codezero.cli.hub_client import HubClient, connect
 from codezero.cli.hub_context import HubContext, Named
 from codezero.model import problems
@@ -128,17 +129,22 @@ def space(client: HubClient, owner: Named, asked: str | None) -> Named:
 def select(
     client: HubClient, *, organization: Named | None, space: Named | None, user: Named | None = None
 ) -> HubContext:
-    """Remember what is selected on this machine."""
+    """Remember what is selected on this machine; only for this command where the environment says who asks."""
     context = msgspec.structs.replace(
         client.context, organization=organization, space=space, user=user or client.context.user
     )
-    hub_context.save(context)
+    if client.keeps:
+        hub_context.save(context)
+    else:
+        say("note: kept for this command alone; set CODEZERO_ORGANIZATION and CODEZERO_SPACE for the others")
     client.context = context
     return context
 
 
 def note_organizations(client: HubClient, known: Sequence[Organization]) -> None:
     """Keep the names for completion."""
+    if not client.keeps:
+        return
     before = hub_context.load_names()
     spaces = before.spaces if before.url == client.context.url else {}
     hub_context.save_names(hub_context.Names(client.context.url, tuple(one.name for one in known), spaces))
@@ -146,6 +152,8 @@ def note_organizations(client: HubClient, known: Sequence[Organization]) -> None
 
 def note_spaces(client: HubClient, owner: Named, known: Sequence[Space]) -> None:
     """Keep the names for completion."""
+    if not client.keeps:
+        return
     before = hub_context.load_names()
     if before.url != client.context.url:
         before = hub_context.Names(client.context.url)

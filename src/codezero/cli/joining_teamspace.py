@@ -10,6 +10,7 @@ from codezero.cli.hub_context import Named
 from codezero.model import problems
 from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
+from codezero.transport.hub_http import environment_proxy
 from codezero.wire.access_file import HubReference, IssuedAccess, TeamspaceAccess
 from codezero.wire.local_api import StatusView, TunnelState
 
@@ -21,7 +22,7 @@ def access(client: HubClient, organization: Named, space: Named) -> TeamspaceAcc
     issued = reply.as_(IssuedAccess)
     return issued.whole(
         key=key.pem,
-        hub=HubReference(client.context.url, client.context.ca),
+        hub=HubReference(client.context.url, client.context.ca, environment_proxy(client.context.url)),
         device=_device_of(issued),
         organization_name=organization.name,
     )

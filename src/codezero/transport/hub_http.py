@@ -48,11 +48,12 @@ class Answer:
 class HubEndpoint:
     """A Hub at `url` (see `hub_url`). With `ca` (PEM) only authorities in it are believed, else those this machine believes.
 
-    `skew` is how far this machine's clock was behind the Hub's at the last answer, in seconds; None where it is not known.
+    `proxy` is used in place of the environment's, where one is given. `skew` is how far this machine's clock was behind the Hub's at the last answer, in seconds; None where it is not known.
     """
 
     url: str
     ca: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     skew: float | None = None
     _context: ssl.SSLContext | None = field(default=None, repr=False)
 
@@ -128,7 +129,8 @@ class HubEndpoint:
             return http.client.HTTPConnection(host, parts.port or 80, timeout=deadline)
         if self._context is None:
             self._context = _tls(self.ca)
-        proxy = _proxy(host)
+        found = self.proxy or environment_proxy(self.url)
+        proxy = _proxy(found) if found is not None else None
         if proxy is None:
             return http.client.HTTPSConnection(host, parts.port or 443, timeout=deadline, context=self._context)
         at, headers = proxy
@@ -221,12 +223,18 @@ def _tls(ca: str | None) -> ssl.SSLContext:
     return context
 
 
-def _proxy(host: str) -> tuple[urllib.parse.SplitResult, dict[str, str]] | None:
-    found = urllib.request.getproxies_environment().get("https")
-    if not found or is_loopback(host) or urllib.request.proxy_bypass(host):
+def environment_proxy(url: str) -> str | None:
+    """The proxy by which the environment wants a Hub reached; None for none."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http" or is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
+    return urllib.request.getproxies_environment().get("https") or None
+
+
+def _proxy(text: str) -> tuple[urllib.parse.SplitResult, dict[str, str]]:
     try:
-        proxy = urllib.parse.urlsplit(found if "://" in found else f"http://{found}")
+        proxy = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
         usable = proxy.scheme == "http" and bool(proxy.hostname) and (proxy.port or 1) > 0
     except ValueError:
         usable, proxy = False, None

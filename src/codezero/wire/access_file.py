@@ -20,10 +20,17 @@ _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class HubReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The Hub that issued an access, and issues its next certificate; `ca` (PEM) are the only authorities to believe it by, where it has its own."""
+    """The Hub that issued an access, and issues its next certificate; `ca` (PEM) are the only authorities to believe it by, where it has its own.
+
+    `proxy` is the way to it that whoever selected the Teamspace has in their environment, which the Daemon does not see; it may hold a password.
+    """
 
     url: Annotated[str, msgspec.Meta(max_length=300, pattern=r"\Ahttps?://")]
     ca: _Pem | None = None
+    proxy: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+
+    def __repr__(self) -> str:
+        return f"HubReference({self.url!r})"
 
 
 class TeamspaceAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

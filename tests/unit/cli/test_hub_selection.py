@@ -107,3 +107,14 @@ def test_names_are_kept_for_completion(hub: ScriptedHub) -> None:
     names = hub_context.load_names()
     assert names.organizations == ("acme", "apex", "apex")
     assert names.spaces == {ACME.id: ("shop",)}
+
+
+def test_the_environment_keeps_nothing(hub: ScriptedHub, capsys: pytest.CaptureFixture[str]) -> None:
+    client = HubClient(HubContext(hub.url), None, fixed="Bearer t")
+
+    owner = hub_selection.organization(client, "acme")
+    hub_selection.select(client, organization=owner, space=hub_selection.space(client, owner, None))
+
+    assert client.context.space == SHOP
+    assert not hub_context.folder().exists()
+    assert "CODEZERO_SPACE" in capsys.readouterr().err

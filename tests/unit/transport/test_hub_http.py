@@ -13,7 +13,7 @@ import pytest
 from codezero.kit.certificates import Authority
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.transport.hub_http import HubEndpoint, hub_url
+from codezero.transport.hub_http import HubEndpoint, environment_proxy, hub_url
 
 
 @pytest.fixture(autouse=True)
@@ -238,3 +238,16 @@ def test_a_proxy_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
     assert heard[0].startswith(b"CONNECT hub.example.org:443 ")
     assert b"Basic YW5uOnBhc3Mgd29yZA==" in heard[0]
     assert "407" in error.detail
+
+
+def test_a_proxy_that_is_given_goes_before_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Daemon has another environment than whoever signed in."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:2")
+    monkeypatch.setenv("no_proxy", "hub.example.org")
+    assert environment_proxy("https://hub.example.org") is None
+    assert environment_proxy("https://other.example.org") == "http://127.0.0.1:2"
+    assert environment_proxy("http://127.0.0.1:8700") is None
+    endpoint = HubEndpoint("https://hub.example.org", proxy="http://ann:canary@127.0.0.1:x")
+
+    assert "proxy" in refusal(endpoint).detail
+    assert "canary" not in repr(endpoint)

@@ -68,3 +68,10 @@ def test_what_a_hub_issues_becomes_whole_with_the_key_it_never_saw() -> None:
 def test_a_hub_that_is_none_is_refused(hub: dict[str, object]) -> None:
     with pytest.raises(CodezeroError, match="hub"):
         access_file.decode(json.dumps({**GOOD, "hub": hub}).encode())
+
+
+def test_a_proxy_s_password_shows_in_no_log() -> None:
+    hub = access_file.HubReference("https://hub.test", proxy="http://ann:canary@proxy:3128")
+    access = access_file.decode(json.dumps({**GOOD, "hub": msgspec.to_builtins(hub)}).encode())
+
+    assert "canary" not in repr(access) + repr(access.hub)

@@ -12,7 +12,7 @@ import msgspec
 from codezero.cli import hub_context, hub_selection, wording
 from codezero.cli.console import Output, Table, output_option, say, write, write_lines
 from codezero.cli.context import client as local_client
-from codezero.cli.hub_client import KEY_PREFIX, DeviceKey, HubClient, connect, with_tokens
+from codezero.cli.hub_client import KEY_PREFIX, DeviceKey, HubClient, Reply, connect, with_tokens
 from codezero.cli.hub_context import Credentials, Named
 from codezero.cli.hub_output import facts
 from codezero.cli.hub_selection import (
@@ -282,6 +282,7 @@ def _with_browser(client: HubClient, *, by_code: bool) -> None:
     from codezero.cli import browser_sign_in
 
     url = client.context.url
+    _check_address(client)
     # A new one each time: nobody has to know whether the one before is still believed.
     key = DeviceKey.new()
     name = socket.gethostname()[:63]
@@ -296,6 +297,23 @@ def _with_browser(client: HubClient, *, by_code: bool) -> None:
     me = client.get("/auth/me").as_(Me)
     _remember(client, me)
     say(f"signed in to {url} as {me.user.name}")
+
+
+def _check_address(client: HubClient) -> None:
+    """Proofs name the Hub by the address it is known by: a sign-in by another one would come to nothing in the end."""
+    path = "/.well-known/oauth-authorization-server"
+    answer = client.endpoint.checked(client.endpoint.request("GET", path))
+    issuer = Reply(answer).as_(_Metadata).issuer
+    if issuer != client.context.url:
+        raise CodezeroError(
+            problems.BAD_HUB_URL,
+            f"the Hub at {client.context.url} is known as {issuer[:200]}",
+            fix=f"czctl auth login --hub {issuer[:200]}",
+        )
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    issuer: str
 
 
 def _replace_device(client: HubClient, before: Credentials | None) -> None:

@@ -109,7 +109,7 @@ def create(*, client: HubClient, name: str, output: Output) -> None:
     """Make an organization, which you own, and select it."""
     reply = client.post("/organizations", {"name": name})
     made = reply.as_(Organization)
-    if client.credentials is not None:
+    if client.keeps:
         hub_selection.select(client, organization=Named(made.id, made.name), space=None)
     write_one(reply, output, lambda: facts([("Name", made.name), ("ID", made.id)]))
     say("next: czctl space create NAME, and: czctl organization invite EMAIL --role developer")

@@ -124,7 +124,7 @@ def create(*, client: HubClient, name: str, organization: str | None, output: Ou
     owner = hub_selection.organization(client, organization)
     reply = client.post(f"/organizations/{owner.id}/spaces", {"name": name})
     made = reply.as_(Space)
-    if client.context.space is None and client.credentials is not None:
+    if client.context.space is None and client.keeps:
         hub_selection.select(client, organization=owner, space=Named(made.id, made.name))
     _write_joining(reply, output)
 
@@ -185,7 +185,7 @@ def remove(*, client: HubClient, name: str | None, yes: bool, organization: str 
     owner, found = _found(client, organization, name)
     _confirm(f"Remove the Teamspace {found.name} for all members of {owner.name}?", yes=yes)
     client.delete(f"/organizations/{owner.id}/spaces/{found.id}")
-    if client.context.space is not None and client.context.space.id == found.id and client.credentials is not None:
+    if client.context.space is not None and client.context.space.id == found.id and client.keeps:
         hub_selection.select(client, organization=client.context.organization, space=None)
     say(f"{found.name} is removed; next, where its cluster is known: czctl teamspace uninstall")
 

@@ -66,7 +66,9 @@ class Renewal:
         self._changed = changed
         self._clock = clock
         self._life = _life(access)
-        self._endpoint = HubEndpoint(access.hub.url, access.hub.ca) if access.hub is not None else None
+        self._endpoint = (
+            HubEndpoint(access.hub.url, access.hub.ca, access.hub.proxy) if access.hub is not None else None
+        )
         self._state, self._asked, self._cause = HubState.UNKNOWN, None, None
         self._due_at: float | None = None
         self._renewed_at: float | None = None

@@ -130,3 +130,13 @@ def test_logging_out_leaves_the_teamspace_of_that_hub_alone(
     assert ended.code == 0
     assert [one.line for one in daemon.requests] == ["GET /v1/status"]
     assert hub_context.load_credentials() is None
+
+
+def test_a_hub_is_signed_in_to_by_the_address_it_is_known_by(hub: ScriptedHub, czctl: Czctl) -> None:
+    """Before anybody has typed or approved anything."""
+    hub.replies["GET /.well-known/oauth-authorization-server"] = {"issuer": "https://hub.example.org"}
+
+    ended = czctl("auth", "login", "--hub", hub.url)
+
+    assert (ended.code, "[CZ-HUB-013]" in ended.err) == (2, True)
+    assert "fix:  czctl auth login --hub https://hub.example.org" in ended.err
