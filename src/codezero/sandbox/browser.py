@@ -30,6 +30,11 @@ class Browser:
     _cookie: str | None = field(default=None, init=False)
     _csrf: str | None = field(default=None, init=False)
 
+    @property
+    def cookie(self) -> str | None:
+        """By which it is signed in. A secret."""
+        return self._cookie
+
     def elsewhere(self, endpoint: HubEndpoint) -> "Browser":
         """The same browser, at another replica."""
         other = Browser(endpoint, self.origin or self.endpoint.url)
