@@ -63,6 +63,9 @@ SEEN_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 0.5
 # With a key that was the pinned one until a moment ago, for mounts of Secrets follow slowly.
 OLD_KEY_SECONDS: Final = 180.0
+# What one Teamspace may say: a catalog of 10,000 services in a second.
+BYTES_A_SECOND: Final = 8e6
+LEAST_PAUSE_SECONDS: Final = 0.001
 CHANNEL: Final = "channel"
 
 _IN_BUNDLES: Final = frozenset({"member", "user", "device", "apikey", "organization", "policy", "space"})
@@ -305,6 +308,8 @@ class Channel:
             async with asyncio.timeout(SILENT_SECONDS):
                 content = await self._receive_bytes()
             await self._take(_decoded(content))
+            # Others want their turns, too, whatever this one has to say.
+            await asyncio.sleep(LEAST_PAUSE_SECONDS + len(content) / BYTES_A_SECOND)
 
     async def _take(self, message: FromTeamspace) -> None:
         match message:
