@@ -30,7 +30,7 @@ from codezero.routing import envoy as data_plane
 from codezero.system import variant_port
 from codezero.system.serving import naming
 from codezero.testing.serves import route
-from codezero.testing.teamspace import RealTeamspace, free_port
+from codezero.testing.teamspace import Authorities, RealTeamspace, free_port
 from codezero.testing.tunnels import until
 from codezero.transport.tunnel import ClientTunnel
 from codezero.wire.route_plan import to_wire
@@ -192,12 +192,12 @@ async def running_envoy(folder: Path) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def laptop_and_system(tmp_path: Path) -> AsyncIterator[Setup]:
+async def laptop_and_system(tmp_path: Path, authorities: Authorities | None = None) -> AsyncIterator[Setup]:
     """All but the Router; the Serve object is there, without routes."""
     folder = tmp_path / "router"
     folder.mkdir()
     async with (
-        RealTeamspace(tmp_path / "teamspace").system_alone() as teamspace,
+        RealTeamspace(tmp_path / "teamspace", authorities or Authorities()).system_alone() as teamspace,
         task_group("test") as tasks,
         listening(http("origin")) as origin,
         listening(team) as raw_origin,
@@ -423,7 +423,7 @@ async def running_router(setup: Setup, folder: Path) -> AsyncIterator[None]:
         "CODEZERO_ROUTER_FOLDER": str(folder),
         "CODEZERO_BIND": "127.0.0.1",
         "CODEZERO_SYSTEM": f"127.0.0.1:{setup.teamspace.routers_port}",
-        "CODEZERO_AUTHORITY": authorities.parts.certificate_pem,
+        "CODEZERO_AUTHORITY": (authorities.root or authorities.parts).certificate_pem,
         "CODEZERO_TEAMSPACE": authorities.teamspace,
         "CODEZERO_TOKEN_FILE": str(folder / "token"),
         "CODEZERO_POD": "router-1",
@@ -445,10 +445,11 @@ async def running_router(setup: Setup, folder: Path) -> AsyncIterator[None]:
         await asyncio.to_thread(running.wait, 30)
 
 
-async def test_a_whole_router_joins_follows_and_reports(tmp_path: Path) -> None:
-    """From a token to a laptop's answer, with nothing but the System to tell the Router anything."""
+@pytest.mark.parametrize("authorities", [Authorities, Authorities.of_a_hub])
+async def test_a_whole_router_joins_follows_and_reports(tmp_path: Path, authorities: Callable[[], Authorities]) -> None:
+    """From a token to a laptop's answer, with nothing but the System to tell the Router anything; it believes the authority, or what a Hub has above it."""
     with tempfile.TemporaryDirectory() as place:  # sockets need a short path
-        async with laptop_and_system(tmp_path) as setup, running_router(setup, Path(place)):
+        async with laptop_and_system(tmp_path, authorities()) as setup, running_router(setup, Path(place)):
             assert (await setup.ask())[0]["x-backend"] == "origin"
             async with listening(http("laptop")) as local:
                 served = setup.serve(local=local)

@@ -71,7 +71,7 @@ _TO_DAEMON: msgspec.msgpack.Decoder[ToDaemon] = msgspec.msgpack.Decoder(ToDaemon
 
 @dataclass(frozen=True)
 class Authorities:
-    """All that signs for one Teamspace, and who is known in it."""
+    """All that signs for one Teamspace, and who is known in it. `root` is the Hub's, above `parts`, where there is one."""
 
     teamspace: TeamspaceId = field(default_factory=lambda: TeamspaceId(new_ulid()))
     organization: str = field(default_factory=new_ulid)
@@ -79,6 +79,15 @@ class Authorities:
     parts: Authority = field(default_factory=lambda: Authority.create("parts"))
     token_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     seal_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    root: Authority | None = None
+
+    @staticmethod
+    def of_a_hub() -> "Authorities":
+        """Those whose authority a Hub has signed, for its own names alone."""
+        root, key, teamspace = Authority.create("hub"), certificates.new_key(), TeamspaceId(new_ulid())
+        names = (f"{teamspace.lower()}.spaces.codezero.io", "codezero", "svc", "svc.cluster.local")
+        signed = root.sign_authority(key.public_key(), "parts", uri_host=f"{teamspace.lower()}.codezero", dns=names)
+        return Authorities(teamspace, parts=Authority(Credentials(key, (signed,))), root=root)
 
     @property
     def server_name(self) -> str:
@@ -114,6 +123,8 @@ class Authorities:
         if role == "system":
             (folder / "ca.key").write_text(self.parts.credentials.key_pem)
             (folder / "seal.key").write_text(self.seal_key.hex())
+            if self.root is not None:
+                (folder / "root.crt").write_text(self.root.certificate_pem)
 
     def claims(self, device: Device, **changes: object) -> dict[str, Any]:
         """The claims of a good token; None drops one."""
