@@ -24,7 +24,7 @@ from tests.flow.test_daemon import Laptop, access_to, laptop_at
 
 from codezero.kit import certificates
 from codezero.kit.certificates import Credentials
-from codezero.local.daemon import renewing
+from codezero.local.daemon import link, renewing
 from codezero.local.daemon.daemon import TEAMSPACE_REFUSED
 from codezero.local.daemon.state import StateFolder
 from codezero.model import problems
@@ -188,6 +188,35 @@ async def test_a_certificate_with_little_life_left_is_renewed_under_the_standing
     assert kept.key == before.key
     assert until_of(kept) > until_of(before)
     assert now.teamspace.user == "ann"
+
+
+async def test_the_tunnel_is_made_anew_when_nothing_goes_through_it(
+    hub: SmallHub, laptop: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the Teamspace would end it when the older certificate runs out, whatever goes through it then."""
+    monkeypatch.setattr(link, "EXCHANGE_LOOK_SECONDS", 0.02)
+    async with echo_server() as port:
+        hub.teamspace.offer("orders", port)
+        await laptop.daemon.select_teamspace(hub.access(lifetime=timedelta(hours=24)))
+        await laptop.consume("*.shop")
+        session = laptop.daemon.status().tunnel.session
+        reader, writer = await laptop.dial("orders")
+        assert laptop.daemon._joined is not None
+        laptop.daemon._joined.renewal._due_at = 0.0
+        laptop.daemon._joined.renewal._now.set()
+        await until(lambda: hub.renewed > 0)
+        writer.write(b"still here")
+        await reader.readexactly(len(b"still here"))
+        assert laptop.daemon.status().tunnel.reconnects == 0
+
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        await until(lambda: laptop.daemon.status().tunnel.reconnects == 1)
+        await until(lambda: laptop.tunnel_state is TunnelState.CONNECTED)
+        assert laptop.daemon.status().tunnel.session == session
+        assert await laptop.reaches("orders")
+    assert laptop.daemon.status().tunnel.reconnects == 1
 
 
 async def test_one_that_ran_out_while_the_laptop_slept_is_renewed_before_anything_else(

@@ -28,6 +28,8 @@ MOST_DELAY = 5.0
 GOOD_SECONDS = 10.0
 # Somebody else's refusal (identity, policy, versions) does not pass by itself; still asked now and then, as it may be repaired there.
 REFUSED_DELAY = 30.0
+# How often to look whether a tunnel by an older certificate is idle: there are hours until that one runs out, and the Teamspace ends it.
+EXCHANGE_LOOK_SECONDS = 20.0
 # Exit codes of problems that say: sign in, or not allowed.
 _REFUSALS = frozenset({4, 5})
 
@@ -111,7 +113,10 @@ class Link:
             try:
                 async with self._connected() as tunnel:
                     connected_at = asyncio.get_running_loop().time()
-                    cause = await asyncio.shield(tunnel.closed)
+                    cause = await self._end_of(tunnel, tried)
+                if cause is None:
+                    _log.info("the tunnel is made anew, by the renewed certificate")
+                    continue
                 refused = tunnel.farewell is not None and not tunnel.farewell.retry
                 if asyncio.get_running_loop().time() - connected_at > GOOD_SECONDS:
                     backoff.reset()
@@ -124,8 +129,21 @@ class Link:
             refused = refused and self.access is tried
             await self._wait(cause, REFUSED_DELAY if refused else backoff.next())
 
+    async def _end_of(self, tunnel: ClientTunnel, made_by: TeamspaceAccess) -> CodezeroError | None:
+        """Why the tunnel ended. None where it is better ended now: it was made by a certificate that runs out, and nobody would notice."""
+        while True:
+            ended, _ = await asyncio.wait((tunnel.closed,), timeout=EXCHANGE_LOOK_SECONDS)
+            if ended:
+                return tunnel.closed.result()
+            # One is that of the live picture.
+            if self.access is not made_by and tunnel.streams <= 1:
+                return None
+
     def use(self, access: TeamspaceAccess) -> None:
-        """Take a renewed certificate, or another address, for the next connection; a tunnel that stands is left alone. Raises `CodezeroError` as `check`."""
+        """Take a renewed certificate, or another address, for the next connection. Raises `CodezeroError` as `check`.
+
+        A tunnel that stands is left alone for as long as anything goes through it.
+        """
         self._context = check(access)
         self.access = access
 

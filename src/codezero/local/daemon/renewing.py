@@ -103,12 +103,13 @@ class Renewal:
         if self._endpoint is None:
             await asyncio.get_running_loop().create_future()
         while True:
+            # First, so that who asks during the look is heard after it.
+            self._now.clear()
+            is_asked, self._curious = self._curious, False
             if self.is_due:
                 await self._renew()
-            elif self._curious:
+            elif is_asked:
                 await self._look_at_hub()
-            self._curious = False
-            self._now.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._now.wait()
