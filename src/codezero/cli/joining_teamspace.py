@@ -12,7 +12,7 @@ from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
 from codezero.transport.hub_http import environment_proxy
 from codezero.wire.access_file import HubReference, IssuedAccess, TeamspaceAccess
-from codezero.wire.local_api import StatusView, TunnelState
+from codezero.wire.local_api import HubState, StatusView, TunnelState
 
 
 def access(client: HubClient, organization: Named, space: Named) -> TeamspaceAccess:
@@ -29,13 +29,14 @@ def access(client: HubClient, organization: Named, space: Named) -> TeamspaceAcc
 
 
 def is_there(now: StatusView, client: HubClient, space: Named) -> bool:
-    """Whether the Daemon is in that Teamspace already, by the same Hub and as the same user."""
+    """Whether the Daemon is in that Teamspace already, by the same Hub and as the same user, and goes on to be."""
     return (
         now.teamspace is not None
         and now.teamspace.id == space.id
         and now.tunnel.state is TunnelState.CONNECTED
         and now.hub is not None
         and now.hub.url == client.context.url
+        and now.hub.state is not HubState.REFUSED
         and client.context.user is not None
         and now.teamspace.user_id == client.context.user.id
     )
