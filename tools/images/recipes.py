@@ -4,7 +4,7 @@ import hashlib
 import tempfile
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.images import archive, debian, wheels
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 REGISTRY = "docker.io/library"
 USER = "65532:65532"
 
-_COMMANDS = ("czhub", "czsystem", "czorchestrator", "czrouter")
+_COMMANDS = ("czsystem", "czorchestrator", "czrouter")
 
 # What CPython needs for what we import. Debian's package also has modules for terminals, databases and NIS; they and what only they
 # (or installing packages) need is left out. That nothing that remains lacks a library is tested.
@@ -40,10 +40,10 @@ _PYTHON = Packages(
         *("usr/share/applications/*", "usr/share/pixmaps/*"),
     ),
 )
-# The Hub's database; nobody else has one.
+# The Hub's database, and what SQLAlchemy's greenlets are written in; the other images have neither.
 _SQLITE = {"libsqlite3-0", "usr/lib/python3.11/lib-dynload/_sqlite3.cpython-*"}
-_PYTHON_AND_SQLITE = replace(
-    _PYTHON,
+_PYTHON_OF_HUB = Packages(
+    names=(*_PYTHON.names, "libstdc++6"),
     without=[name for name in _PYTHON.without if name not in _SQLITE],
     left_out=[pattern for pattern in _PYTHON.left_out if pattern not in _SQLITE],
 )
@@ -149,8 +149,8 @@ class _Builder:
         return [*below, self._locked("router", below[0], without=("teamspace",))]
 
     def _hub(self) -> Sequence[Layer]:
-        python = self._packages(_PYTHON_AND_SQLITE)
-        return [python, self._locked("hub", python, without=()), self._own(python)]
+        python = self._packages(_PYTHON_OF_HUB)
+        return [python, self._locked("hub", python, without=()), self._own(python, commands=["czhub"])]
 
     def _peers(self) -> Sequence[Layer]:
         below = self.layers("router")
@@ -190,18 +190,20 @@ class _Builder:
 
         return self._cache.layer(["wheels", lock, python.digest], make)
 
-    def _own(self, python: Layer) -> Layer:
+    def _own(self, python: Layer, *, commands: Sequence[str] = _COMMANDS) -> Layer:
         wheel = wheels.own(ROOT, to=self._folder())
 
         def make() -> Tree:
             tree = wheels.unpacked([wheel])
-            for name, launcher in wheels.launchers(wheel, _COMMANDS).items():
+            for name, launcher in wheels.launchers(wheel, commands).items():
                 tree.add(f"usr/local/bin/{name}", launcher)
             for name in ("python", "python3"):
                 tree.add(f"usr/local/bin/{name}", Link(f"/usr/bin/python{wheels.PYTHON}"))
             return wheels.compiled(tree, [python], folder=wheels.SITE)
 
-        return self._cache.layer(["own", hashlib.sha256(wheel.read_bytes()).hexdigest(), python.digest], make)
+        return self._cache.layer(
+            ["own", *commands, hashlib.sha256(wheel.read_bytes()).hexdigest(), python.digest], make
+        )
 
     def _folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._workshop))
