@@ -89,7 +89,7 @@ class Operations:
             raise CodezeroError(
                 problems.NOT_FOUND,
                 "access to this sandbox comes from its Hub",
-                fix=f"czctl auth login --hub {layout.HUB_URL} --hub-ca {layout.HUB_CA}, on a laptop",
+                fix="czctl sandbox sign-in",
             )
         return self._user(name)
 

@@ -1,4 +1,4 @@
-"""sandbox up, down, status, shell: a Teamspace in a box."""
+"""sandbox up, sign-in, down, status, shell: a Teamspace in a box."""
 
 import os
 import sys
@@ -24,6 +24,7 @@ def sandbox() -> None:
     \b
     Examples:
       czctl sandbox up
+      czctl sandbox sign-in
       czctl sandbox shell
       czctl sandbox shell --as cluster -- kubectl get pods -A
     """
@@ -41,7 +42,26 @@ def sandbox() -> None:
 def up(name: str, sample: bool, hub: bool) -> None:
     """Start a sandbox and leave it running."""
     Sandbox.up(name=name, sample=sample, hub="sqlite" if hub else None, progress=say)
-    say(f"the sandbox {name!r} runs (it is a stand-in for a cluster); next: czctl sandbox shell{_naming(name)}")
+    say(f"the sandbox {name!r} runs (it is a stand-in for a cluster)")
+    naming = _naming(name)
+    say(f"next: {f'czctl sandbox sign-in{naming}, then ' if hub else ''}czctl sandbox shell{naming}")
+
+
+@sandbox.command("sign-in")
+@name_option
+@click.option(
+    "--as",
+    "place",
+    type=click.Choice((*layout.LAPTOPS, layout.CLUSTER)),
+    default=layout.LAPTOP,
+    show_default=True,
+    help="Where; at the cluster it is the admin who signs in.",
+)
+def sign_in(name: str, place: str) -> None:
+    """Sign a laptop's developer in to the sandbox's Hub, by `czctl auth login` there and a browser elsewhere."""
+    said = Sandbox.find(name).sign_in(place, "admin" if place == layout.CLUSTER else None)
+    for line in said.splitlines():
+        say(line)
 
 
 @sandbox.command()
