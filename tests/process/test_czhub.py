@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
 
 from codezero.sandbox.browser import Browser
 from codezero.testing.hub_process import OWNER, HubProcess
@@ -150,6 +152,16 @@ def test_its_numbers_and_states_have_a_port_of_their_own(hub: HubProcess, tmp_pa
     assert "codezero_hub_ready 1.0" in page
     assert OWNER["email"] not in page
     assert hub.endpoint.request("GET", "/metrics").status == 404
+
+
+def test_a_stranger_s_first_word_is_short(hub: HubProcess) -> None:
+    """By the port itself: it ends before the Hub holds what a stranger sends."""
+    with connect(f"{hub.start().url.replace('http', 'ws')}/api/v1/events", compression=None) as socket:
+        socket.send("x" * 9000)
+        with pytest.raises(ConnectionClosedError) as raised:
+            socket.recv(timeout=20)
+    assert raised.value.rcvd is not None
+    assert raised.value.rcvd.code == 1009
 
 
 def test_help_begins_with_examples() -> None:

@@ -10,10 +10,11 @@ import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from codezero.kit import logs
@@ -24,13 +25,17 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.transport import tls
 from codezero.transport.tls import TlsConnection
+from codezero.wire.hub_channel import CHANNEL_PATH_END, MAX_MESSAGE
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 # Each Teamspace and each page that looks holds one.
 MAX_CONNECTIONS: Final = 4096
 # Requests under way when the Hub is told to end.
 STOP_SECONDS: Final = 10.0
-# The catalog of a large Teamspace is some megabytes.
-_MAX_MESSAGE: Final = 16 * 1024 * 1024
+# What a stranger may send into a WebSocket before it is looked at; the channel of a Teamspace, which is opened by a proof, takes whole catalogs.
+_MAX_STRANGERS_MESSAGE: Final = 8192
 _KEEP_ALIVE_SECONDS: Final = 30
 
 _log = logs.get_logger("port")
@@ -44,7 +49,7 @@ class Port:
         config = Config(
             app,
             http=_Connection,
-            ws="websockets-sansio",
+            ws=_WebSocket,
             lifespan="off",
             log_config=None,
             log_level="critical",
@@ -53,7 +58,7 @@ class Port:
             proxy_headers=False,
             h11_max_incomplete_event_size=MAX_HEAD,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            ws_max_size=_MAX_MESSAGE,
+            ws_max_size=_MAX_STRANGERS_MESSAGE,
             # Strangers could send what grows when it is unpacked.
             ws_per_message_deflate=False,
         )
@@ -106,6 +111,16 @@ class Port:
             task.cancel()
         for connection in tuple(self._state.connections):
             connection.transport.abort()
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """Takes little of strangers, and what a Teamspace has to say from the moment that its channel is accepted."""
+
+    async def send(self, message: "ASGISendEvent") -> None:
+        """As of uvicorn."""
+        if message["type"] == "websocket.accept" and self.scope["path"].endswith(CHANNEL_PATH_END):
+            self.conn.max_message_size = MAX_MESSAGE
+        await super().send(message)
 
 
 class _Connection(BoundedConnection):

@@ -16,11 +16,13 @@ from codezero.model.sessions import Presence
 
 PROTOCOL_VERSIONS: Final = (1,)
 MAX_MESSAGE: Final = 4 * 1024 * 1024
+CHANNEL_PATH_END: Final = "/channel"
 # Of either side, while it has nothing else to say; silent for three times as long it is gone.
 PING_SECONDS: Final = 10.0
 SILENT_SECONDS: Final = 3 * PING_SECONDS
 HELLO_SECONDS: Final = 10.0
 MAX_EVENTS: Final = 500  # in a message
+MAX_CONSUMED: Final = 20  # in an event: so many of them fit into a message
 MAX_PROOF: Final = 16 * 1024
 
 JOIN_PATH: Final = "/api/v1/teamspaces/join"
@@ -45,7 +47,7 @@ def leave_path(space: str) -> str:
 
 def channel_path(space: str) -> str:
     """Where the WebSocket is."""
-    return f"/api/v1/teamspaces/{space}/channel"
+    return f"/api/v1/teamspaces/{space}{CHANNEL_PATH_END}"
 
 
 # --- requests ------------------------------------------------------------------------------------------------------------------------------
@@ -135,7 +137,7 @@ class Event(msgspec.Struct, frozen=True):
     """Something that belongs into the audit. `id` is a ULID and never used again; `number` grows by one within an epoch.
 
     `user` and `device` did it (ULIDs; empty: nobody but time and the Teamspace itself), `owner` is the user whose variant it is about. `count` says
-    how many requests, where the event counts some.
+    how many requests, where the event counts some; `consumed` is what a session that ended consumed.
     """
 
     id: _Ulid
@@ -150,6 +152,7 @@ class Event(msgspec.Struct, frozen=True):
     owner: Name = ""
     detail: Text = ""
     count: int | None = None
+    consumed: Annotated[tuple[ServiceRef, ...], msgspec.Meta(max_length=MAX_CONSUMED)] = ()
 
 
 class Events(HubMessage, frozen=True):

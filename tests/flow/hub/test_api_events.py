@@ -1,6 +1,7 @@
 """The stream of events: who may listen, and that each hears what they may know and nothing else, byte by byte."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ from tests.hub_api import Api, Asker, Stream, api_of, listening, new_key, new_or
 from tests.hub_databases import HubClock, running_hub
 
 from codezero.hub.api import events
-from codezero.hub.api.events import MOST_EACH, NOT_SIGNED_IN, NOT_TAKEN, TOO_MANY
+from codezero.hub.api.events import MOST_EACH, MOST_STRANGERS, NOT_SIGNED_IN, NOT_TAKEN, TOO_MANY
 from codezero.hub.context import Hub
 from codezero.hub.signals import Changed
 from codezero.hub.storage.tables import ApiKey, Device, Membership, SignIn, User
@@ -328,3 +329,15 @@ async def test_who_goes_on_talking_is_not_listened_to(api: Api, owner: Asker) ->
         stream.say({"subscribe": "everything"})
 
         assert await stream.end() == NOT_TAKEN
+
+
+async def test_strangers_hold_so_many_streams_open_and_no_more(api: Api, owner: Asker) -> None:
+    async with contextlib.AsyncExitStack() as all_of_them:
+        for _ in range(MOST_STRANGERS):
+            stream = await all_of_them.enter_async_context(listening(api))
+            assert (await stream._next())["type"] == "websocket.accept"
+        async with listening(api) as one_more:
+            assert await one_more.end() == 429
+    async with listening(api) as after:
+        after.say(token(owner))
+        assert await after.hear() == SNAPSHOT

@@ -55,6 +55,7 @@ def create(hub: Hub, *, limits: Limits | None = None) -> ASGIApp:
     app.state.hub = hub
     app.state.limits = limits or Limits()
     app.state.open_events = Counter[str]()
+    app.state.strangers = Counter[str]()
     return Guard(problems.Answering(app), public_url=hub.public_url, limits=app.state.limits)
 
 

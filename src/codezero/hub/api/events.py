@@ -13,7 +13,7 @@ first, so that a page of somebody else's has nothing to say (T36).
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
@@ -24,13 +24,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
-from codezero.hub.api import operations, permissions
+from codezero.hub.api import guard, operations, permissions
 from codezero.hub.api.permissions import Need, TheCaller, TheHub, needs
 from codezero.hub.api.shapes import Secret, Told
 from codezero.hub.context import Hub
 from codezero.hub.organizations import Member
 from codezero.hub.signals import Changed
-from codezero.hub.signin import callers, one_time
+from codezero.hub.signin import browser, callers, one_time
+from codezero.hub.signin.attempts import network
 from codezero.hub.signin.callers import Caller, Via
 from codezero.hub.storage.tables import ApiKey, BrowserSession, Device, SignIn, User
 from codezero.kit.tasks import task_group
@@ -43,6 +44,9 @@ FIRST_MESSAGE_SECONDS: Final = 10.0
 # A reader that takes nothing for so long is gone.
 SEND_SECONDS: Final = 30.0
 MOST_EACH: Final = 32
+# Of those who have not said yet who they are: from one network, and in all.
+MOST_STRANGERS: Final = 64
+MOST_STRANGERS_IN_ALL: Final = 512
 TICKET: Final = "ticket"
 TICKET_LIFETIME: Final = timedelta(seconds=60)
 _MAX_FIRST: Final = 8192
@@ -121,10 +125,12 @@ async def events(websocket: WebSocket) -> None:
     origins = websocket.headers.getlist("origin")
     if origins and origins != [callers.origin_of(hub)]:
         raise CodezeroError(problems.ROLE_FORBIDS, "events are for this Hub's own pages, not for those of others")
-    await websocket.accept()
     open_by = cast("Counter[str]", websocket.app.state.open_events)
+    strangers = cast("Counter[str]", websocket.app.state.strangers)
     try:
-        caller = await _caller(hub, websocket)
+        with _stranger(strangers, network(guard.address_of(websocket.scope))):
+            await websocket.accept()
+            caller = await _caller(hub, websocket)
         if open_by[caller.user] >= MOST_EACH:
             raise _Ended(TOO_MANY, problems.TOO_MANY_REQUESTS.code)
         open_by[caller.user] += 1
@@ -143,6 +149,22 @@ async def events(websocket: WebSocket) -> None:
             await websocket.close(end.code, end.reason)
     except* (WebSocketDisconnect, TimeoutError):
         pass
+
+
+@contextlib.contextmanager
+def _stranger(strangers: Counter[str], where: str) -> Generator[None]:
+    """One more who has not said who they are; raises `CodezeroError` (TOO_MANY_REQUESTS) where there are many already."""
+    if strangers[where] >= MOST_STRANGERS or strangers.total() >= MOST_STRANGERS_IN_ALL:
+        raise CodezeroError(
+            problems.TOO_MANY_REQUESTS, "many streams were opened by somebody who has not said yet who they are"
+        )
+    strangers[where] += 1
+    try:
+        yield
+    finally:
+        strangers[where] -= 1
+        if not strangers[where]:
+            del strangers[where]
 
 
 class _Ended(Exception):  # noqa: N818 - the end of a stream is no error
@@ -228,7 +250,7 @@ async def _tell(hub: Hub, websocket: WebSocket, caller: Caller) -> None:
             rights = await _rights(hub, caller)
             await _send(websocket, {"type": "snapshot"})
             continue
-        if changed.kind in _OF_RIGHTS:
+        if changed.kind in _OF_RIGHTS and (changed.organization in rights.members or changed.id == caller.user):
             rights = await _kept(hub, websocket, caller, rights)
         if not rights.covers(changed):
             continue
@@ -269,7 +291,12 @@ async def _is_signed_in(hub: Hub, session: AsyncSession, caller: Caller) -> bool
             return key is not None and key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
         case Via.BROWSER:
             row = await session.get(BrowserSession, caller.session)
-            return row is not None and row.ended_at is None and now < row.expires_at
+            return (
+                row is not None
+                and row.ended_at is None
+                and now < row.expires_at
+                and now < row.last_used_at + browser.IDLE
+            )
         case Via.DEVICE:
             sign_in = await session.get(SignIn, caller.sign_in)
             device = await session.get(Device, caller.device)

@@ -14,6 +14,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codezero.hub.api.limits import Limits
+from codezero.hub.signin.attempts import network
 from codezero.kit import logs
 from codezero.model import problems
 from codezero.model.ids import new_ulid
@@ -88,7 +89,7 @@ class Guard:
                 await send_problem(error, scope, self._with_headers(request.id, send))
 
     async def _let_in(self, scope: Scope, request: _Request) -> None:
-        if seconds := self._limits.address.take(request.address):
+        if seconds := self._limits.address.take(network(request.address)):
             raise TooManyError("this address", seconds)
         self._check_head(scope)
         if scope["type"] == "websocket":
@@ -125,7 +126,7 @@ class Guard:
         async def sending(message: Message) -> None:
             # Whoever tries tokens does so more slowly than whoever has one.
             if message["type"] == "http.response.start" and message["status"] == 401:
-                self._limits.address.take(address, cost=self._limits.refused_cost)
+                self._limits.address.take(network(address), cost=self._limits.refused_cost)
             await send(message)
 
         return sending
