@@ -269,6 +269,15 @@ async def new_space(hub: "Hub", organization: str, author: str, *, name: str = "
     laptop = {"session": "S1", "device": device, "name": "laptop", "state": "online", "since": 1.0}
     consumes = [service["ref"] for service in services]
     events = [{"id": new_ulid(), "action": "consumed", "service": service["ref"]} for service in services]
+    events += [
+        {
+            "id": new_ulid(),
+            "action": "session.end",
+            "service": None,
+            "detail": "consumed vault/keys",
+            "consumed": consumes,
+        }
+    ]
     told = {"catalog": services, "presence": [{**laptop, "consumes": consumes}], "activity": events}
 
     async def work(session: "AsyncSession") -> None:

@@ -16,7 +16,7 @@ from codezero.model.ids import new_ulid
 from codezero.model.services import ServiceRef
 from codezero.model.sessions import Activity, ActivityKind, Presence
 from codezero.orchestrator.board import Placed
-from codezero.wire.hub_channel import MAX_EVENTS, Event
+from codezero.wire.hub_channel import MAX_CONSUMED, MAX_EVENTS, Event
 
 # Some 10 MB; a day of a busy Teamspace.
 KEPT_EVENTS: Final = 20_000
@@ -86,8 +86,10 @@ class Events:
         if activity.kind in _ENDS and activity.variant:
             self._tell_requests(activity.variant)
         detail = activity.detail
-        if activity.kind is ActivityKind.LEFT and presence is not None and presence.consumes:
-            detail = f"consumed {', '.join(map(str, presence.consumes))}"
+        # Not in words: of each service the Hub tells only those who may see it (T38).
+        consumed = presence.consumes if activity.kind is ActivityKind.LEFT and presence is not None else ()
+        if len(consumed) > MAX_CONSUMED:
+            detail = f"consumed {len(consumed) - MAX_CONSUMED} more services"
         self._keep(
             Event(
                 new_ulid(),
@@ -101,6 +103,7 @@ class Events:
                 variant=activity.variant,
                 owner=activity.user,
                 detail=detail[:MAX_DETAIL],
+                consumed=consumed[:MAX_CONSUMED],
             )
         )
 

@@ -231,7 +231,8 @@ async def test_its_events_speak_of_its_own_organization_and_are_told_once(
 ) -> None:
     stranger = await new_tenant(tenant.hub, "Other")
     one = event(user=stranger.owner.user, service=ServiceRef("shop", "orders"), detail="x" * 900, at=float("nan"))
-    two = event(id=new_ulid(), number=2, user=tenant.owner.user, at=0.0)
+    consumed = (ServiceRef("shop", "orders"), ServiceRef("vault", "keys"))
+    two = event(id=new_ulid(), number=2, user=tenant.owner.user, at=0.0, consumed=consumed)
     async with channel(tenant.hub, space, proof(tenant.hub, cluster, space)) as socket:
         await say(socket, HELLO, Events((one, two)), Events((one,)), Events((two, two)))
         acknowledged = 0
@@ -243,6 +244,7 @@ async def test_its_events_speak_of_its_own_organization_and_are_told_once(
     told = await tenant.audit("serve.begin")
     assert [entry.actor["kind"] for entry in told] == ["unknown", "person"]
     assert told[0].actor["name"] == ""
+    assert [entry.details.get("consumed") for entry in told] == [None, ["shop/orders", "vault/keys"]]
     assert all(abs((entry.at - tenant.hub.clock()).total_seconds()) < 60 for entry in told)
     async with tenant.hub.database.reading() as session:
         others = await session.scalars(select(AuditEntry).where(AuditEntry.organization_id == stranger.id))

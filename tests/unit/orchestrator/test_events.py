@@ -1,12 +1,15 @@
 from typing import Any
 
+import msgspec
+
 from codezero.model.ids import Device, SessionId, new_ulid
 from codezero.model.services import ServiceRef
 from codezero.model.sessions import Activity, ActivityKind, Presence, PresenceState
 from codezero.model.variants import VariantView
 from codezero.orchestrator.board import Placed
 from codezero.orchestrator.events import COUNTED_SECONDS, LOST, REQUESTS, Events
-from codezero.wire.hub_channel import MAX_EVENTS
+from codezero.wire.hub_channel import MAX_CONSUMED, MAX_EVENTS, MAX_MESSAGE
+from codezero.wire.hub_channel import Events as EventsTold
 
 ANN = Device("install.test", new_ulid(), new_ulid(), new_ulid())
 SESSION = SessionId(new_ulid())
@@ -84,7 +87,23 @@ def test_the_end_of_a_session_says_what_it_consumed() -> None:
 
     (told,) = events.due()
 
-    assert (told.action, told.detail) == ("session.end", "consumed shop/carts, shop/orders")
+    assert (told.action, told.detail, told.consumed) == ("session.end", "", (CARTS, ORDERS))
+
+
+def test_the_longest_events_fit_into_a_message() -> None:
+    events = Events()
+    many = tuple(ServiceRef("n" * 63, f"{number:063}") for number in range(200))
+    presence = Presence(SESSION, ANN, "laptop", PresenceState.ONLINE, 0.0, many)
+    for _ in range(MAX_EVENTS):
+        events.happened(activity(ActivityKind.LEFT, detail="x" * 2000), presence)
+
+    told = EventsTold(tuple(events.due()))
+
+    assert told.events[0].consumed == many[:MAX_CONSUMED]
+    assert told.events[0].detail == f"consumed {200 - MAX_CONSUMED} more services"
+    encoded = msgspec.msgpack.encode(told)
+    assert len(encoded) < MAX_MESSAGE
+    assert msgspec.msgpack.decode(encoded, type=EventsTold) == told
 
 
 def test_requests_of_others_that_a_variant_answered_are_counted_once_in_a_while_and_at_its_end() -> None:

@@ -65,7 +65,7 @@ async def activity(space: str, acting: TheActing, hub: TheHub, page: ThePage) ->
 
     async def work(session: AsyncSession, member: Member) -> Picture:
         shown, sees = await _shown(session, hub, member, space, Kind.ACTIVITY)
-        items = [item for item in shown.items if item.get("service") is None or sees(_ref(item["service"]))]
+        items = [item for item in (_event(item, sees) for item in shown.items) if item is not None]
         part, following = await _part(page, items, lambda item: str(item["id"]))
         return Picture(items=list(part), next=following, at=shown.at)
 
@@ -125,12 +125,26 @@ async def _shown(session: AsyncSession, hub: Hub, member: Member, space: str, ki
     row = await teamspaces.get(session, member, space)
     shown = await pictures.shown(session, member.organization, row.id, kind)
     if {Permission.POLICIES_MANAGE, Permission.AUDIT_READ} & member.permissions:
-        return shown, lambda _: True
+        return shown, _everything
     held = await bundle.of_space(session, row, hub.clock())
     device = Device("hub", member.organization, member.user, _NO_DEVICE)
     if held.closed(hub.clock().timestamp()) is not None or held.refusal(device) is not None:
         return shown, lambda _: False
     return shown, held.sight(device).sees
+
+
+def _everything(_: ServiceRef) -> bool:
+    return True
+
+
+def _event(item: Item, sees: Sees) -> Item | None:
+    """What happened, as far as its reader is told of it."""
+    if sees is _everything:
+        return item
+    if item.get("service") is not None:
+        return item if sees(_ref(item["service"])) else None
+    # What words say cannot be looked through for services.
+    return {**item, "detail": "", "consumed": [ref for ref in item.get("consumed", ()) if sees(_ref(ref))]}
 
 
 async def _part(page: Page, items: Iterable[Any], key: Callable[[Any], str]) -> tuple[Sequence[Any], str | None]:

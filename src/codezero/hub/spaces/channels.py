@@ -403,13 +403,14 @@ class Channel:
             "owner": event.owner,
             "detail": event.detail,
             "count": event.count,
+            "consumed": [str(ref) for ref in event.consumed] or None,
         }
         return Entry(
             actor,
             event.action,
             target,
             outcome="denied" if event.action == "stream.refuse" else "ok",
-            details={name: value for name, value in details.items() if value not in {"", None}},
+            details={name: value for name, value in details.items() if value not in ("", None)},
             source=f"{space.id}:{event.id}",
             at=self._moment(event.at),
         )
