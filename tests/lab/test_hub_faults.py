@@ -1,5 +1,6 @@
 """What a Hub ends and what it does not: revocations while streaming, a Hub that is away, and programs without a tunnel."""
 
+import base64
 import json
 import os
 import subprocess
@@ -212,3 +213,33 @@ def test_the_original_s_agent_fetches_until_its_key_is_revoked(hubbed: Sandbox, 
     assert first["status"] == 200, first
     assert json.loads(first["body"])["who"] == "leaf"
     assert last == {**last, "status": 407}, last
+
+
+def test_no_secret_of_the_run_is_in_a_log_or_a_command_line(hubbed: Sandbox, dev1: Laptop) -> None:
+    """T47: whoever asks for help sends logs. (A Hub's own slots, one by one: `tests/process/test_hub_secrets.py`.)"""
+    dev1.sign_in()
+    dev1.join()
+    dev1.consume(f"*.{SAMPLE}")
+    kept = json.loads(dev1.run("sh", "-c", "cat ~/.config/codezero/credentials.json").stdout)
+    identity = hubbed.run("cluster", ["kubectl", "-n", "codezero", "get", "secret", "codezero-identity", "-o", "json"])
+    keys = [base64.b64decode(text).decode() for text in json.loads(identity.stdout)["data"].values()]
+    secrets = {
+        "access token": kept["access_token"],
+        "refresh token": kept["refresh_token"],
+        "device's key": kept["key"].splitlines()[1],
+        **{f"key of the cluster {number}": key.splitlines()[1] for number, key in enumerate(keys) if "PRIVATE" in key},
+        **{f"password of {name}": person.password for name, person in hubbed.hub().people.items()},
+        "master key": hubbed.run("internet", ["cat", f"{hubbed.hub().data_folder}/master.key"]).stdout.strip(),
+        "token of the CONNECT door": dev1.czctl("space", "token", "sandbox").stdout.strip(),
+    }
+    logs = [hubbed.log, *hubbed.log.parent.rglob("*.log")]
+    seen = {str(log): log.read_text(errors="replace") for log in logs}
+    seen["the agent's log"] = dev1.run("sh", "-c", "cat /var/lib/codezero/*.log", check=False).stdout
+    seen["status"] = dev1.czctl("status", "-o", "json").stdout
+    seen["command lines"] = dev1.run("sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '", check=False).stdout
+
+    assert "czhub" in seen["command lines"] or "codezero.hub" in seen["command lines"]
+    assert all(len(secret) > 12 for secret in secrets.values())
+    assert [
+        f"{name} in {place}" for name, secret in secrets.items() for place, text in seen.items() if secret in text
+    ] == []
