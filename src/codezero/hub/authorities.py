@@ -49,6 +49,7 @@ _KEY_ANNOUNCED: Final = timedelta(hours=1)
 # No token lives longer than 15 minutes; caches of key sets may.
 _KEY_BELIEVED: Final = timedelta(hours=2)
 _HOUR: Final = 3600.0
+_LOOKED_AFTER_SECONDS: Final = 2.0
 _AUDIT_KEY_LIFETIME: Final = ROOT_LIFETIME
 
 _ROOT: Final = "root"
@@ -104,6 +105,7 @@ class Authorities:
         self._issuers: tuple[_IssuerKey, ...] = ()
         self._tokens: tuple[_TokenKey, ...] = ()
         self._audit: tuple[_TokenKey, ...] = ()
+        self._is_untold = False
 
     @staticmethod
     async def load(database: Database, sealer: Sealer, clock: Callable[[], datetime]) -> "Authorities":
@@ -236,18 +238,31 @@ class Authorities:
             tasks.start("renew", self._keep_renewed(signals))
 
     async def reload(self) -> None:
-        """Read the keys again."""
+        """Read the keys again; where those of a kind have all run out, because the Hub was off for long or its clock jumped, one that signs at once."""
 
-        async def work(session: AsyncSession) -> tuple[str, list[AuthorityKey]]:
+        async def work(session: AsyncSession) -> tuple[str, list[AuthorityKey], bool]:
             install = (await session.scalars(select(Install))).one_or_none()
             if install is None:
                 install = self._found(session)
                 await session.flush()
-            return install.id, list(
-                (await session.scalars(select(AuthorityKey).order_by(AuthorityKey.created_at))).all()
-            )
+            query = select(AuthorityKey).order_by(AuthorityKey.created_at)
+            rows = list((await session.scalars(query)).all())
+            root = next(row for row in rows if row.kind == _ROOT)
+            # Nobody waits for these to be known: what was before signs no more.
+            made = [
+                self._new_token_key(_TOKEN, TOKEN_KEY_LIFETIME)
+                if kind == _TOKEN
+                else self._new_issuer(self._unsealed(root))
+                for kind in (_ISSUER, _TOKEN)
+                if not any(row.kind == kind and self._is_present(row) for row in rows)
+            ]
+            session.add_all(made)
+            await session.flush()
+            return install.id, [*rows, *made], bool(made)
 
-        self.install, rows = await self._database.run(work)
+        self.install, rows, is_new = await self._database.run(work)
+        # Other replicas are told by `renew`.
+        self._is_untold = self._is_untold or is_new
         self._root = next(self._unsealed(row) for row in rows if row.kind == _ROOT)
         self._issuers = tuple(
             _IssuerKey(row.id, row.created_at, row.retired_at, row.not_after, self._unsealed(row))
@@ -268,17 +283,20 @@ class Authorities:
         now = self._clock()
 
         async def work(session: AsyncSession) -> bool:
-            changed = False
+            changed = self._is_untold
             for row in await session.scalars(select(AuthorityKey).where(AuthorityKey.kind.in_((_ISSUER, _TOKEN)))):
                 if row.not_after + CLOCK_LEEWAY < now:
                     await session.delete(row)
                     changed = True
-                elif row.retired_at is None and row.created_at + _renewed_after(row.kind) <= now:
+                elif self._is_present(row) and row.created_at + _renewed_after(row.kind) <= now:
                     await self._let_follow(session, row.kind)
                     changed = True
             return changed
 
+        if not self._is_complete:
+            await self.reload()
         await self._change(work, signals)
+        self._is_untold = False
 
     async def rotate_token_key(self, signals: Signals, *, at_once: bool = False) -> None:
         """A new token key, which signs after an hour. `at_once`, for one that was stolen: it signs now, and all tokens before are worth nothing."""
@@ -365,6 +383,14 @@ class Authorities:
         now = self._clock()
         return [key for key in keys if key.not_after > now]
 
+    def _is_present(self, key: AuthorityKey | _Key) -> bool:
+        """Whether it signs now, or is the one that will."""
+        return key.retired_at is None and key.not_after > self._clock()
+
+    @property
+    def _is_complete(self) -> bool:
+        return all(any(self._is_present(key) for key in keys) for keys in (self._issuers, self._tokens))
+
     def _signing(self, keys: Sequence[K]) -> K:
         now = self._clock()
         # The oldest that is not retired: the one after it has been published, and waits for its turn.
@@ -383,9 +409,14 @@ class Authorities:
                 await _tried("keys could not be read again", self.reload())
 
     async def _keep_renewed(self, signals: Signals) -> None:
+        due = 0.0
         while True:
-            await _tried("keys could not be renewed", self.renew(signals))
-            await asyncio.sleep(_HOUR)
+            # The clock may jump, and a machine sleep, for longer than keys last.
+            now = asyncio.get_running_loop().time()
+            if now >= due or not self._is_complete:
+                await _tried("keys could not be renewed", self.renew(signals))
+                due = now + _HOUR
+            await asyncio.sleep(_LOOKED_AFTER_SECONDS)
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

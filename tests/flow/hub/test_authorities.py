@@ -235,3 +235,45 @@ async def test_keys_are_renewed_with_a_third_of_their_life_left(hub: Hub, hub_cl
     assert first_issuer in hub.authorities.device_issuer_pem
     hub_clock.advance(timedelta(days=1))
     assert first_issuer not in hub.authorities.device_issuer_pem
+
+
+@pytest.mark.parametrize("away", [timedelta(days=91), timedelta(days=400)])
+async def test_a_hub_that_was_off_until_its_keys_had_run_out_signs_at_once(
+    database: Database, sealer: Sealer, hub_clock: HubClock, away: timedelta
+) -> None:
+    before = await Authorities.load(database, sealer, hub_clock)
+    hub_clock.advance(away)
+    after = await Authorities.load(database, sealer, hub_clock)
+    again = await Authorities.load(database, sealer, hub_clock)
+
+    assert after.root_pem == before.root_pem
+    assert verified(again.sign({"n": 1}, typ="x"), dict(after.token_keys)) == {"n": 1}
+    device = Device(after.trust_domain, new_ulid(), new_ulid(), new_ulid())
+    issuers = x509.load_pem_x509_certificates(after.device_issuer_pem.encode())
+    leaf = x509.load_pem_x509_certificates(again.sign_device(new_key().public_key(), device).encode())[0]
+    assert len(issuers) == 1
+    leaf.verify_directly_issued_by(issuers[0])
+    # What has run out goes, and what has followed it stays.
+    async with running_hub(database, sealer, hub_clock) as hub:
+        for _ in range(2):
+            await hub.authorities.renew(hub.signals)
+        assert hub.authorities.jwks() == after.jwks()
+        assert hub.authorities.device_issuer_pem == after.device_issuer_pem
+        async with database.reading() as session:
+            assert await session.scalar(select(func.count()).where(AuthorityKey.kind == "token")) == 1
+
+
+async def test_a_hub_that_runs_signs_again_soon_after_its_clock_jumped(hub: Hub, hub_clock: HubClock) -> None:
+    hub_clock.advance(timedelta(days=400))
+    device, key = a_device(hub), new_key().public_key()
+
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                token, leaf = hub.authorities.sign({"n": 1}, typ="x"), hub.authorities.sign_device(key, device)
+                break
+            except CodezeroError:
+                await asyncio.sleep(0.05)
+
+    assert verified(token, dict(hub.authorities.token_keys)) == {"n": 1}
+    assert leaf.endswith(hub.authorities.device_issuer_pem)
