@@ -410,6 +410,13 @@ SUSPENDED = Problem("CZ-SPACE-003", "Teamspace suspended", "An administrator has
 SESSION_ENDED = Problem(
     "CZ-SPACE-005", "Session ended", "An administrator has ended the laptop's session with the Teamspace.", 5, 403
 )
+NO_OTHER_KEY = Problem(
+    "CZ-SPACE-006",
+    "No other key wanted",
+    "The Hub signs the Teamspace's authority by its present key: nobody has asked it to make itself another one.",
+    5,
+    409,
+)
 SPACE_AWAY = Problem(
     "CZ-SPACE-004", "Teamspace away", "The Teamspace is not connected with the Hub at the moment.", 8, 503
 )

@@ -104,6 +104,8 @@ class Membership:
         self._rotation = ""
         self._link = HubLinkTold(False, "no Orchestrator has told yet")
         self._told_event = ""
+        # A token that is good for nothing, and why: whoever is a Teamspace already does not ask for it again and again.
+        self._refused: dict[str, CodezeroError] = {}
 
     # --- what the Hub says -------------------------------------------------------------------------------------------------------------
 
@@ -148,23 +150,45 @@ class Membership:
                 fix="apply the manifests again (czctl teamspace upgrade, helm upgrade), and bring another join token",
             )
         content = identity.secret_content(secret)
-        token = await self._token()
-        by = "" if token is None else hashlib.sha256(token.encode()).hexdigest()
         self.is_member = _is_joined(content)
-        if not self.is_member or by not in {"", content.get(_JOINED_BY, "")}:
-            await self._become_member(secret, content, token, by)
-        elif self._is_due(content):
-            await self._certify(secret, content)
-        elif (keys := self._pushed_keys) is not None and keys != _keys_of(content):
-            await self._write(secret, _key_files(keys))
-        if token is not None:
-            await self._forget_token()
+        # First what needs nobody's answer.
         if self._pushed_policy is not None:
             await self._write_policy(self._pushed_policy)
+        keys = self._pushed_keys
+        if self.is_member and keys is not None and keys != _keys_of(content):
+            secret = await self._write(secret, _key_files(keys))
+            content = identity.secret_content(secret)
+        token = await self._token()
+        by = "" if token is None else hashlib.sha256(token.encode()).hexdigest()
+        if not self.is_member:
+            await self._become_member(secret, content, token, by)
+        elif by not in {"", content.get(_JOINED_BY, "")}:
+            await self._join_again(secret, content, token, by)
+        elif self._is_due(content):
+            await self._certify(secret, content)
+        if token is not None:
+            await self._forget_token()
 
     async def _token(self) -> str | None:
         found = await find(self._api, self._join)
         return None if found is None else identity.secret_content(found).get(_TOKEN, "").strip() or None
+
+    async def _join_again(self, secret: Json, content: dict[str, str], token: str | None, by: str) -> None:
+        """Join by a token that a Teamspace got beside its identity; where that is refused, it stays what it is and is kept in order."""
+        refused = self._refused.get(by)
+        if refused is None:
+            try:
+                await self._become_member(secret, content, token, by)
+                return
+            except CodezeroError as error:
+                refused = error
+                if error.problem is problems.NOT_JOINED:
+                    self._refused = {by: error}
+        secret = await find(self._api, self._secret) or secret
+        content = identity.secret_content(secret)
+        if self._is_due(content):
+            await self._certify(secret, content)
+        raise CodezeroError(refused.problem, refused.detail, fix=refused.fix)
 
     async def _become_member(self, secret: Json, content: dict[str, str], token: str | None, by: str) -> None:
         if token is None:
@@ -206,9 +230,14 @@ class Membership:
         try:
             certified = await self._asked(path, request, self._proof(present, space))
         except CodezeroError as error:
-            if key is present or error.problem not in _NOT_THE_PRESENT_KEY:
+            if key is present:
                 raise
-            # The Hub may have signed it already, and its answer was lost.
+            if error.problem is problems.NO_OTHER_KEY:
+                # It was made for a token that was refused, or for a wish that the Hub has forgotten when it was put back from a backup.
+                key, request = present, CertificateRequest(certificates.certificate_request(present))
+            elif error.problem not in _NOT_THE_PRESENT_KEY:
+                raise
+            # Else the Hub may have signed it already, and its answer was lost.
             certified = await self._asked(path, request, self._proof(key, space))
         files = {**self._files(certified, key, content), _ROTATED: wanted or content.get(_ROTATED, "")}
         await self._write(secret, files, without=(NEXT_KEY,))

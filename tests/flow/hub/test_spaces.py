@@ -491,8 +491,90 @@ async def test_no_other_key_is_signed_unless_somebody_wants_one(cluster: Serving
         proof=proof_of_authority(key, TeamspaceId(space), tenant.hub.public_url),
     )
 
-    assert refused.status_code == 400
+    assert (refused.status_code, code(refused)) == (409, problems.NO_OTHER_KEY.code)
     assert (await tenant.space(space)).authority == content["ca.crt"]
+
+
+async def test_a_wrong_token_stops_no_renewals(
+    cluster: ServingCluster, tenant: Organization, hub_clock: HubClock
+) -> None:
+    """The Teamspace stays what it is, says why the token is good for nothing, and keeps its key."""
+    _, space = await joined(cluster, tenant)
+    before = held(cluster)
+    issuers = before["device-issuer.crt"]
+    member = membership(cluster, tenant.hub, clock=hub_clock)
+    bring_token(cluster, "cz_join_wrong")
+    for number in range(3):
+        member.heard(KeysTold(f'{{"keys": [], "n": {number}}}', issuers))
+        with pytest.raises(CodezeroError, match="not one of this Hub"):
+            await member.keep()
+        assert NEXT_KEY not in held(cluster)
+    assert '"n": 2' in held(cluster)["jwks.json"]
+    assert len(await tenant.actions("space.renew")) == 1, "not again and again"
+    assert "not one of this Hub" in state(cluster).reason
+    hub_clock.advance(timedelta(days=21))
+
+    with pytest.raises(CodezeroError, match="not one of this Hub"):
+        await member.keep()
+
+    after = held(cluster)
+    assert after["ca.key"] == before["ca.key"]
+    authority = x509.load_pem_x509_certificate(after["ca.crt"].encode())
+    assert authority.not_valid_after_utc > hub_clock() + timedelta(days=29)
+    bring_token(cluster, (await tenant.do(teamspaces.invite, space)).token)
+    await member.keep()
+    assert (await tenant.space(space)).authority == held(cluster)["ca.crt"] != after["ca.crt"]
+
+
+async def test_what_is_pushed_is_kept_whatever_becomes_of_a_token(
+    cluster: ServingCluster, tenant: Organization
+) -> None:
+    from codezero.hub.policies.bundle import bundle
+
+    _, space = await joined(cluster, tenant)
+    newer = await tenant.hub.database.run(lambda session: bundle(tenant.hub, session, space))
+
+    async def away(path: str, body: msgspec.Struct, proof: str | None) -> bytes:
+        raise CodezeroError(problems.HUB_UNREACHABLE, "nobody answers")
+
+    member = membership(cluster, tenant.hub, ask=away)
+    bring_token(cluster, "cz_join_other")
+    member.heard(PolicyTold(newer))
+
+    with pytest.raises(CodezeroError, match="nobody answers"):
+        await member.keep()
+
+    assert policy(cluster)["policy.json"].encode() == newer
+
+
+async def test_a_wish_for_another_key_that_the_hub_has_forgotten_is_none(
+    cluster: ServingCluster, tenant: Organization
+) -> None:
+    """It was put back from a backup in between."""
+    _, space = await joined(cluster, tenant)
+    before = held(cluster)
+    member = membership(cluster, tenant.hub)
+    member.heard(RotationWanted(5.0))
+
+    await member.keep()
+    await member.keep()
+
+    after = held(cluster)
+    assert (after["ca.key"], NEXT_KEY in after) == (before["ca.key"], False)
+    assert (await tenant.space(space)).authority == after["ca.crt"]
+    assert await tenant.actions("space.renew") == ["space.renew"]
+
+
+async def test_a_used_token_takes_no_wish_for_another_key_away(tenant: Organization) -> None:
+    """Whoever has stolen key and token would keep the key good."""
+    invited, csr = await tenant.new_space(), certificates.certificate_request(certificates.new_key())
+    assert (await post(tenant.hub, JOIN_PATH, request(token=invited.token, csr=csr))).status_code == 200
+    await tenant.do(teamspaces.rotate, invited.space.id)
+
+    again = await post(tenant.hub, JOIN_PATH, request(token=invited.token, csr=csr))
+
+    assert again.status_code == 200
+    assert (await tenant.space(invited.space.id)).rotate_at is not None
 
 
 async def test_proofs_are_for_one_request_one_hub_one_teamspace_and_now(

@@ -58,7 +58,11 @@ async def join(hub: TheHub, request: Request, body: Joining) -> Certified:
     return _told(await joining.join(hub, asked, address=guard.address_of(request.scope)))
 
 
-@routes.post("/teamspaces/{space}/certificate", openapi_extra=needs(Need.NOTHING), responses=document.raises(401, 403))
+@routes.post(
+    "/teamspaces/{space}/certificate",
+    openapi_extra=needs(Need.NOTHING),
+    responses=document.raises(401, 403, 409),
+)
 async def certificate(hub: TheHub, request: Request, space: Ulid, body: CertificateWanted) -> Certified:
     """Have the Teamspace's authority signed again; its key shows who asks, by a proof in `Authorization`."""
     proof = proofs.read(hub, request.headers.get("authorization"), space, by_part=False)

@@ -58,9 +58,10 @@ async def join(hub: Hub, request: JoinRequest, *, address: str | None) -> Certif
         _pin(space, signed, hub.clock())
         # Remembered as one that was used: the same cluster may ask again, and another one is noticed.
         space.join_expires_at = None
-        space.rotate_at = None
         space.release = request.release[:_MOST_RELEASE]
         if not is_again:
+            # That is another key; one that asks again has not made itself any.
+            space.rotate_at = None
             action = "space.rejoin" if is_known else "space.join"
             await _told(session, hub, space, action, address, fingerprint=signed.fingerprint, release=space.release)
             await _tell(session, hub, space)
@@ -70,7 +71,7 @@ async def join(hub: Hub, request: JoinRequest, *, address: str | None) -> Certif
 
 
 async def certify(hub: Hub, space_id: str, proof: Proof, csr: str, *, address: str | None) -> Certified:
-    """Sign the authority of a Teamspace again, with another key where that is wished for. Raises `CodezeroError` (BAD_IDENTITY, NOT_JOINED, BAD_REQUEST)."""
+    """Sign the authority of a Teamspace again, with another key where that is wished for. Raises `CodezeroError` (BAD_IDENTITY, NOT_JOINED, BAD_REQUEST, NO_OTHER_KEY)."""
     wanted = _requested(csr)
 
     async def work(session: AsyncSession) -> Certified:
@@ -82,7 +83,7 @@ async def certify(hub: Hub, space_id: str, proof: Proof, csr: str, *, address: s
         is_same = wanted == proofs.key_of_certificate(space.authority)
         if not is_same and space.rotate_at is None:
             raise CodezeroError(
-                problems.BAD_REQUEST,
+                problems.NO_OTHER_KEY,
                 "the Teamspace's authority keeps its key until an administrator wants another one",
                 fix="czctl space rotate",
             )
