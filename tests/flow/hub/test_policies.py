@@ -257,13 +257,19 @@ async def test_a_bundle_has_the_organizations_opinion_of_another(place: Place) -
     assert (await place.bundle()).opa_url == "https://opa.example.com/v1/data/codezero/allow"
 
 
-async def test_a_bundle_that_no_cluster_could_keep_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before it is sent, and by name."""
-    monkeypatch.setattr(policy_file, "MAX_SIZE", 100)
-    with pytest.raises(CodezeroError) as caught:
-        await place.bundle()
+async def test_what_no_cluster_could_keep_closes_the_teamspace(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T41: with nothing, it would go on with what held before something was taken away."""
+    before = await place.bundle()
+    # More than the closed one takes, less than the members and the default policy.
+    monkeypatch.setattr(policy_file, "MAX_SIZE", 600)
+    held = await place.bundle()
 
-    assert caught.value.problem is problems.BUNDLE_TOO_LARGE
+    assert held.serial > before.serial
+    assert held.suspended
+    assert not held.decide(device(place, place.owner), CONSUME, ORDERS).allowed
+    assert problems.BUNDLE_TOO_LARGE.code in capsys.readouterr().out
 
 
 async def test_a_removed_teamspace_has_no_bundle(place: Place) -> None:

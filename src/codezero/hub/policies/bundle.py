@@ -3,6 +3,7 @@
 A bundle holds for a day, so that a Teamspace whose Hub is away goes on, and one that was cut off on purpose does not go on for ever (R05).
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.context import Hub
 from codezero.hub.storage.tables import ApiKey, Device, Membership, Organization, PolicyVersion, Space, User
+from codezero.kit.logs import get_logger
 from codezero.model import cedar, problems
 from codezero.model.access import Bundle, Member
 from codezero.model.problems import CodezeroError
@@ -23,27 +25,43 @@ REVOKED_FOR: Final = timedelta(hours=50)
 _BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _NOTHING: Final[dict[str, Any]] = {"templates": {}, "staticPolicies": {}, "templateLinks": []}
 
+_log = get_logger("policy")
+
 
 async def bundle(hub: Hub, session: AsyncSession, space: str, *, also_removed: bool = False) -> bytes:
-    """The content of `policy.json` for the Teamspace `space`, newer than all before. Raises `CodezeroError` (NOT_FOUND, BUNDLE_TOO_LARGE).
+    """The content of `policy.json` for the Teamspace `space`, newer than all before. Raises `CodezeroError` (NOT_FOUND).
 
-    With `also_removed` for one that is no more, too: it lets nobody do anything.
+    With `also_removed` for one that is no more, too: it lets nobody do anything. Nor does one that would be more than a Teamspace can keep: to go on
+    with what held before would be to let in whoever was kept out since.
     """
+    now = hub.clock()
+    found = await _with_next_serial(session, space, now, also_removed=also_removed)
+    return _encoded(await of_space(session, found, now))
+
+
+async def _with_next_serial(session: AsyncSession, space: str, now: datetime, *, also_removed: bool = False) -> Space:
     found = await session.scalar(select(Space).where(Space.id == space).with_for_update())
     if found is None or (found.removed_at is not None and not also_removed):
         raise CodezeroError(problems.NOT_FOUND, f"there is no Teamspace {space}")
-    now = hub.clock()
     # Before anything is read: whoever has the greater serial has seen what the other has.
     found.serial = max(found.serial + 1, int((now - _BEGINNING).total_seconds()))
     await session.flush()
-    content = policy_file.encode(await of_space(session, found, now))
-    if len(content) > policy_file.MAX_SIZE:
-        raise CodezeroError(
-            problems.BUNDLE_TOO_LARGE,
-            f"members and policies take {len(content)} bytes; a Teamspace can keep {policy_file.MAX_SIZE}",
-            fix="shorten the policy, or remove members that are there no longer",
-        )
-    return content
+    return found
+
+
+def _encoded(held: Bundle) -> bytes:
+    content = policy_file.encode(held)
+    if len(content) <= policy_file.MAX_SIZE:
+        return content
+    _log.error(
+        "members, policies and what was revoked are more than a Teamspace can keep: closed",
+        code=problems.BUNDLE_TOO_LARGE.code,
+        space=held.space,
+        size=len(content),
+        most=policy_file.MAX_SIZE,
+    )
+    nothing = cedar.compiled(_NOTHING)
+    return policy_file.encode(replace(held, members={}, policies=nothing, revoked=frozenset(), suspended=True))
 
 
 async def of_space(session: AsyncSession, space: Space, now: datetime) -> Bundle:

@@ -271,10 +271,7 @@ class Channel:
         except CodezeroError as error:
             if error.problem is problems.NOT_FOUND:
                 await self._say_it_is_over()
-            if error.problem is not problems.BUNDLE_TOO_LARGE:
-                raise
-            _log.error("policy not pushed", space=self._space, reason=error.detail)
-            return
+            raise
         await self._send(PolicyPush(content))
 
     async def _push_keys(self) -> None:
