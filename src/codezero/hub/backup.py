@@ -19,7 +19,8 @@ from codezero.hub.storage.database import Database
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
-_PAGES_AT_ONCE = 256
+# What SQLite keeps beside a database; what a Hub that was killed has left there, it would write into another one.
+_BESIDE = ("", "-wal", "-shm")
 
 
 def back_up(settings: HubSettings, target: Path) -> None:
@@ -39,7 +40,8 @@ def back_up(settings: HubSettings, target: Path) -> None:
                 contextlib.closing(sqlite3.connect(source)) as used,
                 contextlib.closing(sqlite3.connect(beside)) as copy,
             ):
-                used.backup(copy, pages=_PAGES_AT_ONCE)
+                # All at once: a copy in parts begins anew whenever somebody writes, and need never end. A reader keeps nobody from writing.
+                used.backup(copy, pages=-1)
                 # One file that stands alone, without a log beside it.
                 copy.execute("PRAGMA journal_mode=DELETE")
             _check(beside)
@@ -65,25 +67,26 @@ async def restore(settings: HubSettings, source: Path) -> None:
             f"the master key {settings.master_key_file} is missing; backups do not hold it",
             fix="put the file that belongs to the backup there first, with mode 600",
         )
-    if database.exists():
-        raise _exists(database)
+    if there := [file for file in _files_of(database) if file.exists()]:
+        raise _exists(*there)
     _check(source)
     beside = database.with_name(f".{database.name}.part")
     try:
-        beside.unlink(missing_ok=True)
+        for file in _files_of(beside):
+            file.unlink(missing_ok=True)
         os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         try:
             with (
                 contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as backup,
                 contextlib.closing(sqlite3.connect(beside)) as copy,
             ):
-                backup.backup(copy, pages=_PAGES_AT_ONCE)
+                backup.backup(copy, pages=-1)
             await _unseal(beside, key)
             _sync(beside)
             database.hardlink_to(beside)
         finally:
-            for name in (beside, *(beside.with_name(beside.name + end) for end in ("-wal", "-shm"))):
-                name.unlink(missing_ok=True)
+            for file in _files_of(beside):
+                file.unlink(missing_ok=True)
     except FileExistsError:
         raise _exists(database) from None
     except (OSError, sqlite3.Error) as error:
@@ -132,7 +135,16 @@ def _sync(file: Path) -> None:
         os.close(descriptor)
 
 
-def _exists(file: Path) -> CodezeroError:
+def _files_of(database: Path) -> list[Path]:
+    return [database.with_name(database.name + end) for end in _BESIDE]
+
+
+def _exists(*files: Path) -> CodezeroError:
+    names = ", ".join(map(str, files))
+    if len(files) == 1:
+        return CodezeroError(
+            problems.FILE_EXISTS, f"{names} is there already", fix="name another file, or move that one away first"
+        )
     return CodezeroError(
-        problems.FILE_EXISTS, f"{file} is there already", fix="name another file, or move that one away first"
+        problems.FILE_EXISTS, f"{names} are there already", fix="move them away together: they are one database"
     )

@@ -1,5 +1,9 @@
 """From settings to a Hub: the first start makes what is missing, and later ones refuse what does not fit."""
 
+import asyncio
+import contextlib
+import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +16,16 @@ from codezero.hub.storage.tables import Organization
 from codezero.model import problems
 from codezero.model.problems import CodezeroError, Problem
 from codezero.transport import listening
+
+# Writes until it is killed, and says when it has begun.
+WRITING = """
+import itertools, sqlite3
+used = sqlite3.connect({file!r}, isolation_level=None, timeout=60)
+for number in itertools.count():
+    used.execute("INSERT INTO much VALUES ('more')")
+    if number == 0:
+        print("begun", flush=True)
+"""
 
 
 @pytest.fixture
@@ -145,6 +159,47 @@ class TestBackup:
             await backup.restore(used, tmp_path / "second")
         assert kept.value.problem is problems.FILE_EXISTS
         assert Path(used.database_url.removeprefix("sqlite:///")).read_bytes() == before
+
+    @pytest.mark.parametrize("left", [["hub.db-wal"], ["hub.db-shm"], ["hub.db-wal", "hub.db-shm"]])
+    async def test_a_log_that_a_killed_hub_left_is_not_replayed_into_what_is_restored(
+        self, used: HubSettings, data: Path, tmp_path: Path, left: list[str]
+    ) -> None:
+        backup.back_up(used, tmp_path / "hub.backup")
+        other = tmp_path / "other"
+        other.mkdir(mode=0o700)
+        for name in ("master.key", *left):
+            (other / name).write_bytes((data / name).read_bytes())
+            (other / name).chmod(0o600)
+
+        with pytest.raises(CodezeroError) as raised:
+            await backup.restore(_settings(other), tmp_path / "hub.backup")
+
+        assert raised.value.problem is problems.FILE_EXISTS
+        assert all(str(other / name) in raised.value.detail for name in left)
+        assert {entry.name for entry in other.iterdir()} == {"master.key", *left}
+
+    async def test_a_backup_ends_although_somebody_writes_all_the_time(self, used: HubSettings, tmp_path: Path) -> None:
+        file = Path(used.database_url.removeprefix("sqlite:///"))
+        with contextlib.closing(sqlite3.connect(file)) as filled:
+            filled.execute("CREATE TABLE much (content BLOB)")
+            filled.executemany("INSERT INTO much VALUES (?)", [(bytes(4000),)] * 5000)
+            filled.commit()
+        writing = WRITING.format(file=str(file))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", writing, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        try:
+            await process.stdout.readline()
+            async with asyncio.timeout(60):
+                await asyncio.to_thread(backup.back_up, used, tmp_path / "hub.backup")
+            assert process.returncode is None
+        finally:
+            process.kill()
+            await process.wait()
+
+        with contextlib.closing(sqlite3.connect(tmp_path / "hub.backup")) as copied:
+            assert copied.execute("SELECT count(*) FROM much").fetchone()[0] > 5000
 
     async def test_without_the_key_or_with_another_it_is_not_restored(self, used: HubSettings, tmp_path: Path) -> None:
         file = tmp_path / "hub.backup"
