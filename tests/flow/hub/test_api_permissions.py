@@ -9,6 +9,7 @@ from tests.hub_api import NOBODY, Api, Asker, api_of, new_key, new_person, new_w
 
 from codezero.hub.api import app, document
 from codezero.hub.api.document import Entry
+from codezero.hub.api.limits import Buckets, Limits
 from codezero.hub.api.permissions import Need
 from codezero.hub.context import Hub
 from codezero.kit import certificates
@@ -49,7 +50,8 @@ ABOUT_OTHERS = {
 
 @pytest.fixture
 async def api(hub: Hub) -> AsyncGenerator[Api, None]:
-    async with api_of(hub) as made:
+    # Hundreds of refusals in a row are what limits are there against.
+    async with api_of(hub, limits=Limits(address=Buckets(rate=1e6, burst=1e6))) as made:
         yield made
 
 
