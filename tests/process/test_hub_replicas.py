@@ -86,7 +86,9 @@ async def test_what_one_changes_the_other_tells(replicas: list[HubProcess]) -> N
     async with connect(url) as events:
         await events.send(json.dumps({"ticket": ticket}))
         first = json.loads(await asyncio.wait_for(events.recv(), 10))
-        await asyncio.to_thread(owner.ask, "POST", f"/organizations/{organization}/service-accounts", {"name": "staging"})
+        await asyncio.to_thread(
+            owner.ask, "POST", f"/organizations/{organization}/service-accounts", {"name": "staging"}
+        )
         async with asyncio.timeout(10):
             while (told := json.loads(await events.recv())).get("kind") != "member":
                 pass
