@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from codezero.hub import audit, changes
 from codezero.hub.audit import Entry
 from codezero.hub.context import Hub
+from codezero.hub.signin import api_keys
 from codezero.hub.storage.tables import ApiKey, Invitation, Membership, Organization, Space, User
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -94,8 +95,7 @@ async def member(
             fix="see `czctl organization list`",
         )
     role = Role(found.role)
-    held = PERMISSIONS[role] & frozenset(scopes) if scopes else PERMISSIONS[role]
-    return Member(organization, user, role, held, found.name, found.kind, address, request)
+    return Member(organization, user, role, _given(role, scopes), found.name, found.kind, address, request)
 
 
 # Organizations
@@ -225,7 +225,7 @@ async def get_member(session: AsyncSession, acting: Member, user: str) -> tuple[
 async def change_role(
     session: AsyncSession, hub: Hub, acting: Member, user: str, role: Role, *, version: int | None = None
 ) -> Membership:
-    """Make a member something else. Raises `CodezeroError`: ROLE_FORBIDS for more than `acting` holds, LAST_OWNER."""
+    """Make a member something else; what they have given beyond that ends. Raises `CodezeroError`: ROLE_FORBIDS for more than `acting` holds, LAST_OWNER."""
     acting.need(Permission.MEMBERS_MANAGE)
     row, who = await _found_member(session, acting, user)
     check_version(version, row.version)
@@ -388,9 +388,13 @@ async def create_service_account(
 def check_key(acting: Member, role: Role, scopes: Collection[Permission] = ()) -> None:
     """Raise `CodezeroError` (ROLE_FORBIDS) where a key of an account with `role` (no more than `scopes`, where given) could do more than `acting` may."""
     acting.need(Permission.API_KEYS_MANAGE)
-    gives = PERMISSIONS[role] & frozenset(scopes) if scopes else PERMISSIONS[role]
-    if not gives <= acting.permissions:
+    if not _given(role, scopes) <= acting.permissions:
         raise _forbidden("a key of this account could do more than you may")
+
+
+def _given(role: Role, scopes: Collection[Permission | str]) -> frozenset[Permission]:
+    """What somebody with `role` may do, with no more than `scopes` where there are any."""
+    return PERMISSIONS[role] & frozenset(map(Permission, scopes)) if scopes else PERMISSIONS[role]
 
 
 def check_version(wanted: int | None, present: int) -> None:
@@ -456,13 +460,57 @@ async def _keep_an_owner(session: AsyncSession, organization: str, *, besides: s
 
 
 async def _withdraw_beyond(
-    session: AsyncSession, hub: Hub, acting: Member, inviter: User, held: frozenset[Permission]
+    session: AsyncSession, hub: Hub, acting: Member, giver: User, held: frozenset[Permission]
 ) -> None:
-    """What somebody may grant no more is not granted by an invitation of theirs that still waits."""
+    """What somebody holds no more they have given nobody, nor themselves: by an invitation that still waits, or by a key whose secret they know."""
+    givers = await _revoke_beyond(session, hub, acting, giver.id, held)
     for row in await _open(session, hub, Invitation.organization_id == acting.organization):
         may = Permission.MEMBERS_MANAGE in held and PERMISSIONS[Role(row.role)] <= held
-        if row.invited_by == inviter.id and not may:
+        if row.invited_by in givers and not may:
             await _withdrawn(session, hub, acting, row)
+
+
+async def _revoke_beyond(
+    session: AsyncSession, hub: Hub, acting: Member, giver: str, held: frozenset[Permission]
+) -> Collection[str]:
+    """End the keys that `giver` made and that may do more than `held`, and all that these have made; who made any of them."""
+    givers, asked = {giver}, [giver]
+    while asked:
+        maker = asked.pop()
+        made = (
+            select(ApiKey, Membership.role)
+            .join(
+                Membership,
+                (Membership.organization_id == ApiKey.organization_id) & (Membership.user_id == ApiKey.user_id),
+            )
+            .where(
+                ApiKey.organization_id == acting.organization,
+                ApiKey.created_by == maker,
+                ApiKey.revoked_at.is_(None),
+            )
+            .order_by(ApiKey.id)
+        )
+        for key, role in (await session.execute(made)).all():
+            # Of somebody who is gone every key goes, whatever it may do.
+            if held and _given(Role(role), key.scopes) <= held:
+                continue
+            await api_keys.revoke(session, hub, key)
+            target = {"kind": "apikey", "id": key.id, "name": key.name}
+            await _told(
+                session,
+                hub,
+                acting,
+                "apikey.revoke",
+                target,
+                service_account=key.user_id,
+                scopes=list(key.scopes),
+                member=giver,
+            )
+            # Which key of an account made another one is not kept.
+            if key.user_id not in givers:
+                givers.add(key.user_id)
+                asked.append(key.user_id)
+    return givers
 
 
 async def _withdrawn(session: AsyncSession, hub: Hub, acting: Member, row: Invitation) -> None:

@@ -1,5 +1,6 @@
 """Organizations and their members: nobody outside learns anything (T29), nobody gives more than they hold (T30), and all of it is in the audit."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -7,11 +8,13 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from tests.hub_api import api_of
 from tests.hub_databases import HubClock
 
 from codezero.hub import organizations
 from codezero.hub.context import Hub
 from codezero.hub.organizations import Member
+from codezero.hub.signin import api_keys
 from codezero.hub.storage.tables import ApiKey, AuditEntry, Invitation, Membership, Organization, Space, User
 from codezero.model import problems
 from codezero.model.ids import new_ulid
@@ -201,8 +204,6 @@ async def test_an_organization_keeps_an_owner(hub: Hub) -> None:
 
 
 async def test_two_owners_who_take_each_others_role_at_once_do_not_both_succeed(hub: Hub) -> None:
-    import asyncio
-
     organization, users = await an_organization(hub, second=Role.OWNER)
     olga, second = users["olga"], users["second"]
     results = await asyncio.gather(
@@ -328,6 +329,86 @@ async def test_who_may_grant_no_more_has_no_invitations_that_still_do(hub: Hub, 
             for role, one in invited.items()
         }
     assert found == {Role.OWNER: False, Role.DEVELOPER: how == "demoted"}
+
+
+async def a_key(
+    hub: Hub, organization: str, maker: User, role: Role, *scopes: Permission
+) -> tuple[str, User, api_keys.NewKey]:
+    """A key that `maker` makes for a new service account: the id, the account, and the key."""
+
+    async def work(session: AsyncSession, acting: Member) -> tuple[str, User, api_keys.NewKey]:
+        _, account = await organizations.create_service_account(session, hub, acting, "robot", role)
+        organizations.check_key(acting, role, scopes)
+        made = api_keys.make(
+            session,
+            hub,
+            organization=organization,
+            account=account.id,
+            name=f"{role} key",
+            created_by=maker.id,
+            scopes=scopes,
+        )
+        return made.row.id, account, made
+
+    return await as_member(hub, organization, maker, work)
+
+
+async def status_of(hub: Hub, organization: str, key: api_keys.NewKey) -> int:
+    async with api_of(hub) as api:
+        shown = {"authorization": f"Bearer {key.key}"}
+        return (await api.client.get(f"/api/v1/organizations/{organization}", headers=shown)).status_code
+
+
+@pytest.mark.parametrize("how", ["demoted", "removed", "left"])
+async def test_who_holds_no_more_has_no_keys_that_still_do(hub: Hub, how: str) -> None:
+    organization, users = await an_organization(hub, adam=Role.ADMIN)
+    olga, adam = users["olga"], users["adam"]
+    reading, managing = Permission.ORGANIZATION_READ, Permission.SPACES_MANAGE
+    _, robot, admins = await a_key(hub, organization, adam, Role.ADMIN)
+    # What the key itself has made is as much theirs.
+    _, _, admins_own = await a_key(hub, organization, robot, Role.ADMIN)
+    _, _, managers = await a_key(hub, organization, adam, Role.ADMIN, reading, managing)
+    within = [
+        (await a_key(hub, organization, adam, Role.CI))[2],
+        (await a_key(hub, organization, adam, Role.ADMIN, reading))[2],
+        (await a_key(hub, organization, robot, Role.CI))[2],
+    ]
+    _, _, olgas = await a_key(hub, organization, olga, Role.ADMIN)
+    asked = [admins, admins_own, managers, *within, olgas]
+    assert [await status_of(hub, organization, key) for key in asked] == [200] * 7
+    heard = hub.signals.changes()
+
+    async def change(session: AsyncSession, acting: Member) -> None:
+        if how == "demoted":
+            await organizations.change_role(session, hub, acting, adam.id, Role.DEVELOPER)
+        else:
+            await organizations.remove_member(session, hub, acting, adam.id)
+
+    await as_member(hub, organization, adam if how == "left" else olga, change)
+
+    kept = 200 if how == "demoted" else 401
+    assert [await status_of(hub, organization, key) for key in asked] == [401] * 3 + [kept] * 3 + [200]
+    ended = {admins.row.id, admins_own.row.id, managers.row.id}
+    ended |= set() if how == "demoted" else {key.row.id for key in within}
+    async with hub.database.reading() as session:
+        entries = select(AuditEntry).where(AuditEntry.action == "apikey.revoke")
+        told = (await session.scalars(entries.where(AuditEntry.organization_id == organization))).all()
+    assert {entry.target["id"] for entry in told} == ended
+    assert {entry.details["member"] for entry in told} == {adam.id}
+    signalled: set[str | None] = set()
+    async with asyncio.timeout(30):
+        while not ended <= signalled:
+            changed = await anext(heard)
+            signalled |= {changed.id} if changed is not None and changed.kind == "apikey" else set()
+
+
+async def test_an_account_that_is_no_more_has_made_no_keys(hub: Hub) -> None:
+    organization, users = await an_organization(hub)
+    _, robot, _ = await a_key(hub, organization, users["olga"], Role.ADMIN)
+    _, _, made = await a_key(hub, organization, robot, Role.CI)
+    await as_member(hub, organization, users["olga"], lambda s, m: organizations.remove_member(s, hub, m, robot.id))
+
+    assert await status_of(hub, organization, made) == 401
 
 
 async def test_the_end_of_an_organization_is_the_end_of_everything_in_it(hub: Hub) -> None:
