@@ -78,12 +78,14 @@ async def create(body: ApiKeyMade, acting: TheActing, hub: TheHub) -> ApiKeyAnsw
     "/organizations/{organization}/apikeys/{key}", status_code=204, openapi_extra=needs(Permission.API_KEYS_MANAGE)
 )
 async def revoke(key: str, acting: TheActing, hub: TheHub) -> None:
-    """Revoke a key; what is open by it ends."""
+    """Revoke a key; what is open by it ends. Nobody takes one that may do more than they may."""
 
     async def work(session: AsyncSession, member: Member) -> None:
         row = await session.get(tables.ApiKey, key)
         if row is None or row.organization_id != member.organization or row.revoked_at is not None:
             raise CodezeroError(problems.NOT_FOUND, "there is no such API key")
+        _, role = await _account(session, member, row.user_id)
+        organizations.check_key(member, role, [Permission(scope) for scope in row.scopes])
         await api_keys.revoke(session, hub, row)
         await _record(session, hub, member, "apikey.revoke", row)
 
