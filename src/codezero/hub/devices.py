@@ -1,10 +1,10 @@
 """Devices: machines that people sign in at, known by a key that never leaves them."""
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub import audit, changes, organizations
@@ -17,6 +17,11 @@ from codezero.model.problems import CodezeroError
 from codezero.model.roles import PERMISSIONS, Permission, Role
 
 REVOKED: Final = "device-revoked"
+# Teamspaces are told for so long; by then each has heard of it, or its bundle has expired.
+REVOKED_FOR: Final = timedelta(hours=50)
+# Those at work, and those that Teamspaces are told of: a bundle has little room. Programs have one for each run, for a day.
+MOST_OF_A_PERSON: Final = 100
+MOST_OF_A_PROGRAM: Final = 1000
 _SEEN_EVERY: Final = timedelta(minutes=1)
 _LONGEST_NAME: Final = 200
 
@@ -33,11 +38,15 @@ async def register(
 ) -> Device | CodezeroError:
     """The device with a key that was proven to be held: the one that is known, or a new one of `user`.
 
-    An error (SIGN_IN_REFUSED) where the key is revoked, or another person's; returned, so that what was noted beside it is kept.
+    An error (SIGN_IN_REFUSED) where the key is revoked, or another person's, or the user has too many devices; returned, so that what was noted beside
+    it is kept.
     """
     now = hub.clock()
     device = await session.scalar(select(Device).where(Device.thumbprint == thumbprint))
     if device is None:
+        full = await _too_many(session, user, now)
+        if full is not None:
+            return full
         device = Device(
             user_id=user,
             name=_name(name),
@@ -60,6 +69,44 @@ async def register(
         )
     seen(hub, device, address)
     return device
+
+
+def certified(device: Device, until: datetime) -> None:
+    """Note that the device was given something by which Teamspaces may have something open until then."""
+    if device.certified_until is None or device.certified_until < until:
+        device.certified_until = until
+
+
+def to_be_told(now: datetime) -> ColumnElement[bool]:
+    """Of which revoked devices Teamspaces are told: those by which something may be open."""
+    return (Device.revoked_at >= now - REVOKED_FOR) & (Device.certified_until >= now)
+
+
+async def forget_expired(session: AsyncSession, user: str, now: datetime) -> None:
+    """Forget the devices of a service account by which nothing can be open any more. Revoked ones stay: their keys are taken no more."""
+    expired = delete(Device).where(
+        Device.user_id == user, Device.revoked_at.is_(None), Device.certified_until < now, ~_has_sign_in()
+    )
+    await session.execute(expired)
+
+
+async def _too_many(session: AsyncSession, user: str, now: datetime) -> CodezeroError | None:
+    account = await session.get_one(User, user)
+    most = MOST_OF_A_PROGRAM if account.kind == "service" else MOST_OF_A_PERSON
+    at_work = Device.revoked_at.is_(None) & (Device.certified_until >= now)
+    is_signed_in = _has_sign_in(SignIn.ended_at.is_(None), SignIn.expires_at > now)
+    counted = select(func.count()).where(Device.user_id == user, at_work | to_be_told(now) | is_signed_in)
+    if (await session.scalar(counted) or 0) < most:
+        return None
+    return CodezeroError(
+        problems.SIGN_IN_REFUSED,
+        f"{account.name} has {most} devices at work, or revoked a moment ago, and cannot have more",
+        fix="sign out where you work no longer, use another service account, or wait until certificates have expired",
+    )
+
+
+def _has_sign_in(*kind: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(SignIn.id).where(SignIn.device_id == Device.id, *kind).exists()
 
 
 def seen(hub: Hub, device: Device, address: str | None) -> None:

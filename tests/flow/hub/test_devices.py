@@ -160,3 +160,24 @@ async def test_an_organization_sees_the_devices_of_its_members(hub: Hub) -> None
     assert raised.value.problem is problems.ROLE_FORBIDS
     assert [(device.id, user.id) for device, user in found] == [(own[0].id, olga.id), (own[1].id, paul.id)]
     assert [[device.id for device, _ in page] for page in paged] == [[own[1].id]]
+
+
+async def test_a_person_has_so_many_devices_at_work(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T41: each one that is revoked takes room in bundles; those that cannot do anything any more do not count."""
+    monkeypatch.setattr(devices, "MOST_OF_A_PERSON", 3)
+    pia, now = await a_person(hub), hub.clock()
+    idle, certified, stolen, signed_in = [await a_device(hub, pia) for _ in range(4)]
+    async with hub.database.transaction() as session:
+        for device in (certified, stolen):
+            (await session.get_one(Device, device.id)).certified_until = now + timedelta(hours=1)
+        (await session.get_one(Device, stolen.id)).revoked_at = now
+        session.add(SignIn(user_id=pia.id, device_id=signed_in.id, created_at=now, expires_at=now + timedelta(hours=1)))
+
+    full = await registered(hub, pia, "T")
+    assert isinstance(full, CodezeroError)
+    assert full.problem is problems.SIGN_IN_REFUSED
+    assert "3 devices" in full.detail
+    assert isinstance(await registered(hub, pia, idle.thumbprint), Device)
+    async with hub.database.transaction() as session:
+        (await session.get_one(Device, certified.id)).certified_until = now - timedelta(hours=1)
+    assert isinstance(await registered(hub, pia, "T"), Device)

@@ -206,7 +206,7 @@ async def test_serials_grow_whoever_asks(place: Place, hub_clock: HubClock) -> N
 
 
 async def test_a_bundle_says_what_was_taken_away(place: Place, hub_clock: HubClock) -> None:
-    """T41: user, role, device, key, Teamspace. What is long gone is left out: nothing that was signed for it is good any more."""
+    """T41: user, role, device, key, Teamspace. What is left out takes no room: by what was never given anything, or so long ago, nothing is open."""
     hub, now = place.hub, place.hub.clock()
     async with hub.database.transaction() as session:
         machine = User(kind="service", name="ci", created_at=now)
@@ -215,7 +215,7 @@ async def test_a_bundle_says_what_was_taken_away(place: Place, hub_clock: HubClo
         session.add(Membership(organization_id=place.organization, user_id=machine.id, role="ci", created_at=now))
         devices = [
             Device(user_id=place.developer, name=name, thumbprint=name, public_jwk={}, created_at=now, last_seen_at=now)
-            for name in ("kept", "stolen", "old")
+            for name in ("kept", "stolen", "old", "bare", "expired")
         ]
         keys = [
             ApiKey(
@@ -226,13 +226,19 @@ async def test_a_bundle_says_what_was_taken_away(place: Place, hub_clock: HubClo
                 created_by=place.owner,
                 created_at=now,
             )
-            for name in ("kept", "revoked", "expired")
+            for name in ("kept", "revoked", "expired", "unused")
         ]
         session.add_all([*devices, *keys])
         await session.flush()
         devices[1].revoked_at = now
         devices[2].revoked_at = now - timedelta(days=3)
-        keys[1].revoked_at = now
+        devices[3].revoked_at = devices[4].revoked_at = now
+        for one in (*devices[:3], devices[4]):
+            one.certified_until = now + timedelta(hours=24)
+        devices[4].certified_until = now - timedelta(hours=1)
+        for key in keys[:3]:
+            key.last_used_at = now
+        keys[1].revoked_at = keys[3].revoked_at = now
         keys[2].expires_at = now
     held = await place.bundle()
     assert held.revoked == {devices[1].id, keys[1].id, keys[2].id}

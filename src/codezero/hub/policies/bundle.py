@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from codezero.hub import devices
 from codezero.hub.context import Hub
 from codezero.hub.storage.tables import ApiKey, Device, Membership, Organization, PolicyVersion, Space, User
 from codezero.kit.logs import get_logger
@@ -19,8 +20,6 @@ from codezero.model.problems import CodezeroError
 from codezero.wire import policy_file
 
 HOLDS_FOR: Final = timedelta(hours=24)
-# Certificates of devices hold for a day, tokens for minutes; whose was revoked earlier has none that is good.
-REVOKED_FOR: Final = timedelta(hours=50)
 # Serials go on growing where a Hub was put back from a backup: they are seconds since then, or one more than the last.
 _BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _NOTHING: Final[dict[str, Any]] = {"templates": {}, "staticPolicies": {}, "templateLinks": []}
@@ -96,16 +95,17 @@ async def of_space(session: AsyncSession, space: Space, now: datetime) -> Bundle
 
 
 async def _revoked(session: AsyncSession, organization: str, now: datetime) -> frozenset[str]:
-    since = now - REVOKED_FOR
-    devices = await session.scalars(
+    since = now - devices.REVOKED_FOR
+    machines = await session.scalars(
         select(Device.id)
         .join(Membership, Membership.user_id == Device.user_id)
-        .where(Membership.organization_id == organization, Device.revoked_at >= since)
+        .where(Membership.organization_id == organization, devices.to_be_told(now))
     )
     keys = await session.scalars(
         select(ApiKey.id).where(
             ApiKey.organization_id == organization,
+            ApiKey.last_used_at.is_not(None),
             (ApiKey.revoked_at >= since) | ((ApiKey.expires_at <= now) & (ApiKey.expires_at >= since)),
         )
     )
-    return frozenset([*devices, *keys])
+    return frozenset([*machines, *keys])

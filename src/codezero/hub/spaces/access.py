@@ -20,7 +20,7 @@ from codezero.hub.spaces import teamspaces
 from codezero.hub.storage.tables import ApiKey, Space
 from codezero.hub.storage.tables import Device as DeviceRow
 from codezero.kit import certificates
-from codezero.kit.certificates import CertificateError
+from codezero.kit.certificates import CLOCK_LEEWAY, CertificateError
 from codezero.model import problems
 from codezero.model.ids import Device, new_ulid
 from codezero.model.problems import CodezeroError
@@ -28,6 +28,8 @@ from codezero.model.roles import Permission
 from codezero.transport.device_proof import jwk_of, thumbprint
 
 TOKEN_LIFETIME: Final = timedelta(minutes=10)
+# What was opened by a token goes on when it has expired; for as long as one stays signed in.
+OPEN_BY_TOKEN: Final = timedelta(days=30)
 TOKEN_TYPE: Final = "JWT"  # noqa: S105 - what the CONNECT door of Teamspaces takes
 
 
@@ -66,6 +68,7 @@ async def access_by_key(
     """
     acting.need(Permission.SPACES_CONNECT)
     used = await session.get_one(ApiKey, api_key)
+    _check_good(used)
     key = _requested(csr)
     jwk = jwk_of(key)
     device = await devices.register(
@@ -80,7 +83,9 @@ async def access_by_key(
     if isinstance(device, CodezeroError):
         raise device
     lifetime = LONGEST_DEVICE_LIFETIME if used.expires_at is None else used.expires_at - hub.clock()
-    return await access(session, hub, acting, space, device=device.id, csr=csr, lifetime=lifetime)
+    given = await access(session, hub, acting, space, device=device.id, csr=csr, lifetime=lifetime)
+    await devices.forget_expired(session, acting.user, hub.clock())
+    return given
 
 
 async def access(
@@ -110,6 +115,7 @@ async def access(
     own = Device(hub.authorities.trust_domain, acting.organization, acting.user, row.id)
     chain = hub.authorities.sign_device(key, own, lifetime)
     expires = x509.load_pem_x509_certificate(chain.encode()).not_valid_after_utc
+    devices.certified(row, expires + CLOCK_LEEWAY)
     await _told(session, hub, acting, "space.access", found, device=row.id)
     assert found.host is not None
     assert found.port is not None
@@ -129,7 +135,7 @@ async def access(
 async def token(session: AsyncSession, hub: Hub, acting: Member, space: str, *, speaker: str) -> Token:
     """A token for the CONNECT door of a Teamspace, by which `speaker` (the id of a device or API key) speaks for the acting member.
 
-    Raises `CodezeroError` (NOT_FOUND, NOT_CERTIFIED, SUSPENDED).
+    Raises `CodezeroError` (NOT_FOUND, NOT_CERTIFIED, SUSPENDED, NOT_SIGNED_IN for a speaker who was revoked in between).
     """
     acting.need(Permission.SPACES_CONNECT)
     found = await connectable(session, acting, space)
@@ -146,6 +152,12 @@ async def token(session: AsyncSession, hub: Hub, acting: Member, space: str, *, 
         "exp": int(expires.timestamp()),
         "jti": new_ulid(),
     }
+    speaks = await session.get(DeviceRow, speaker) or await session.get_one(ApiKey, speaker)
+    _check_good(speaks)
+    if isinstance(speaks, DeviceRow):
+        devices.certified(speaks, now + OPEN_BY_TOKEN)
+    elif speaks.last_used_at is None:
+        speaks.last_used_at = now
     await _told(session, hub, acting, "space.token", found, speaker=speaker)
     assert found.host is not None
     assert found.port is not None
@@ -176,6 +188,12 @@ async def connectable(session: AsyncSession, acting: Member, space: str) -> Spac
             fix="wait for the address of its load balancer; czctl teamspace status, at its cluster, says more",
         )
     return found
+
+
+def _check_good(speaker: DeviceRow | ApiKey) -> None:
+    """It may have been revoked since the request came; Teamspaces were told before they could have had anything by it."""
+    if speaker.revoked_at is not None:
+        raise CodezeroError(problems.NOT_SIGNED_IN, "the device or key was revoked a moment ago")
 
 
 def _requested(csr: str) -> EllipticCurvePublicKey:

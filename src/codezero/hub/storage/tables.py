@@ -194,7 +194,10 @@ class ApiKey(Base):
 
 
 class Device(Base):
-    """A machine of a user, known by its key: `thumbprint` is RFC 7638's of `public_jwk`."""
+    """A machine of a user, known by its key: `thumbprint` is RFC 7638's of `public_jwk`.
+
+    `certified_until` is until when Teamspaces may have something open by what it was given, None where it was given nothing.
+    """
 
     __tablename__ = "devices"
 
@@ -206,6 +209,7 @@ class Device(Base):
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
     last_address: Mapped[str | None] = mapped_column(String(64))
+    certified_until: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
 
