@@ -12,18 +12,20 @@ import pytest
 from cryptography import x509
 from sqlalchemy import select
 from tests import hub_spaces
+from tests.hub_databases import HubClock
 from tests.hub_spaces import Organization, held, membership, new_tenant, served
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from codezero.hub.context import Hub
-from codezero.hub.spaces import teamspaces
+from codezero.hub.spaces import joining, teamspaces
 from codezero.hub.storage.tables import AuditEntry
 from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.model import problems
+from codezero.model.access import Bundle
 from codezero.model.ids import Device, TeamspaceId, Workload, new_ulid
 from codezero.model.services import Service, ServiceKind, ServiceRef
 from codezero.orchestrator.events import Events as Kept
@@ -261,6 +263,86 @@ async def test_a_newer_channel_takes_the_place_of_an_older_one(
             assert (await farewell(first)).code == problems.SPACE_AWAY.code
             row = await tenant.space(space)
             assert teamspaces.is_connected(row, tenant.hub.clock())
+
+
+async def pushed_to(socket: ClientConnection) -> Bundle:
+    """The next policy."""
+    async with asyncio.timeout(20):
+        while True:
+            content = await socket.recv()
+            assert isinstance(content, bytes)
+            message = _TO_TEAMSPACE.decode(content)
+            assert not isinstance(message, Farewell)
+            if isinstance(message, PolicyPush):
+                read = policy_file.read(message.content)
+                assert isinstance(read, Bundle)
+                return read
+
+
+async def told_until_the_end(socket: ClientConnection) -> tuple[Bundle, Farewell]:
+    """The last policy, and why the Hub ends it."""
+    last: Bundle | None = None
+    async with asyncio.timeout(20):
+        while True:
+            content = await socket.recv()
+            assert isinstance(content, bytes)
+            match _TO_TEAMSPACE.decode(content):
+                case PolicyPush(content=policy):
+                    read = policy_file.read(policy)
+                    assert isinstance(read, Bundle)
+                    last = read
+                case Farewell() as ended:
+                    assert last is not None
+                    return last, ended
+                case _:
+                    pass
+
+
+async def test_a_cluster_whose_place_another_one_took_lets_nobody_in_any_more(
+    cluster: ServingCluster, tenant: Organization, space: str, hub_clock: HubClock, tmp_path: Path
+) -> None:
+    """At once where it is connected, and when it is back where it was away for less than its policy holds."""
+    hub = tenant.hub
+    (tmp_path / "other").mkdir()
+    async with channel(hub, space, proof(hub, cluster, space)) as old, serving_cluster(tmp_path / "other") as other:
+        await say(old, HELLO)
+        assert (await pushed_to(old)).members
+        hub_spaces.install(other, hub, (await tenant.do(teamspaces.invite, space)).token)
+        await membership(other, hub).keep()
+        last, ended = await told_until_the_end(old)
+        assert (last.suspended, last.members, ended.code) == (True, {}, problems.NOT_JOINED.code)
+        assert "another cluster" in ended.detail
+        assert not await connected(tenant, space)
+
+        async with channel(hub, space, proof(hub, other, space)) as new:
+            await say(new, HELLO)
+            assert (await pushed_to(new)).members
+            async with channel(hub, space, proof(hub, cluster, space)) as again:
+                await say(again, HELLO)
+                last, ended = await told_until_the_end(again)
+            assert (last.suspended, ended.code) == (True, problems.NOT_JOINED.code)
+            assert await connected(tenant, space), "which is none of the other one's business"
+            await tenant.do(teamspaces.suspend, space)
+            assert (await pushed_to(new)).suspended
+            await tenant.do(teamspaces.resume, space)
+            latest = await pushed_to(new)
+            assert (latest.suspended, len(latest.members)) == (False, 1)
+    hub_clock.advance(joining.REPLACED_FOR)
+
+    late = proof_of_part(
+        orchestrator(cluster),
+        Workload(TeamspaceId(space), "orchestrator"),
+        hub.public_url,
+        clock=lambda: hub_clock().timestamp(),
+    )
+    with pytest.raises(InvalidStatus) as refused:
+        async with channel(hub, space, late):
+            pass
+    assert refused.value.response.status_code in {401, 403}
+
+
+async def connected(tenant: Organization, space: str) -> bool:
+    return teamspaces.is_connected(await tenant.space(space), tenant.hub.clock())
 
 
 # --- a hostile Hub -------------------------------------------------------------------------------------------------------------------------

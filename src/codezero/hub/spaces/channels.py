@@ -7,8 +7,9 @@ newer one stays: the Orchestrator that was active before has not noticed yet.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 from sqlalchemy import select
@@ -27,9 +28,11 @@ from codezero.hub.spaces.proofs import Proof
 from codezero.hub.storage.tables import Membership, Space, User
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import task_group
-from codezero.model import problems
+from codezero.model import cedar, problems
+from codezero.model.access import Bundle
 from codezero.model.ids import is_ulid, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.wire import policy_file
 from codezero.wire.hub_channel import (
     HELLO_SECONDS,
     MAX_MESSAGE,
@@ -67,6 +70,8 @@ OLD_KEY_SECONDS: Final = 180.0
 BYTES_A_SECOND: Final = 8e6
 LEAST_PAUSE_SECONDS: Final = 0.001
 CHANNEL: Final = "channel"
+
+_NOTHING: Final[dict[str, Any]] = {"templates": {}, "staticPolicies": {}, "templateLinks": []}
 
 _IN_BUNDLES: Final = frozenset({"member", "user", "device", "apikey", "organization", "policy", "space"})
 _ACTION: Final = re.compile(r"(session|consume|serve|stream|events)\.[a-z-]{1,40}")
@@ -149,7 +154,7 @@ class Channel:
 
         async def work(session: AsyncSession) -> bool:
             space = await joining.known(session, self._space)
-            if space is None:
+            if space is None or await self._is_replaced(session, space):
                 return False
             now = self._hub.clock()
             space.connected_at = space.seen_at = now
@@ -193,14 +198,29 @@ class Channel:
     async def _present(self, session: AsyncSession) -> Space:
         """The Teamspace, which may be no more, or believed by another key."""
         space = await joining.known(session, self._space)
-        if space is None or space.authority is None:
+        if space is None or space.authority is None or await self._is_replaced(session, space):
             raise CodezeroError(problems.NOT_JOINED, "this Teamspace is no more")
         return space
 
+    async def _is_replaced(self, session: AsyncSession, space: Space) -> bool:
+        return await joining.is_replaced(session, self._hub, space, self._proof)
+
     async def _say_it_is_over(self) -> None:
-        """What is open in a Teamspace that is no more has to end, also where it was away when it was removed. Raises `CodezeroError` (NOT_JOINED)."""
-        last = await self._hub.database.run(lambda session: bundle(self._hub, session, self._space, also_removed=True))
+        """What is open in a Teamspace that is no more has to end, also where it was away when it was removed, or another cluster took its place.
+
+        Raises `CodezeroError` (NOT_JOINED).
+        """
+        self._is_displaced = True
+
+        async def work(session: AsyncSession) -> tuple[bytes, bool]:
+            space = await joining.known(session, self._space)
+            content = await bundle(self._hub, session, self._space, also_removed=True)
+            return _closing(content), space is not None
+
+        last, is_replaced = await self._hub.database.run(work)
         await self._send(PolicyPush(last))
+        if is_replaced:
+            raise CodezeroError(problems.NOT_JOINED, "another cluster has taken the place of this one at the Hub")
         raise CodezeroError(problems.NOT_JOINED, "this Teamspace is no more at the Hub")
 
     # --- down --------------------------------------------------------------------------------------------------------------------------
@@ -239,9 +259,10 @@ class Channel:
     async def _look_at_space(self) -> None:
         async with self._hub.database.reading() as session:
             space = await joining.known(session, self._space)
+            is_over = space is None or await self._is_replaced(session, space)
             is_pinned = space is not None and self._proof.is_of(space)
             wanted = None if space is None else space.rotate_at
-        if space is None:
+        if is_over:
             await self._say_it_is_over()
         now = asyncio.get_running_loop().time()
         if is_pinned:
@@ -266,13 +287,21 @@ class Channel:
             await self._push_policy()
 
     async def _push_policy(self) -> None:
+        async def work(session: AsyncSession) -> bytes | None:
+            space = await joining.known(session, self._space)
+            is_over = space is None or await self._is_replaced(session, space)
+            return None if is_over else await bundle(self._hub, session, self._space)
+
         try:
-            content = await self._hub.database.run(lambda session: bundle(self._hub, session, self._space))
+            content = await self._hub.database.run(work)
         except CodezeroError as error:
-            if error.problem is problems.NOT_FOUND:
-                await self._say_it_is_over()
-            raise
-        await self._send(PolicyPush(content))
+            if error.problem is not problems.NOT_FOUND:
+                raise
+            content = None
+        if content is None:
+            await self._say_it_is_over()
+        else:
+            await self._send(PolicyPush(content))
 
     async def _push_keys(self) -> None:
         authorities = self._hub.authorities
@@ -436,7 +465,8 @@ async def opened(hub: Hub, header: str | None, space: str, *, send: Send, receiv
     async def work(session: AsyncSession) -> str:
         found = await joining.known_once(session, space)
         await proofs.use(session, hub, proof)
-        if found is None or not proof.is_of(found):
+        # Who was replaced has yet to hear that.
+        if found is None or not (proof.is_of(found) or await joining.is_replaced(session, hub, found, proof)):
             raise CodezeroError(
                 problems.NOT_JOINED,
                 "the Hub does not know this Teamspace, or not by this key",
@@ -446,6 +476,13 @@ async def opened(hub: Hub, header: str | None, space: str, *, send: Send, receiv
 
     organization = await hub.database.run(work)
     return Channel(hub, space, organization, proof, send=send, receive=receive)
+
+
+def _closing(content: bytes) -> bytes:
+    """A bundle of that serial which lets nobody do anything, and says nothing about anybody."""
+    held = policy_file.read(content)
+    assert isinstance(held, Bundle)
+    return policy_file.encode(replace(held, members={}, policies=cedar.compiled(_NOTHING), suspended=True))
 
 
 def _decoded(content: bytes) -> FromTeamspace:

@@ -4,7 +4,7 @@ The key of a Teamspace's authority is pinned when it joins. It may ask again and
 asking and writing the answer down; nobody else may, whatever token they show.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -16,6 +16,7 @@ from codezero.hub.audit import Entry
 from codezero.hub.authorities import TeamspaceCertificate
 from codezero.hub.context import Hub
 from codezero.hub.policies.bundle import bundle
+from codezero.hub.signin import one_time
 from codezero.hub.spaces import proofs, teamspaces
 from codezero.hub.spaces.proofs import Proof
 from codezero.hub.spaces.teamspaces import State
@@ -26,7 +27,10 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire.hub_channel import Certified, JoinRequest
 
+# As long as bundles hold: a cluster whose place another one took is told so, also when it was away.
+REPLACED_FOR: Final = timedelta(days=1)
 _MOST_RELEASE: Final = 64
+_REPLACED: Final = "replaced-authority"
 
 
 async def join(hub: Hub, request: JoinRequest, *, address: str | None) -> Certified:
@@ -55,6 +59,11 @@ async def join(hub: Hub, request: JoinRequest, *, address: str | None) -> Certif
             return refusal
         signed = hub.authorities.sign_teamspace(request.csr, space.id)
         is_known = space.certified_at is not None
+        if space.authority is not None and not is_again:
+            former = _replaced(space.id, proofs.key_of_certificate(space.authority))
+            await one_time.is_first_use(session, hub, _REPLACED, former, lifetime=REPLACED_FOR)
+            # That was the other one's channel, which ends.
+            space.connected_at = None
         _pin(space, signed, hub.clock())
         # Remembered as one that was used: the same cluster may ask again, and another one is noticed.
         space.join_expires_at = None
@@ -130,6 +139,14 @@ async def known(session: AsyncSession, space: str) -> Space | None:
     )
 
 
+async def is_replaced(session: AsyncSession, hub: Hub, space: Space, proof: Proof) -> bool:
+    """Whether the proof is by a cluster whose place as that Teamspace another one took, lately."""
+    if proof.is_of(space):
+        return False
+    found = await one_time.find(session, hub, _REPLACED, _replaced(space.id, proof.authority))
+    return found is not None and hub.clock() < found.expires_at
+
+
 async def known_once(session: AsyncSession, space: str) -> Space | None:
     """As `known`, also of one that was removed: it has yet to hear that."""
     return await session.get(Space, space)
@@ -140,6 +157,10 @@ def _requested(csr: str) -> bytes:
         return proofs.key_of_request(certificates.requested_key(csr))
     except CertificateError as error:
         raise CodezeroError(problems.BAD_REQUEST, str(error)) from None
+
+
+def _replaced(space: str, key: bytes) -> str:
+    return f"{space} {key.hex()}"
 
 
 def _refusal(hub: Hub, space: Space) -> CodezeroError | None:
