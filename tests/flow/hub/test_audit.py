@@ -95,6 +95,11 @@ async def exported(hub: Hub, organization: str, **settings: Any) -> list[bytes]:
     return b"".join([part async for part in reading.export(hub, organization, **settings)]).splitlines()
 
 
+async def retained(hub: Hub) -> None:
+    """What a Hub does that has just been started."""
+    await retention.retain_all(hub, await retention.Believed.since_now(hub))
+
+
 def several(count: int, **settings: Any) -> Sequence[Entry]:
     return [Entry(PIA, "member.role", SPACE, details={"n": number}, **settings) for number in range(count)]
 
@@ -312,9 +317,12 @@ async def test_an_export_that_was_changed_names_the_line(hub: Hub) -> None:
 async def test_what_is_let_go_leaves_a_chain_that_holds(hub: Hub, hub_clock: HubClock) -> None:
     organization = await an_organization(hub.database)
     old = hub.clock() - timedelta(days=400)
-    await told(hub.database, organization, *several(5, at=old), *several(2), *several(1, at=old))
+    recent = hub.clock() - timedelta(days=7, hours=1)
+    await told(
+        hub.database, organization, *several(5, at=old), *several(1), *several(1, at=recent), *several(1, at=old)
+    )
     before = await exported(hub, organization)
-    await retention.retain_all(hub)
+    await retained(hub)
 
     assert await verified(hub.database, organization) == Verification(6, 9)
     after = await exported(hub, organization)
@@ -322,7 +330,7 @@ async def test_what_is_let_go_leaves_a_chain_that_holds(hub: Hub, hub_clock: Hub
     assert verify_export([*before[:5], *after], keys) == Verification(1, 9, signed=9)
     last = json.loads(after[-2])
     assert (last["action"], last["details"]) == ("audit.retain", {"up_to": 5, "hash": json.loads(before[4])["hash"]})
-    await retention.retain_all(hub)
+    await retained(hub)
     assert await verified(hub.database, organization) == Verification(6, 9)
     await behind_its_back(hub.database, "DELETE FROM audit WHERE number = 6")
     assert (await verified(hub.database, organization)).broken == 6
@@ -334,14 +342,47 @@ async def test_each_organization_keeps_for_as_long_as_it_says(hub: Hub, hub_cloc
         (await session.get_one(Organization, brief)).settings = {"audit_days": 30}
     for organization in (brief, long):
         await told(hub.database, organization, *several(3))
+    # The Hub ran all the time.
+    started = 0.0
+    believed = await retention.Believed.since_now(hub, lambda: started)
     hub_clock.advance(timedelta(days=31))
-    await retention.retain_all(hub)
+    started = timedelta(days=31).total_seconds()
+    await retention.retain_all(hub, believed)
 
     assert await verified(hub.database, brief) == Verification(4, 4)
     assert await verified(hub.database, long) == Verification(1, 3)
     async with hub.database.reading() as session:
         head = await session.get_one(AuditHead, brief)
     assert (head.number, head.cut_number) == (4, 3)
+
+
+async def test_a_clock_that_leaps_while_the_hub_runs_takes_nothing(hub: Hub, hub_clock: HubClock) -> None:
+    organization = await an_organization(hub.database)
+    await told(hub.database, organization, *several(3))
+    believed = await retention.Believed.since_now(hub)
+    hub_clock.advance(timedelta(days=400))
+    await told(hub.database, organization, *several(1, at=hub.clock()))
+    await retention.retain_all(hub, believed)
+
+    assert await verified(hub.database, organization) == Verification(1, 4)
+
+
+async def test_a_hub_that_starts_with_a_clock_too_late_takes_nothing(hub: Hub, hub_clock: HubClock) -> None:
+    organization, other = await an_organization(hub.database), await an_organization(hub.database)
+    await told(hub.database, organization, *several(3))
+    hub_clock.advance(timedelta(days=400))
+    await retained(hub)
+    # Neither does what is told meanwhile make the wrong time right, wherever it was done.
+    for days in range(6):
+        await told(hub.database, other, *several(1, at=hub.clock() + timedelta(days=days)))
+        await retained(hub)
+    assert await verified(hub.database, organization) == Verification(1, 3)
+
+    # It was no wrong clock: somebody was away for a year, and works again.
+    hub_clock.advance(timedelta(days=8))
+    await told(hub.database, other, *several(1, at=hub.clock()))
+    await retained(hub)
+    assert await verified(hub.database, organization) == Verification(4, 4)
 
 
 async def test_entries_are_found_by_what_they_say(database: Database) -> None:
