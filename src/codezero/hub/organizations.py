@@ -156,10 +156,12 @@ async def configure(
     acting.need(Permission.ORGANIZATION_MANAGE)
     organization = await get(session, acting)
     check_version(version, organization.version)
+    before = {name: organization.settings.get(name) for name in settings}
     merged = {**organization.settings, **settings}
     organization.settings = {name: value for name, value in merged.items() if value is not None}
     organization.version += 1
-    await _told(session, hub, acting, "organization.configure", _organization(organization), changed=sorted(settings))
+    target = _organization(organization)
+    await _told(session, hub, acting, "organization.configure", target, before=before, settings=settings)
     await changes.tell(session, hub, "organization", organization=organization.id, what=organization.id)
     return organization
 
@@ -392,6 +394,33 @@ def check_key(acting: Member, role: Role, scopes: Collection[Permission] = ()) -
         raise _forbidden("a key of this account could do more than you may")
 
 
+async def revoke_key(session: AsyncSession, hub: Hub, acting: Member, key: str) -> None:
+    """End a key. Raises `CodezeroError`: NOT_FOUND, ROLE_FORBIDS for one that may do more than `acting` may."""
+    acting.need(Permission.API_KEYS_MANAGE)
+    row = await session.get(ApiKey, key)
+    if row is None or row.organization_id != acting.organization or row.revoked_at is not None:
+        raise CodezeroError(problems.NOT_FOUND, "there is no such API key")
+    account, _ = await _found_member(session, acting, row.user_id)
+    check_key(acting, Role(account.role), [Permission(scope) for scope in row.scopes])
+    await _key_revoked(session, hub, acting, row)
+
+
+async def _key_revoked(
+    session: AsyncSession,
+    hub: Hub,
+    acting: Member,
+    row: ApiKey,
+    **details: Any,  # noqa: ANN401 - what JSON can be
+) -> None:
+    ended = await api_keys.revoke(session, hub, row)
+    target = {"kind": "apikey", "id": row.id, "name": row.name}
+    scopes = list(row.scopes)
+    await _told(session, hub, acting, "apikey.revoke", target, service_account=row.user_id, scopes=scopes, **details)
+    for device in ended:
+        target = {"kind": "device", "id": device.id, "name": device.name, "user": device.user_id}
+        await _told(session, hub, acting, "device.revoke", target, apikey=row.id)
+
+
 def _given(role: Role, scopes: Collection[Permission | str]) -> frozenset[Permission]:
     """What somebody with `role` may do, with no more than `scopes` where there are any."""
     return PERMISSIONS[role] & frozenset(map(Permission, scopes)) if scopes else PERMISSIONS[role]
@@ -494,18 +523,7 @@ async def _revoke_beyond(
             # Of somebody who is gone every key goes, whatever it may do.
             if held and _given(Role(role), key.scopes) <= held:
                 continue
-            await api_keys.revoke(session, hub, key)
-            target = {"kind": "apikey", "id": key.id, "name": key.name}
-            await _told(
-                session,
-                hub,
-                acting,
-                "apikey.revoke",
-                target,
-                service_account=key.user_id,
-                scopes=list(key.scopes),
-                member=giver,
-            )
+            await _key_revoked(session, hub, acting, key, member=giver)
             # Which key of an account made another one is not kept.
             if key.user_id not in givers:
                 givers.add(key.user_id)

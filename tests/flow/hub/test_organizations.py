@@ -516,6 +516,25 @@ async def test_a_change_of_members_reaches_teamspaces(hub: Hub) -> None:
     assert others
 
 
+async def test_the_audit_tells_what_settings_were_and_are(hub: Hub) -> None:
+    organization, users = await an_organization(hub)
+    for settings in ({"audit_days": 30}, {"audit_days": 400, "device_flow": False}, {"device_flow": None}):
+        await as_member(
+            hub, organization, users["olga"], lambda s, m, new=settings: organizations.configure(s, hub, m, new)
+        )
+
+    async with hub.database.reading() as session:
+        entries = select(AuditEntry).where(AuditEntry.action == "organization.configure").order_by(AuditEntry.number)
+        told = [
+            entry.details for entry in await session.scalars(entries.where(AuditEntry.organization_id == organization))
+        ]
+    assert told == [
+        {"before": {"audit_days": None}, "settings": {"audit_days": 30}},
+        {"before": {"audit_days": 30, "device_flow": None}, "settings": {"audit_days": 400, "device_flow": False}},
+        {"before": {"device_flow": False}, "settings": {"device_flow": None}},
+    ]
+
+
 async def test_members_come_page_by_page(hub: Hub) -> None:
     organization, users = await an_organization(hub, **{f"p{number}": Role.VIEWER for number in range(6)})
     seen: list[str] = []

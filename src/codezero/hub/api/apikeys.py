@@ -11,7 +11,6 @@ from codezero.hub.api import listing, operations, telling
 from codezero.hub.api.listing import ThePage
 from codezero.hub.api.permissions import TheActing, TheHub, needs
 from codezero.hub.api.shapes import ApiKey, ApiKeyAnswer, ApiKeyMade, Listed
-from codezero.hub.context import Hub
 from codezero.hub.organizations import SERVICE, Member
 from codezero.hub.signin import api_keys
 from codezero.hub.storage import tables
@@ -68,7 +67,10 @@ async def create(body: ApiKeyMade, acting: TheActing, hub: TheHub) -> ApiKeyAnsw
             expires_at=expires_at,
         )
         await session.flush()
-        await _record(session, hub, member, "apikey.create", made.row)
+        target = {"kind": "apikey", "id": made.row.id, "name": made.row.name}
+        await telling.tell(
+            session, hub, member, "apikey.create", target, service_account=account.id, scopes=list(made.row.scopes)
+        )
         return ApiKeyAnswer(**_told(made.row).model_dump(), key=made.key)
 
     return await acting.change(work)
@@ -81,13 +83,7 @@ async def revoke(key: str, acting: TheActing, hub: TheHub) -> None:
     """Revoke a key; what is open by it ends. Nobody takes one that may do more than they may."""
 
     async def work(session: AsyncSession, member: Member) -> None:
-        row = await session.get(tables.ApiKey, key)
-        if row is None or row.organization_id != member.organization or row.revoked_at is not None:
-            raise CodezeroError(problems.NOT_FOUND, "there is no such API key")
-        _, role = await _account(session, member, row.user_id)
-        organizations.check_key(member, role, [Permission(scope) for scope in row.scopes])
-        await api_keys.revoke(session, hub, row)
-        await _record(session, hub, member, "apikey.revoke", row)
+        await organizations.revoke_key(session, hub, member, key)
 
     await acting.change(work)
 
@@ -98,11 +94,6 @@ async def _account(session: AsyncSession, member: Member, account: str) -> tuple
     if row is None or user is None or user.kind != SERVICE:
         raise CodezeroError(problems.NOT_FOUND, "there is no such service account")
     return user, Role(row.role)
-
-
-async def _record(session: AsyncSession, hub: Hub, member: Member, action: str, row: tables.ApiKey) -> None:
-    target = {"kind": "apikey", "id": row.id, "name": row.name}
-    await telling.tell(session, hub, member, action, target, service_account=row.user_id, scopes=list(row.scopes))
 
 
 def _told(row: tables.ApiKey) -> ApiKey:

@@ -7,7 +7,7 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -69,15 +69,18 @@ def make(
     return NewKey(row, key)
 
 
-async def revoke(session: AsyncSession, hub: Hub, row: ApiKey) -> None:
-    """The key is worth nothing from now on, and what is open by it ends."""
+async def revoke(session: AsyncSession, hub: Hub, row: ApiKey) -> Sequence[Device]:
+    """The key is worth nothing from now on, and what is open by it ends; the devices that end with it."""
+    ended: list[Device] = []
     if row.revoked_at is None:
         row.revoked_at = hub.clock()
         # Which machine came with which key is not kept: those with another one of the account sign in anew.
         own = select(Device).where(Device.user_id == row.user_id, Device.revoked_at.is_(None))
         for device in await session.scalars(own):
             device.revoked_at = row.revoked_at
+            ended.append(device)
         await changes.tell(session, hub, "apikey", organization=row.organization_id, what=row.id)
+    return ended
 
 
 def is_key(text: str) -> bool:
