@@ -9,6 +9,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -64,6 +65,8 @@ INACTIVE_SECONDS: Final = 5.0
 MOST_DELAY: Final = 30.0
 # A channel that stood for so long was good: after its loss the next attempt comes soon.
 GOOD_SECONDS: Final = 10.0
+# Between the Hub's clock and this one.
+MOST_SKEW_SECONDS: Final = 300.0
 _ITEMS_IN_A_PART: Final = 1000
 
 T = TypeVar("T")
@@ -245,10 +248,21 @@ class HubLink:
         if not isinstance(policy, Bundle) or policy.space != teamspace:
             _log.error("the Hub's policy is for another Teamspace, that of before stays")
             return
+        policy, content = self._dated(policy, content)
         if self._coordinator.policy_read(content):
             _log.info("policy came from the Hub", serial=policy.serial)
             await self._coordinator.decide_again()
         self._coordinator.pass_on(PolicyTold(content))
+
+    def _dated(self, policy: Bundle, content: bytes) -> tuple[Bundle, bytes]:
+        """The policy by this clock. It comes fresh from the Hub, so only clocks can make it old or of tomorrow: that ends nothing, and what it takes away counts (T48)."""
+        now = self._clock()
+        ahead = policy.issued_at - now
+        if abs(ahead) <= MOST_SKEW_SECONDS:
+            return policy, content
+        _log.warning("the clocks of Hub and Teamspace differ", hub_is_ahead_seconds=round(ahead))
+        dated = replace(policy, issued_at=now, expires_at=policy.expires_at - ahead)
+        return dated, policy_file.encode(dated)
 
     def _end_variant(self, variant: str, reason: str) -> None:
         try:

@@ -2,8 +2,11 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +400,31 @@ async def test_a_policy_that_is_none_or_of_somebody_else_replaces_nothing() -> N
         await asyncio.sleep(0.3)
         assert getattr(coordinator.admission.policy, "serial", None) == 5
         assert link.connected
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-400), timedelta(days=-2), timedelta(days=2), timedelta(days=400)])
+async def test_a_hub_whose_clock_jumps_ends_nothing_and_still_keeps_people_out(ahead: timedelta) -> None:
+    """T48: its policies would have run out before they came, or would hold for a year."""
+    own, day = TeamspaceId(new_ulid()), 86400.0
+    other = Device(MEMBER.install, MEMBER.organization, new_ulid(), new_ulid())
+    began = time.time()
+    then = began + ahead.total_seconds()
+
+    async def talk(socket: ServerConnection) -> None:
+        for serial, members, at in ((5, [MEMBER, other], began), (6, [MEMBER], then)):
+            told = bundle(members, ALL, space=own, serial=serial, expires_at=at + day)
+            content = policy_file.encode(replace(told, issued_at=at))
+            await socket.send(msgspec.msgpack.encode(PolicyPush(content)))
+
+    async with before_a_hub(talk, own) as (_, coordinator):
+        await until(lambda: set(getattr(coordinator.admission.policy, "members", ())) == {MEMBER.user})
+        held_now = coordinator.admission.policy
+        assert isinstance(held_now, Bundle)
+        assert coordinator.admission.reason is None
+        assert began <= held_now.issued_at <= time.time()
+        assert began + day - 1 <= held_now.expires_at <= time.time() + day + 1
+        # The next one is the newer one as before, whichever clock is put right.
+        assert held_now.serial == 6
 
 
 @pytest.mark.parametrize(
