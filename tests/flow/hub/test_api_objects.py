@@ -356,3 +356,32 @@ async def test_what_is_served_is_ended_by_those_who_may(api: Api, world: World) 
         (await database.get_one(Space, away)).connected_at = None
     refused = await api.ask(world.owner, "DELETE", at(world, f"/spaces/{away}/sessions/S1"), expect=503)
     assert refused.json()["code"] == problems.SPACE_AWAY.code
+
+
+async def test_a_text_that_is_too_long_is_not_compared(api: Api, world: World) -> None:
+    path = at(world, f"/spaces/{world.ids['space']}/policy")
+    text = "// a\n// b\n" * 8000
+    checked = (await api.ask(world.owner, "POST", f"{path}/check", body={"text": text}, expect=200)).json()
+    shorter = {"text": text[:60_000]}
+    compared = (await api.ask(world.owner, "POST", f"{path}/check", body=shorter, expect=200)).json()
+
+    assert [one["code"] for one in checked["errors"]] == [problems.POLICY_TOO_LARGE.code]
+    assert checked["diff"] == ""
+    assert compared["valid"] is True
+    assert " differ in " in compared["diff"]
+
+
+async def test_who_saves_a_policy_whatever_it_is_by_then_saves_it(api: Api, world: World) -> None:
+    """It is checked before the transaction, in which somebody else may have been quicker."""
+    path = at(world, f"/spaces/{world.ids['space']}/policy")
+    texts = [f'@id("shop-{number}") {PERMIT_SHOP.partition(")")[2].strip()}' for number in range(3)]
+    await asyncio.gather(*(api.ask(world.owner, "PUT", path, body={"text": text}, expect=200) for text in texts))
+    versions = (await api.ask(world.owner, "GET", f"{path}/versions", expect=200)).json()["items"]
+    audit = (await api.ask(world.owner, "GET", at(world, "/audit?action=policy"), expect=200)).json()["items"]
+
+    assert [one["number"] for one in versions] == [4, 3, 2, 1]
+    assert [entry["details"]["version"] for entry in audit] == [4, 3, 2]
+    assert all(
+        entry["details"]["difference"].startswith(f"--- version {entry['details']['version'] - 1}") for entry in audit
+    )
+    await api.ask(world.owner, "PUT", path, body={"text": texts[0]}, headers={"If-Match": '"1"'}, expect=412)

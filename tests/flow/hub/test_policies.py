@@ -1,6 +1,7 @@
 """Policy documents, bundles and explanations, on each kind of database; each organization for itself (T29)."""
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.hub_databases import HubClock
 
 from codezero.hub.context import Hub
-from codezero.hub.policies import bundle, checking, documents, explain
+from codezero.hub.policies import beside, bundle, checking, documents, explain
 from codezero.hub.policies.checking import PolicyError
 from codezero.hub.signals import Changed
 from codezero.hub.storage.tables import ApiKey, Device, Membership, Organization, Space, User
@@ -47,9 +48,10 @@ class Place:
         return held
 
     async def save(self, text: str, *, expected: int | None = None) -> documents.Version:
+        document = checking.check(text)
         async with self.hub.database.transaction() as session:
             return await documents.save(
-                self.hub, session, *self.at, text=text, author=self.owner, comment="why", expected=expected
+                self.hub, session, *self.at, document=document, author=self.owner, comment="why", expected=expected
             )
 
 
@@ -96,13 +98,12 @@ async def test_a_new_teamspace_begins_with_the_default_policy(place: Place) -> N
         assert (await documents.current(session, *place.at)).text == checking.default()
 
 
-async def test_versions_are_kept_compared_and_brought_back(place: Place) -> None:
-    """Nothing is ever changed; what is brought back is a version of its own."""
+async def test_versions_are_kept_and_compared(place: Place) -> None:
+    """Nothing is ever changed; a text that comes back is a version of its own."""
     await place.save(CLOSED)
     await place.save(SHOP)
-    async with place.hub.database.transaction() as session:
-        back = await documents.roll_back(place.hub, session, *place.at, number=2, author=place.developer)
-    assert (back.number, back.text, back.comment, back.author) == (4, CLOSED, "back to version 2", place.developer)
+    back = await place.save(CLOSED)
+    assert (back.number, back.text, back.comment, back.author) == (4, CLOSED, "why", place.owner)
     async with place.hub.database.reading() as session:
         listed = await documents.versions(session, *place.at)
         assert [(one.number, one.text) for one in listed] == [(4, ""), (3, ""), (2, ""), (1, "")]
@@ -150,7 +151,7 @@ async def test_a_change_is_told_to_whoever_waits(place: Place) -> None:
             assert changed is None or changed.organization == place.organization
 
 
-@pytest.mark.parametrize("what", ["current", "version", "versions", "save", "roll back", "can i", "reach"])
+@pytest.mark.parametrize("what", ["current", "version", "versions", "save", "can i", "reach"])
 async def test_another_organizations_teamspace_is_not_there(place: Place, what: str) -> None:
     """T29: not even to be told that it exists."""
     other = await made(place.hub, "other")
@@ -165,9 +166,7 @@ async def test_another_organizations_teamspace_is_not_there(place: Place, what: 
             case "versions":
                 return await documents.versions(session, *at)
             case "save":
-                return await documents.save(hub, session, *at, text=CLOSED, author=other.owner)
-            case "roll back":
-                return await documents.roll_back(hub, session, *at, number=1, author=other.owner)
+                return await documents.save(hub, session, *at, document=checking.check(CLOSED), author=other.owner)
             case "can i":
                 user = other.owner
                 return await explain.can_i(hub, session, *at, user=user, operation=Operation.CONSUME, service=ORDERS)
@@ -186,7 +185,7 @@ async def test_a_version_that_is_not_there_is_said_so(place: Place, number: int,
     """By its own code."""
     async with place.hub.database.transaction() as session:
         with pytest.raises(CodezeroError) as caught:
-            await documents.roll_back(place.hub, session, *place.at, number=number, author=place.owner)
+            await documents.version(session, *place.at, number)
 
     assert caught.value.problem is problem
 
@@ -343,3 +342,46 @@ async def test_who_reaches_what(place: Place, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(explain, "MAX_REACH", 3)
     with pytest.raises(CodezeroError, match="more than 3 answers"):
         await ask()
+
+
+async def test_nothing_is_checked_or_compared_while_others_wait_for_the_database(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever somebody writes, others sign in meanwhile: both are done before the transaction, and not by the loop."""
+    document, default = checking.check(SHOP), checking.checked_default()
+    loop = threading.current_thread()
+
+    def not_here(*_: object) -> object:
+        assert threading.current_thread() is not loop
+        raise InterruptedError
+
+    monkeypatch.setattr(checking, "check", not_here)
+    monkeypatch.setattr(documents, "difference", not_here)
+    async with place.hub.database.transaction() as session:
+        saved = await documents.save(place.hub, session, *place.at, document=document, author=place.owner)
+    assert (saved.number, document.text) == (2, SHOP)
+    assert (await made(place.hub, "other")).space
+    assert default.text == checking.default()
+    for work in (beside.check(SHOP), beside.difference(saved, saved)):
+        with pytest.raises(InterruptedError):
+            await work
+
+
+async def test_so_many_documents_wait_to_be_checked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are told so at once, and nothing is left of them."""
+    monkeypatch.setattr(beside, "MOST_WAITING", 2)
+    may_go = threading.Event()
+
+    def wait(text: str) -> str:
+        assert may_go.wait(30)
+        return text
+
+    monkeypatch.setattr(checking, "check", wait)
+    waiting = [asyncio.create_task(beside.check(text)) for text in (SHOP, CLOSED)]
+    await asyncio.sleep(0)
+    with pytest.raises(CodezeroError) as caught:
+        await beside.check(SHOP)
+    assert caught.value.problem is problems.TOO_MANY_REQUESTS
+    may_go.set()
+    assert await asyncio.gather(*waiting) == [SHOP, CLOSED]
+    assert await beside.check(SHOP) == SHOP

@@ -13,7 +13,7 @@ from tests.hub_teamspace import ECHO, ORDERS, HubTeamspace, Laptop, new_teamspac
 
 from codezero.hub import devices, organizations
 from codezero.hub.context import Hub
-from codezero.hub.policies import documents
+from codezero.hub.policies import checking, documents
 from codezero.hub.spaces import pictures, teamspaces
 from codezero.hub.spaces.pictures import Kind
 from codezero.hub.spaces.teamspaces import State, state_of
@@ -184,7 +184,7 @@ async def forbid(teamspace: HubTeamspace, ann: Laptop) -> None:
             session,
             teamspace.tenant.id,
             teamspace.space,
-            text='permit(principal in Codezero::Role::"admin", action, resource);',
+            document=checking.check('permit(principal in Codezero::Role::"admin", action, resource);'),
             author=acting.user,
         )
 

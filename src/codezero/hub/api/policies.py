@@ -1,6 +1,7 @@
 """Policies of Teamspaces: read, tried, put in force, brought back; and the question whether somebody may do something."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from fastapi import Response
 from sqlalchemy import select
@@ -24,7 +25,7 @@ from codezero.hub.api.shapes import (
 from codezero.hub.api.spaces import ONE
 from codezero.hub.api.versions import TheVersion
 from codezero.hub.organizations import Member
-from codezero.hub.policies import checking, documents, explain
+from codezero.hub.policies import beside, checking, documents, explain
 from codezero.hub.policies.checking import PolicyError
 from codezero.hub.policies.documents import Version
 from codezero.hub.policies.explain import Explained
@@ -34,6 +35,9 @@ from codezero.model.problems import CodezeroError
 from codezero.model.roles import Permission
 from codezero.model.services import ServiceRef
 from codezero.model.variants import ConditionPart
+
+# Of those who change a policy whatever it is by then.
+_ATTEMPTS: Final = 5
 
 routes = operations.router("policies")
 
@@ -52,22 +56,10 @@ async def show(space: str, acting: TheActing, response: Response) -> Policy:
 async def save(space: str, body: PolicyChange, acting: TheActing, version: TheVersion, response: Response) -> Policy:
     """Put a document in force, as a new version: one that can be used, and whose tests pass. Teamspaces have it within seconds."""
 
-    async def work(session: AsyncSession, member: Member) -> Version:
-        before = await documents.current(session, member.organization, space)
-        made = await documents.save(
-            acting.hub,
-            session,
-            member.organization,
-            space,
-            text=body.text,
-            author=member.user,
-            comment=body.comment,
-            expected=version,
-        )
-        await _told(session, acting, member, space, made=made, before=before)
-        return made
+    async def asked(_session: AsyncSession, _member: Member) -> tuple[str, str]:
+        return body.text, body.comment
 
-    return _tagged(response, await acting.change(work))
+    return _tagged(response, await _put_in_force(acting, space, asked, expected=version))
 
 
 @routes.get(ONE + "/policy/versions", openapi_extra=needs(Permission.POLICIES_READ))
@@ -104,10 +96,9 @@ async def check(space: str, body: PolicyAsked, acting: TheActing) -> Checked:
         return await documents.current(session, member.organization, space)
 
     present = await acting.look(work)
-    proposed = Version(present.number + 1, body.text, "", acting.caller.user, acting.hub.clock())
-    difference = documents.difference(present, proposed)
+    proposed = _proposed(acting, present, body.text)
     try:
-        checked = checking.check(body.text)
+        checked = await beside.check(body.text)
     except PolicyError as error:
         mistakes = [
             Mistake(
@@ -115,7 +106,10 @@ async def check(space: str, body: PolicyAsked, acting: TheActing) -> Checked:
             )
             for one in error.mistakes
         ]
+        is_too_long = len(body.text) > checking.MAX_TEXT
+        difference = "" if is_too_long else await beside.difference(present, proposed)
         return Checked(valid=False, errors=mistakes, tests=0, diff=difference)
+    difference = await beside.difference(present, proposed)
     return Checked(valid=True, errors=[], tests=len(checked.trials), diff=difference)
 
 
@@ -123,21 +117,11 @@ async def check(space: str, body: PolicyAsked, acting: TheActing) -> Checked:
 async def roll_back(space: str, body: PolicyBack, acting: TheActing, version: TheVersion, response: Response) -> Policy:
     """Put the text of an earlier version in force again, as a new version."""
 
-    async def work(session: AsyncSession, member: Member) -> Version:
-        before = await documents.current(session, member.organization, space)
-        made = await documents.roll_back(
-            acting.hub,
-            session,
-            member.organization,
-            space,
-            number=body.version,
-            author=member.user,
-            expected=version,
-        )
-        await _told(session, acting, member, space, made=made, before=before)
-        return made
+    async def asked(session: AsyncSession, member: Member) -> tuple[str, str]:
+        back = await documents.version(session, member.organization, space, body.version)
+        return back.text, f"back to version {back.number}"
 
-    return _tagged(response, await acting.change(work))
+    return _tagged(response, await _put_in_force(acting, space, asked, expected=version))
 
 
 @routes.post(ONE + "/can-i", openapi_extra=needs(Permission.SPACES_READ))
@@ -198,11 +182,58 @@ def _tagged(response: Response, version: Version) -> Policy:
     return Policy.model_validate(version)
 
 
+async def _put_in_force(
+    acting: Acting,
+    space: str,
+    asked: Callable[[AsyncSession, Member], Awaitable[tuple[str, str]]],
+    *,
+    expected: int | None,
+) -> Version:
+    """Save the text and comment that are asked for: checked and compared before the transaction, and again where somebody else saved in between."""
+
+    async def look(session: AsyncSession, member: Member) -> tuple[Version, tuple[str, str]]:
+        before = await documents.current(session, member.organization, space)
+        documents.expect(expected, before.number)
+        return before, await asked(session, member)
+
+    async def attempt() -> Version:
+        before, (text, comment) = await acting.look(look)
+        document = await beside.check(text)
+        difference = await beside.difference(before, _proposed(acting, before, text))
+
+        async def work(session: AsyncSession, member: Member) -> Version:
+            made = await documents.save(
+                acting.hub,
+                session,
+                member.organization,
+                space,
+                document=document,
+                author=member.user,
+                comment=comment,
+                expected=before.number,
+            )
+            if made.number != before.number:
+                await _told(session, acting, member, space, made=made, difference=difference)
+            return made
+
+        return await acting.change(work)
+
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return await attempt()
+        except CodezeroError as error:
+            if error.problem is not problems.POLICY_CHANGED or expected is not None:
+                raise
+    return await attempt()
+
+
+def _proposed(acting: Acting, before: Version, text: str) -> Version:
+    return Version(before.number + 1, text, "", acting.caller.user, acting.hub.clock())
+
+
 async def _told(
-    session: AsyncSession, acting: Acting, member: Member, space: str, *, made: Version, before: Version
+    session: AsyncSession, acting: Acting, member: Member, space: str, *, made: Version, difference: str
 ) -> None:
-    if made.number == before.number:
-        return
     target = {"kind": "policy", "id": space, "name": f"version {made.number}"}
     await telling.tell(
         session,
@@ -212,5 +243,5 @@ async def _told(
         target,
         version=made.number,
         comment=made.comment,
-        difference=documents.difference(before, made)[:1000],
+        difference=difference[:1000],
     )

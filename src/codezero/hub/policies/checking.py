@@ -25,6 +25,8 @@ MAX_TEXT: Final = 64 * 1024
 MAX_COMPILED: Final = 400 * 1024
 MAX_POLICIES: Final = 500
 MAX_WORDS: Final = 4000
+# Each test looks at each policy; so many take less than a second.
+MAX_TRIED: Final = 1_000_000
 MAX_DEPTH: Final = 40
 MAX_ID: Final = 100
 MAX_REASON: Final = 300
@@ -92,6 +94,12 @@ def default() -> str:
 
 
 @cache
+def checked_default() -> Checked:
+    """The policy of a new Teamspace, checked."""
+    return check(default())
+
+
+@cache
 def _file(name: str) -> str:
     return resources.files("codezero.hub.policies").joinpath(name).read_text()
 
@@ -138,6 +146,15 @@ def _checked(text: str, mistakes: list[Mistake]) -> Checked | None:
     if len(json.dumps(compiled, separators=(",", ":"))) > MAX_COMPILED:
         what = f"the policies take more than {MAX_COMPILED} bytes in Cedar's JSON form"
         mistakes.append(Mistake(problems.POLICY_TOO_LARGE, Place(1, 1), what, "write fewer policies that say more"))
+        return None
+    words = sum(len(statement.words) for statement in statements)
+    if len(tried) * words > MAX_TRIED:
+        found.mistake(
+            problems.POLICY_TOO_LARGE,
+            tried[-1].word,
+            f"{len(tried)} tests of policies of {words} words; at most {MAX_TRIED // words} can be",
+            "leave some tests out, or write fewer policies that say more",
+        )
         return None
     checked = Checked(text, cedar.compiled(compiled), tried)
     for trial in tried:

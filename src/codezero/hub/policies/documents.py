@@ -1,9 +1,10 @@
-"""The policy documents of Teamspaces in versions: saved when they can be used and their tests pass, never changed, compared, and brought back.
+"""The policy documents of Teamspaces in versions: saved when they can be used and their tests pass, never changed, and compared.
 
 Everything is read through its organization (T29). Who may do it, and what the audit is told, is the caller's to know.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,14 +13,18 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from codezero.hub import changes
 from codezero.hub.context import Hub
 from codezero.hub.policies import checking
-from codezero.hub.signals import Changed
+from codezero.hub.policies.checking import Checked
 from codezero.hub.storage.tables import PolicyVersion, Space
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
 MAX_COMMENT: Final = 500
+# What is compared line by line takes less than a second.
+MAX_LINES: Final = 4000
+MAX_PAIRS: Final = 40_000
 _PAGE: Final = 50
 
 
@@ -79,33 +84,27 @@ async def save(
     organization: str,
     space: str,
     *,
-    text: str,
+    document: Checked,
     author: str,
     comment: str = "",
     expected: int | None = None,
 ) -> Version:
-    """Make `text` the document in force, as a new version; a text that is in force already makes none.
+    """Make `document` the one in force, as a new version; a text that is in force already makes none. It was checked before the transaction began.
 
-    Raises `CodezeroError`: `PolicyError` where it cannot be used or its tests fail, POLICY_CHANGED unless the number in force is `expected`, NOT_FOUND.
+    Raises `CodezeroError`: POLICY_CHANGED unless the number in force is `expected`, NOT_FOUND.
     """
-    checked = checking.check(text)
     found = await _space(session, organization, space, to_change=True)
-    if expected is not None and expected != found.policy_number:
-        raise CodezeroError(
-            problems.POLICY_CHANGED,
-            f"version {found.policy_number} is in force by now, not {expected}",
-            fix="read it again, and put your change on top of it",
-        )
+    expect(expected, found.policy_number)
     if found.policy_number:
         before = await version(session, organization, space, found.policy_number)
-        if before.text == text:
+        if before.text == document.text:
             return before
     made = PolicyVersion(
         space_id=space,
         number=found.policy_number + 1,
         organization_id=organization,
-        text=text,
-        compiled=checked.compiled,
+        text=document.text,
+        compiled=document.compiled,
         comment=comment[:MAX_COMMENT],
         author=author,
         created_at=hub.clock(),
@@ -113,7 +112,7 @@ async def save(
     session.add(made)
     found.policy_number = made.number
     await session.flush()
-    hub.signals.tell(session, Changed("policy", organization, space))
+    await changes.tell(session, hub, "policy", organization=organization, space=space)
     return Version(made.number, made.text, made.comment, made.author, made.created_at)
 
 
@@ -124,45 +123,45 @@ async def begin(hub: Hub, session: AsyncSession, organization: str, space: str, 
         session,
         organization,
         space,
-        text=checking.default(),
+        document=checking.checked_default(),
         author=author,
         comment="the policy of new Teamspaces",
     )
 
 
-async def roll_back(
-    hub: Hub,
-    session: AsyncSession,
-    organization: str,
-    space: str,
-    *,
-    number: int,
-    author: str,
-    expected: int | None = None,
-) -> Version:
-    """Bring back the text of version `number`, as a new version; raises as `save` does, and POLICY_UNKNOWN."""
-    before = await version(session, organization, space, number)
-    return await save(
-        hub,
-        session,
-        organization,
-        space,
-        text=before.text,
-        author=author,
-        comment=f"back to version {number}",
-        expected=expected,
-    )
+def expect(expected: int | None, number: int) -> None:
+    """Raise `CodezeroError` (POLICY_CHANGED) unless the version in force is the expected one, or any may be."""
+    if expected is not None and expected != number:
+        raise CodezeroError(
+            problems.POLICY_CHANGED,
+            f"version {number} is in force by now, not {expected}",
+            fix="read it again, and put your change on top of it",
+        )
 
 
 def difference(before: Version, after: Version) -> str:
-    """What `after` says otherwise, as a unified diff; empty where nothing."""
+    """What `after` says otherwise, as a unified diff; empty where nothing. Of texts that take too long to compare: in how many lines they differ."""
+    old, new = before.text.splitlines(keepends=True), after.text.splitlines(keepends=True)
+    if not _is_comparable(old, new):
+        left, right = Counter(old), Counter(new)
+        many = (left - right).total() + (right - left).total()
+        return f"version {before.number} and version {after.number} differ in {many} lines\n"
     lines = difflib.unified_diff(
-        before.text.splitlines(keepends=True),
-        after.text.splitlines(keepends=True),
+        old,
+        new,
         f"version {before.number}",
         f"version {after.number}",
     )
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _is_comparable(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether they have few lines, and few that are there again and again: what `difflib` has to do grows with the square of both."""
+    left, right = Counter(old), Counter(new)
+    # What is there more often it does not look for.
+    popular = len(new) // 100 + 1 if len(new) >= 200 else len(new)
+    pairs = sum(many * right[line] for line, many in left.items() if right[line] <= popular)
+    return len(old) + len(new) <= MAX_LINES and pairs <= MAX_PAIRS
 
 
 async def _space(session: AsyncSession, organization: str, space: str, *, to_change: bool = False) -> Space:

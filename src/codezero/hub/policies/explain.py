@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.context import Hub
-from codezero.hub.policies import bundle, checking
+from codezero.hub.policies import beside, bundle
 from codezero.hub.storage.tables import Space
 from codezero.model import access, problems
 from codezero.model.access import CONSUME, Act, Bundle, Operation
@@ -142,7 +142,7 @@ async def _held(hub: Hub, session: AsyncSession, organization: str, space: str, 
     if found is None:
         raise CodezeroError(problems.NOT_FOUND, f"there is no Teamspace {space}")
     held = await bundle.of_space(session, found, hub.clock())
-    return held if text is None else replace(held, policies=checking.check(text).policies)
+    return held if text is None else replace(held, policies=(await beside.check(text)).policies)
 
 
 def _device(held: Bundle, user: str) -> Device:

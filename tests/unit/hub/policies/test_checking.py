@@ -93,6 +93,13 @@ def test_what_is_compiled_is_what_teamspaces_read() -> None:
         (when(" && ".join(["true"] * 1000)), problems.POLICY_TOO_LARGE, "1:1", "in a row", "with a set"),
         (when(" && ".join(["true"] * 3000)), problems.POLICY_TOO_LARGE, "1:7", "too many words", "several"),
         (" " * (checking.MAX_TEXT + 1), problems.POLICY_TOO_LARGE, "1:1", "65537 bytes", "fewer"),
+        (
+            when('principal.name like "*a*"') * 200 + "\n// @test deny viewer consume shop/orders" * 500,
+            problems.POLICY_TOO_LARGE,
+            "701:1",
+            "500 tests of policies of ",
+            "leave some tests out",
+        ),
         (GOOD * (checking.MAX_POLICIES + 1), problems.POLICY_TOO_LARGE, "1:18001", "501 policies", "fewer"),
     ],
 )  # fmt: skip
