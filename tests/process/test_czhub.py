@@ -1,5 +1,6 @@
 """`czhub` as people run it: from nothing to a first owner, stopped and started, backed up and restored; and what it says when something is wrong."""
 
+import json
 import os
 import pty
 import re
@@ -17,6 +18,7 @@ from websockets.sync.client import connect
 
 from codezero.sandbox.browser import Browser
 from codezero.testing.hub_process import OWNER, HubProcess
+from codezero.testing.waiting import eventually
 
 
 @pytest.fixture
@@ -130,6 +132,25 @@ def test_a_backup_of_a_running_hub_is_restored_elsewhere(hub: HubProcess, tmp_pa
     assert [account["name"] for account in accounts] == ["before"]
 
 
+def test_a_stolen_token_key_is_followed_at_once_while_the_hub_runs(hub: HubProcess) -> None:
+    hub.start()
+
+    def published() -> set[str]:
+        content = hub.endpoint.request("GET", "/.well-known/jwks.json").content
+        return {key["kid"] for key in json.loads(content)["keys"]}
+
+    before = published()
+    in_time = hub.run("rotate-keys")
+    eventually(lambda: published() > before)
+    announced = published()
+    at_once = hub.run("rotate-keys", "--at-once")
+    eventually(lambda: len(published()) == 1 and not published() & announced)
+
+    assert (in_time.returncode, at_once.returncode) == (0, 0)
+    assert "in an hour" in in_time.stderr
+    assert "worth nothing" in at_once.stderr
+
+
 def test_nothing_it_makes_is_readable_by_others(hub: HubProcess) -> None:
     hub.start().owner()
     hub.stop()
@@ -170,4 +191,6 @@ def test_help_begins_with_examples() -> None:
     ).stdout
 
     assert "czhub serve" in shown
-    assert all(command in shown for command in ("owner-link", "backup", "restore", "verify-audit", "check"))
+    assert all(
+        command in shown for command in ("owner-link", "backup", "restore", "verify-audit", "rotate-keys", "check")
+    )

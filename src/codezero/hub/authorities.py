@@ -408,12 +408,25 @@ class Authorities:
             if changed is None or changed.kind == "authority":
                 await _tried("keys could not be read again", self.reload())
 
+    async def _is_overtaken(self) -> bool:
+        query = select(AuthorityKey.id).where(AuthorityKey.kind.in_((_ISSUER, _TOKEN)))
+        try:
+            async with self._database.reading() as session:
+                there = set(await session.scalars(query))
+        except (CodezeroError, SQLAlchemyError, OSError):
+            # Whether the database answers is told by those who look after that.
+            return False
+        return there != {key.id for key in (*self._issuers, *self._tokens)}
+
     async def _keep_renewed(self, signals: Signals) -> None:
         due = 0.0
         while True:
-            # The clock may jump, and a machine sleep, for longer than keys last.
+            # The clock may jump, and a machine sleep, for longer than keys last; and with SQLite a command beside the Hub is not heard of.
             now = asyncio.get_running_loop().time()
-            if now >= due or not self._is_complete:
+            if await self._is_overtaken():
+                self._is_untold = True
+                await _tried("keys could not be read again", self.reload())
+            if now >= due or self._is_untold or not self._is_complete:
                 await _tried("keys could not be renewed", self.renew(signals))
                 due = now + _HOUR
             await asyncio.sleep(_LOOKED_AFTER_SECONDS)

@@ -38,6 +38,7 @@ def czhub() -> None:
       czhub serve                      run it; the first time it prints the link for its first owner
       czhub owner-link                 print that link again
       czhub backup /backups/hub.db     copy the database while it runs (the master key is no part of it)
+      czhub rotate-keys --at-once      the key that signs tokens was stolen: make it worth nothing
       czhub check                      see whether it could run
     """
 
@@ -94,6 +95,25 @@ def restore(file: Path) -> None:
 
     _run(backups.restore(_settings(), file))
     click.echo("restored; next: czhub serve", err=True)
+
+
+@czhub.command("rotate-keys")
+@click.option("--at-once", is_flag=True, help="The key was stolen: all tokens by it are worth nothing from now on.")
+def rotate_keys(at_once: bool) -> None:
+    """Follow the key that signs tokens by a new one, also while the Hub runs. It does so by itself every two months.
+
+    The new key is published at once and signs after an hour, so nobody notices. With --at-once it signs within seconds,
+    and whoever is signed in gets a new token by themselves.
+    """
+
+    async def work() -> None:
+        from codezero.hub import opening
+
+        async with opening.opened(_settings()) as hub:
+            await hub.authorities.rotate_token_key(hub.signals, at_once=at_once)
+
+    _run(work())
+    click.echo("a new key signs " + ("now; those before are worth nothing" if at_once else "in an hour"), err=True)
 
 
 @czhub.command("verify-audit")

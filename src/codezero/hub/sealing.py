@@ -49,7 +49,7 @@ class Sealer:
             raise CodezeroError(
                 problems.BAD_MASTER_KEY,
                 f"the {purpose.partition(' ')[0]} key in the database was sealed under another master key",
-                fix="give czhub the master key that belongs to this database (backups hold both)",
+                fix="give czhub the master key that belongs to this database; it is in no backup of the database",
             ) from None
 
     def hash(self, secret: str) -> bytes:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import func, select, text
 from tests.hub_databases import HubClock, PostgresServer, running_hub
 
+from codezero.hub import signals
 from codezero.hub.authorities import Authorities, fingerprint
 from codezero.hub.context import Hub
 from codezero.hub.sealing import Sealer
@@ -277,3 +278,20 @@ async def test_a_hub_that_runs_signs_again_soon_after_its_clock_jumped(hub: Hub,
 
     assert verified(token, dict(hub.authorities.token_keys)) == {"n": 1}
     assert leaf.endswith(hub.authorities.device_issuer_pem)
+
+
+async def test_a_hub_that_runs_hears_of_a_rotation_by_a_command_beside_it(
+    hub: Hub, database_url: str, sealer: Sealer, hub_clock: HubClock
+) -> None:
+    beside = Database.open(database_url)
+    command = await Authorities.load(beside, sealer, hub_clock)
+    heard = hub.signals.changes()
+    await command.rotate_token_key(signals.of(beside), at_once=True)
+    await beside.close()
+
+    async with asyncio.timeout(30):
+        while (changed := await anext(heard)) is None or changed.kind != "authority":
+            pass
+        while hub.authorities.jwks() != command.jwks():
+            await asyncio.sleep(0.05)
+    assert verified(hub.authorities.sign({"n": 1}, typ="x"), dict(command.token_keys)) == {"n": 1}

@@ -19,6 +19,7 @@ def test_what_is_sealed_comes_back_for_its_purpose_alone() -> None:
         with pytest.raises(CodezeroError) as raised:
             other.unseal(content, purpose=purpose)
         assert raised.value.problem is problems.BAD_MASTER_KEY
+        assert "in no backup" in (raised.value.fix or "")
 
 
 def test_a_hash_depends_on_the_master_key() -> None:
