@@ -4,6 +4,7 @@ import asyncio
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,8 +15,9 @@ from codezero.hub.policies import beside, bundle, checking, documents, explain
 from codezero.hub.policies.checking import PolicyError
 from codezero.hub.signals import Changed
 from codezero.hub.storage.tables import ApiKey, Device, Membership, Organization, Space, User
-from codezero.model import ids, problems
+from codezero.model import cedar, ids, problems
 from codezero.model.access import CONSUME, Bundle, Operation
+from codezero.model.cedar import PolicySet
 from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError, Problem
 from codezero.model.services import ServiceRef
@@ -202,6 +204,41 @@ async def test_serials_grow_whoever_asks(place: Place, hub_clock: HubClock) -> N
     hub_clock.advance(timedelta(minutes=1))
 
     assert (await place.bundle()).serial > serials[-1]
+
+
+async def test_a_bundle_is_put_together_while_others_write(place: Place) -> None:
+    """Only its serial is written: the rest is read beside them, and of a later state no serial is smaller."""
+    hub = place.hub
+    await hub.database.run(lambda session: bundle.next_serial(hub, session, place.space))
+    async with hub.database.reading() as session:
+        space = await session.get_one(Space, place.space)
+        before = policy_file.read(await bundle.present(hub, session, space))
+    await place.save(CLOSED)
+    async with hub.database.reading() as session:
+        after = policy_file.read(await bundle.present(hub, session, await session.get_one(Space, place.space)))
+
+    assert isinstance(before, Bundle)
+    assert isinstance(after, Bundle)
+    assert (len(before.policies.policies), len(after.policies.policies)) == (4, 0)
+    assert after.serial > before.serial
+
+
+async def test_policies_are_compiled_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each list that somebody asks for; of those that nobody asks for none is kept for ever."""
+    monkeypatch.setattr(bundle, "MOST_COMPILED", 1)
+    compiled, known = cedar.compiled, list[Any]()
+
+    def counted(content: Any) -> PolicySet:
+        known.append(content)
+        return compiled(content)
+
+    monkeypatch.setattr(bundle.cedar, "compiled", counted)
+    other = await made(place.hub, "other")
+    for expected, asked in ((1, place), (1, place), (2, other), (2, other), (3, place)):
+        async with asked.hub.database.reading() as session:
+            held = await bundle.of_space(session, await session.get_one(Space, asked.space), asked.hub.clock())
+        assert len(held.policies.policies) == 4
+        assert sum(len(content["staticPolicies"]) == 4 for content in known) == expected
 
 
 async def test_a_bundle_says_what_was_taken_away(place: Place, hub_clock: HubClock) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,33 @@ async def test_a_key_that_is_revoked_ends_what_is_open_by_it(teamspace: HubTeams
     refused, _, writer = await connected_by_token(teamspace, given.token)
     writer.close()
     assert b" 407 " in refused
+
+
+async def test_a_key_that_expires_ends_what_is_open_by_it(teamspace: HubTeamspace) -> None:
+    """Nobody does anything at that moment, so nobody tells of it."""
+    from sqlalchemy import select
+
+    from codezero.hub.storage.tables import ApiKey
+
+    machine = await new_key(teamspace.hub, "ci", teamspace.tenant.id, Role.CI)
+    await teamspace.until_known(machine)
+    async with teamspace.hub.database.reading() as session:
+        key = await session.scalar(select(ApiKey.id).where(ApiKey.user_id == machine.user))
+    given = await teamspace.token(machine, str(key))
+    status, reader, writer = await connected_by_token(teamspace, given.token)
+    assert b" 200 " in status
+
+    async def work(session: Any, acting: Any) -> None:
+        from codezero.hub import changes
+
+        row = await session.get_one(ApiKey, key)
+        row.expires_at = teamspace.hub.clock() + timedelta(seconds=3)
+        await changes.tell(session, teamspace.hub, "apikey", organization=teamspace.tenant.id, what=key)
+
+    await teamspace.tenant.act(work)
+
+    await ends(reader)
+    writer.close()
 
 
 async def test_administrators_end_sessions_and_serves(teamspace: HubTeamspace) -> None:

@@ -20,7 +20,7 @@ from codezero import __version__
 from codezero.hub import audit
 from codezero.hub.audit import Entry
 from codezero.hub.context import Hub
-from codezero.hub.policies.bundle import bundle
+from codezero.hub.policies import bundle as bundles
 from codezero.hub.signals import Changed
 from codezero.hub.spaces import joining, pictures, proofs, teamspaces
 from codezero.hub.spaces.pictures import Live
@@ -102,6 +102,7 @@ class Channel:
         self._id = new_ulid()
         self._live = Live()
         self._is_dirty = asyncio.Event()
+        self._next_end: datetime | None = None
         self._keys: KeysPush | None = None
         self._rotation: datetime | None = None
         self._old_key_since: float | None = None
@@ -214,7 +215,7 @@ class Channel:
 
         async def work(session: AsyncSession) -> tuple[bytes, bool]:
             space = await joining.known(session, self._space)
-            content = await bundle(self._hub, session, self._space, also_removed=True)
+            content = await bundles.bundle(self._hub, session, self._space, also_removed=True)
             return _closing(content), space is not None
 
         last, is_replaced = await self._hub.database.run(work)
@@ -278,26 +279,35 @@ class Channel:
     async def _push(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(PUSH_AGAIN_SECONDS):
+                async with asyncio.timeout(self._push_again_in()):
                     await self._is_dirty.wait()
             except TimeoutError:
-                pass  # so that it does not expire
+                pass  # so that it does not expire, and says which keys have
             await asyncio.sleep(GATHER_SECONDS)
             self._is_dirty.clear()
             await self._push_policy()
 
-    async def _push_policy(self) -> None:
-        async def work(session: AsyncSession) -> bytes | None:
-            space = await joining.known(session, self._space)
-            is_over = space is None or await self._is_replaced(session, space)
-            return None if is_over else await bundle(self._hub, session, self._space)
+    def _push_again_in(self) -> float:
+        if self._next_end is None:
+            return PUSH_AGAIN_SECONDS
+        return min(PUSH_AGAIN_SECONDS, max(0.0, (self._next_end - self._hub.clock()).total_seconds()))
 
+    async def _push_policy(self) -> None:
+        async def count(session: AsyncSession) -> None:
+            await bundles.next_serial(self._hub, session, self._space)
+
+        content: bytes | None = None
         try:
-            content = await self._hub.database.run(work)
+            # Others write while it is read and put together.
+            await self._hub.database.run(count)
+            async with self._hub.database.reading() as session:
+                space = await joining.known(session, self._space)
+                if space is not None and not await self._is_replaced(session, space):
+                    content = await bundles.present(self._hub, session, space)
+                    self._next_end = await bundles.next_end(self._hub, session, self._organization)
         except CodezeroError as error:
             if error.problem is not problems.NOT_FOUND:
                 raise
-            content = None
         if content is None:
             await self._say_it_is_over()
         else:
