@@ -33,7 +33,7 @@ _PROBE_SECONDS: Final = 10.0
 class Changed(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something of `kind` of an organization changed.
 
-    Kinds: `member`, `invitation`, `policy`, `space`, `device`, `apikey`, `user`, `organization`, `audit`, `picture`, and `authority` (of the Hub itself).
+    Kinds: `member`, `invitation`, `policy`, `space`, `device`, `apikey`, `user`, `organization`, `audit`, `picture`, `order`, and `authority` (of the Hub itself).
     """
 
     kind: str

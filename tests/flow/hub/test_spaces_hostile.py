@@ -22,6 +22,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from codezero.hub.context import Hub
+from codezero.hub.signals import LocalSignals
 from codezero.hub.spaces import joining, teamspaces
 from codezero.hub.storage.tables import AuditEntry
 from codezero.kit.certificates import Authority, Credentials
@@ -43,6 +44,7 @@ from codezero.wire import hub_channel, policy_file
 from codezero.wire.hub_channel import (
     MAX_MESSAGE,
     CatalogTold,
+    EndSession,
     EntryMoved,
     Event,
     Events,
@@ -346,6 +348,67 @@ async def test_a_cluster_whose_place_another_one_took_lets_nobody_in_any_more(
 
 async def connected(tenant: Organization, space: str) -> bool:
     return teamspaces.is_connected(await tenant.space(space), tenant.hub.clock())
+
+
+async def ordered(socket: ClientConnection) -> str:
+    """The session that is to be ended next."""
+    async with asyncio.timeout(20):
+        while True:
+            content = await socket.recv()
+            assert isinstance(content, bytes)
+            message = _TO_TEAMSPACE.decode(content)
+            if isinstance(message, EndSession):
+                return message.session
+
+
+async def orders_left(tenant: Organization, space: str) -> list[str]:
+    async with tenant.hub.database.reading() as session:
+        return [order.subject for order in await teamspaces.orders(session, tenant.hub, space)]
+
+
+async def test_what_was_decided_is_told_until_it_has_arrived(
+    cluster: ServingCluster, tenant: Organization, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the channel breaks while it is told, and where nobody hears of it at once."""
+    hub = tenant.hub
+    # Nobody listens to its signals.
+    unheard = Organization(replace(hub, signals=LocalSignals()), tenant.id, tenant.owner)
+    end: Any = teamspaces.end_session
+    async with channel(hub, space, proof(hub, cluster, space)) as first:
+        await say(first, HELLO)
+        await pushed_to(first)
+        await unheard.do(end, space, ended="one", reason="")
+        missed: Any = hub.signals
+        missed._spread(None)
+        assert await ordered(first) == "one"
+        await tenant.do(end, space, ended="two", reason="")
+        assert await ordered(first) == "two"
+        await unheard.do(end, space, ended="three", reason="")
+    async with channel(hub, space, proof(hub, cluster, space)) as second:
+        await say(second, HELLO)
+        assert [await ordered(second) for _ in range(3)] == ["one", "two", "three"]
+    assert await orders_left(tenant, space) == ["one", "two", "three"]
+    monkeypatch.setattr("codezero.hub.spaces.channels.PING_SECONDS", 0.1)
+    monkeypatch.setattr("codezero.hub.spaces.channels.SILENT_SECONDS", 2.0)
+    async with channel(hub, space, proof(hub, cluster, space)) as third, asyncio.timeout(30):
+        await say(third, HELLO)
+        while await orders_left(tenant, space):
+            await say(third, Ping())
+            await asyncio.sleep(0.1)
+
+
+async def test_nobody_is_told_what_was_decided_days_ago(
+    cluster: ServingCluster, tenant: Organization, space: str, hub_clock: HubClock
+) -> None:
+    hub = tenant.hub
+    end: Any = teamspaces.end_session
+    async with channel(hub, space, proof(hub, cluster, space)) as socket:
+        await say(socket, HELLO)
+        await pushed_to(socket)
+        await tenant.do(end, space, ended="one", reason="")
+    hub_clock.advance(teamspaces.ORDERS_KEPT)
+
+    assert await orders_left(tenant, space) == []
 
 
 # --- a hostile Hub -------------------------------------------------------------------------------------------------------------------------

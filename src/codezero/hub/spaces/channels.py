@@ -106,6 +106,8 @@ class Channel:
         self._keys: KeysPush | None = None
         self._rotation: datetime | None = None
         self._old_key_since: float | None = None
+        # When it was sent, by the loop's clock.
+        self._orders: dict[str, float] = {}
         self._is_displaced = False
 
     async def run(self) -> None:
@@ -170,6 +172,7 @@ class Channel:
             await self._say_it_is_over()
         await self._push_keys()
         await self._push_policy()
+        await self._give_orders()
         if hello.host is not None and hello.port is not None:
             await self._moved(hello.host, hello.port)
         await self._look_at_space()
@@ -233,29 +236,49 @@ class Channel:
     async def _hear(self, changed: Changed | None) -> None:
         if changed is None:
             await self._look_at_space()
+            await self._give_orders()
             self._is_dirty.set()
             return
         if changed.kind == "authority":
             await self._push_keys()
         if changed.organization != self._organization or changed.space not in {None, self._space}:
             return
-        what, _, reason = (changed.id or "").partition(" ")
         match changed.kind:
             case "channel":
                 if changed.id == self._id:
                     return
                 self._is_displaced = True
                 raise CodezeroError(problems.SPACE_AWAY, "a newer channel of this Teamspace took its place")
-            case teamspaces.END_SESSION:
-                await self._send(EndSession(what, reason))
-            case teamspaces.END_VARIANT:
-                await self._send(EndVariant(what, reason))
+            case teamspaces.ORDER:
+                await self._give_orders()
             case kind if kind in _IN_BUNDLES:
                 self._is_dirty.set()
                 if kind in {"space", "organization"}:
                     await self._look_at_space()
             case _:
                 pass
+
+    async def _give_orders(self) -> None:
+        """Tell what administrators decided and was not told yet; done twice it is done once."""
+        async with self._hub.database.reading() as session:
+            orders = await teamspaces.orders(session, self._hub, self._space)
+        for order in orders:
+            if order.id in self._orders:
+                continue
+            self._orders[order.id] = asyncio.get_running_loop().time()
+            kind = EndSession if order.kind == teamspaces.END_SESSION else EndVariant
+            await self._send(kind(order.subject, order.reason))
+
+    async def _forget_orders(self) -> None:
+        """Those that have arrived: a Teamspace that was gone when they were sent would have been silent for too long by now, and hears them again."""
+        before = asyncio.get_running_loop().time() - SILENT_SECONDS
+        arrived = [order for order, sent in self._orders.items() if sent < before]
+        if arrived:
+            await self._hub.database.run(
+                lambda session: teamspaces.forget_orders(session, self._hub, self._space, arrived)
+            )
+        for order in arrived:
+            del self._orders[order]
 
     async def _look_at_space(self) -> None:
         async with self._hub.database.reading() as session:
@@ -328,6 +351,7 @@ class Channel:
             # Another replica may have renewed them, and read them after the signal.
             await self._push_keys()
             await self._look_at_space()
+            await self._forget_orders()
             seen += PING_SECONDS
             if seen >= SEEN_SECONDS:
                 seen = 0.0

@@ -4,13 +4,13 @@ As in `organizations`: each function takes the acting `Member`, and finds nothin
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub import audit, changes
@@ -19,7 +19,7 @@ from codezero.hub.context import Hub
 from codezero.hub.organizations import Member, check_version
 from codezero.hub.policies import documents
 from codezero.hub.signals import Changed
-from codezero.hub.storage.tables import Space
+from codezero.hub.storage.tables import Order, Space
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.model.roles import Permission
@@ -29,7 +29,9 @@ JOIN_LIFETIME: Final = timedelta(hours=1)
 # A channel says that it lives each few seconds, and that is written down now and then.
 UNREACHABLE_AFTER: Final = timedelta(seconds=60)
 MAX_SPACES: Final = 500
-# What an administrator decides about a running Teamspace, told to whichever replica holds its channel.
+# What an administrator decides about a running Teamspace: kept until whichever replica holds its channel has told it.
+ORDER: Final = "order"
+ORDERS_KEPT: Final = timedelta(days=1)
 END_SESSION: Final = "end-session"
 END_VARIANT: Final = "end-variant"
 MAX_REASON: Final = 200
@@ -217,7 +219,7 @@ async def end_session(session: AsyncSession, hub: Hub, acting: Member, space: st
     """End a laptop's session there, its variants with it. Raises `CodezeroError` (SPACE_AWAY): nobody would do it."""
     acting.need(Permission.SESSIONS_END)
     found = await _connected(session, hub, acting, space)
-    _order(session, hub, found, END_SESSION, f"{ended[:64]} {reason[:MAX_REASON]}")
+    _order(session, hub, found, END_SESSION, ended, reason=reason)
     await _told(session, hub, acting, "session.terminate", found, ended=ended[:64], reason=reason[:MAX_REASON])
 
 
@@ -227,8 +229,21 @@ async def end_variant(
     """End a variant there, whoever it belongs to. Raises `CodezeroError` (SPACE_AWAY)."""
     acting.need(Permission.SESSIONS_END)
     found = await _connected(session, hub, acting, space)
-    _order(session, hub, found, END_VARIANT, f"{variant[:64]} {reason[:MAX_REASON]}")
+    _order(session, hub, found, END_VARIANT, variant, reason=reason)
     await _told(session, hub, acting, "serve.terminate", found, ended=variant[:64], reason=reason[:MAX_REASON])
+
+
+async def orders(session: AsyncSession, hub: Hub, space: str) -> Sequence[Order]:
+    """What the Teamspace is to be told, oldest first."""
+    since = hub.clock() - ORDERS_KEPT
+    query = select(Order).where(Order.space_id == space, Order.created_at > since).order_by(Order.id)
+    return (await session.scalars(query)).all()
+
+
+async def forget_orders(session: AsyncSession, hub: Hub, space: str, told: Iterable[str]) -> None:
+    """Those were told, and others are too old to be."""
+    late = Order.created_at <= hub.clock() - ORDERS_KEPT
+    await session.execute(delete(Order).where(Order.space_id == space, Order.id.in_(list(told)) | late))
 
 
 def token_hash(hub: Hub, token: str) -> bytes:
@@ -284,8 +299,17 @@ async def _check_name(session: AsyncSession, acting: Member, name: str) -> None:
         )
 
 
-def _order(session: AsyncSession, hub: Hub, space: Space, kind: str, what: str) -> None:
-    hub.signals.tell(session, Changed(kind, space.organization_id, space.id, what))
+def _order(session: AsyncSession, hub: Hub, space: Space, kind: str, subject: str, *, reason: str) -> None:
+    order = Order(
+        space_id=space.id,
+        organization_id=space.organization_id,
+        kind=kind,
+        subject=subject[:64],
+        reason=reason[:MAX_REASON],
+        created_at=hub.clock(),
+    )
+    session.add(order)
+    hub.signals.tell(session, Changed(ORDER, space.organization_id, space.id))
 
 
 async def _tell(session: AsyncSession, hub: Hub, space: Space) -> None:

@@ -335,6 +335,20 @@ class Picture(Base):
     at: Mapped[datetime]
 
 
+class Order(Base):
+    """What an administrator decided about a running Teamspace: the end of a session or variant (`subject`). It is here until a channel has told it."""
+
+    __tablename__ = "orders"
+
+    id: Mapped[str] = _id()
+    space_id: Mapped[str] = _reference("spaces.id")
+    organization_id: Mapped[str] = _reference("organizations.id", index=False)
+    kind: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+
+
 class AuditEntry(Base):
     """A line of an organization's audit: numbered without gaps, each holding the hash of the one before. Added, never changed (T42).
 

@@ -329,6 +329,22 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_pictures_organization_id"), "pictures", ["organization_id"], unique=False)
     op.create_table(
+        "orders",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("space_id", sa.String(length=26), nullable=False),
+        sa.Column("organization_id", sa.String(length=26), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("subject", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=200), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organizations.id"], name=op.f("fk_orders_organization_id_organizations")
+        ),
+        sa.ForeignKeyConstraint(["space_id"], ["spaces.id"], name=op.f("fk_orders_space_id_spaces")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_orders")),
+    )
+    op.create_index(op.f("ix_orders_space_id"), "orders", ["space_id"], unique=False)
+    op.create_table(
         "policy_versions",
         sa.Column("space_id", sa.String(length=26), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -399,6 +415,8 @@ def downgrade() -> None:
     op.drop_table("selections")
     op.drop_index(op.f("ix_policy_versions_organization_id"), table_name="policy_versions")
     op.drop_table("policy_versions")
+    op.drop_index(op.f("ix_orders_space_id"), table_name="orders")
+    op.drop_table("orders")
     op.drop_index(op.f("ix_pictures_organization_id"), table_name="pictures")
     op.drop_table("pictures")
     op.drop_index("ix_spaces_organization_id_name", table_name="spaces")
