@@ -16,6 +16,8 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
 from codezero.sandbox.browser import Browser
 from codezero.testing.hub_process import OWNER, HubProcess
 from codezero.testing.waiting import eventually
@@ -173,6 +175,24 @@ def test_its_numbers_and_states_have_a_port_of_their_own(hub: HubProcess, tmp_pa
     assert "codezero_hub_ready 1.0" in page
     assert OWNER["email"] not in page
     assert hub.endpoint.request("GET", "/metrics").status == 404
+
+
+def test_a_forgotten_password_is_set_anew_by_a_link(hub: HubProcess) -> None:
+    owner = hub.start().owner()
+    link = hub.run("password-link", OWNER["email"]).stdout.strip()
+    nobody = hub.run("password-link", "nobody@acme.example")
+    Browser(hub.endpoint).set_password(link, "another long password")
+
+    with pytest.raises(CodezeroError) as ended:
+        owner.ask("GET", "/organizations")
+    assert ended.value.problem is problems.NOT_SIGNED_IN
+    with pytest.raises(CodezeroError):
+        Browser(hub.endpoint).sign_in(OWNER["email"], OWNER["password"])
+    returned = Browser(hub.endpoint)
+    returned.sign_in(OWNER["email"], "another long password")
+    assert [found["name"] for found in returned.ask("GET", "/organizations")["items"]] == ["Shop"]
+    assert nobody.returncode == 6
+    assert "CZ-GENERAL-003" in nobody.stderr
 
 
 def test_a_stranger_s_first_word_is_short(hub: HubProcess) -> None:

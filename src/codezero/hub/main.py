@@ -37,6 +37,7 @@ def czhub() -> None:
     Examples:
       czhub serve                      run it; the first time it prints the link for its first owner
       czhub owner-link                 print that link again
+      czhub password-link ada@acme.com somebody forgot their password
       czhub backup /backups/hub.db     copy the database while it runs (the master key is no part of it)
       czhub rotate-keys --at-once      the key that signs tokens was stolen: make it worth nothing
       czhub check                      see whether it could run
@@ -71,6 +72,24 @@ def owner_link() -> None:
             problems.ALREADY_THERE, "this Hub has an owner already", fix="ask an owner for an invitation"
         )
     click.echo(link)
+
+
+@czhub.command("password-link")
+@click.argument("email")
+def password_link(email: str) -> None:
+    """Print the link by which the person with this EMAIL sets a new password, once and within an hour.
+
+    All that is signed in as them ends then.
+    """
+
+    async def work() -> str:
+        from codezero.hub import opening
+        from codezero.hub.signin import forgotten
+
+        async with opening.opened(_settings()) as hub:
+            return await forgotten.link(hub, email)
+
+    click.echo(_run(work()))
 
 
 @czhub.command()

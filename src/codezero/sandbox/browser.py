@@ -49,6 +49,10 @@ class Browser:
         """Follow the link of an invitation, as somebody who is new."""
         self._fill_in(_path(link), {"name": name, "password": password})
 
+    def set_password(self, link: str, password: str) -> None:
+        """Follow the link for a forgotten password."""
+        self._fill_in(_path(link), {"password": password})
+
     def sign_in(self, email: str, password: str) -> None:
         """Sign in by password."""
         self._fill_in("/sign-in", {"email": email, "password": password})
