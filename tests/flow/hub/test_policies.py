@@ -399,14 +399,15 @@ async def test_nothing_is_checked_or_compared_while_others_wait_for_the_database
     assert (saved.number, document.text) == (2, SHOP)
     assert (await made(place.hub, "other")).space
     assert default.text == checking.default()
-    for work in (beside.check(SHOP), beside.difference(saved, saved)):
+    for work in (beside.check(SHOP, by="ann"), beside.difference(saved, saved, by="ann")):
         with pytest.raises(InterruptedError):
             await work
 
 
-async def test_so_many_documents_wait_to_be_checked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are told so at once, and nothing is left of them."""
-    monkeypatch.setattr(beside, "MOST_WAITING", 2)
+@pytest.mark.parametrize(("limit", "most"), [("MOST_WAITING", 2), ("MOST_OF_ONE", 1)])
+async def test_so_many_documents_wait_to_be_checked(monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
+    """Of all, and of one person; who comes then is told so at once."""
+    monkeypatch.setattr(beside, limit, most)
     may_go = threading.Event()
 
     def wait(text: str) -> str:
@@ -414,11 +415,13 @@ async def test_so_many_documents_wait_to_be_checked(place: Place, monkeypatch: p
         return text
 
     monkeypatch.setattr(checking, "check", wait)
-    waiting = [asyncio.create_task(beside.check(text)) for text in (SHOP, CLOSED)]
+    waiting = [asyncio.create_task(beside.check(who, by=who)) for who in ("ann", "bob")]
     await asyncio.sleep(0)
-    with pytest.raises(CodezeroError) as caught:
-        await beside.check(SHOP)
+    try:
+        with pytest.raises(CodezeroError) as caught:
+            await beside.check(SHOP, by="ann")
+    finally:
+        may_go.set()
     assert caught.value.problem is problems.TOO_MANY_REQUESTS
-    may_go.set()
-    assert await asyncio.gather(*waiting) == [SHOP, CLOSED]
-    assert await beside.check(SHOP) == SHOP
+    assert await asyncio.gather(*waiting) == ["ann", "bob"]
+    assert await beside.check(SHOP, by="ann") == SHOP

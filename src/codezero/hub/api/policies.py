@@ -98,7 +98,7 @@ async def check(space: str, body: PolicyAsked, acting: TheActing) -> Checked:
     present = await acting.look(work)
     proposed = _proposed(acting, present, body.text)
     try:
-        checked = await beside.check(body.text)
+        checked = await beside.check(body.text, by=acting.caller.user)
     except PolicyError as error:
         mistakes = [
             Mistake(
@@ -107,9 +107,9 @@ async def check(space: str, body: PolicyAsked, acting: TheActing) -> Checked:
             for one in error.mistakes
         ]
         is_too_long = len(body.text) > checking.MAX_TEXT
-        difference = "" if is_too_long else await beside.difference(present, proposed)
+        difference = "" if is_too_long else await beside.difference(present, proposed, by=acting.caller.user)
         return Checked(valid=False, errors=mistakes, tests=0, diff=difference)
-    difference = await beside.difference(present, proposed)
+    difference = await beside.difference(present, proposed, by=acting.caller.user)
     return Checked(valid=True, errors=[], tests=len(checked.trials), diff=difference)
 
 
@@ -198,8 +198,8 @@ async def _put_in_force(
 
     async def attempt() -> Version:
         before, (text, comment) = await acting.look(look)
-        document = await beside.check(text)
-        difference = await beside.difference(before, _proposed(acting, before, text))
+        document = await beside.check(text, by=acting.caller.user)
+        difference = await beside.difference(before, _proposed(acting, before, text), by=acting.caller.user)
 
         async def work(session: AsyncSession, member: Member) -> Version:
             made = await documents.save(

@@ -142,7 +142,7 @@ async def _held(hub: Hub, session: AsyncSession, organization: str, space: str, 
     if found is None:
         raise CodezeroError(problems.NOT_FOUND, f"there is no Teamspace {space}")
     held = await bundle.of_space(session, found, hub.clock())
-    return held if text is None else replace(held, policies=(await beside.check(text)).policies)
+    return held if text is None else replace(held, policies=(await beside.check(text, by=space)).policies)
 
 
 def _device(held: Bundle, user: str) -> Device:
