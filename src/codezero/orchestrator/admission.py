@@ -74,6 +74,10 @@ class Admission:
         """Decide by the policy file's content from now on, None where it is missing; tells whether anything changed."""
         return self._decide_again(changed=self._force.read(content))
 
+    def belongs_to(self, space: str) -> bool:
+        """Decide by bundles of that Teamspace alone; tells whether anything changed."""
+        return self._decide_again(changed=self._force.belongs_to(space))
+
     def look(self) -> bool:
         """Whether the policy has expired since the last look."""
         return self._decide_again(changed=False)

@@ -47,8 +47,10 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
 
     async def follow_identity() -> None:
         async for found in identity.follow(wanted.identity_folder, role="orchestrator"):
-            coordinator.belongs_to(found.teamspace)
+            changed = coordinator.belongs_to(found.teamspace)
             identities.set(found)
+            if changed:
+                await coordinator.decide_again()
 
     async def follow_policy() -> None:
         async for content in MountedFiles(wanted.policy_folder, (_POLICY,)).changes():

@@ -169,9 +169,10 @@ class Coordinator:
             tasks.start_service("opinions", self._keep_opinions())
             await self._watch_leases()
 
-    def belongs_to(self, teamspace: TeamspaceId) -> None:
-        """Serve that Teamspace alone."""
+    def belongs_to(self, teamspace: TeamspaceId) -> bool:
+        """Serve that Teamspace alone; tells whether its policy changes by that. Follow with `decide_again`."""
         self._teamspace = teamspace
+        return self.admission.belongs_to(teamspace)
 
     def policy_read(self, content: bytes | None) -> bool:
         """Decide by this policy file from now on (None: there is none); tells whether something changed. Follow with `decide_again`."""

@@ -97,6 +97,10 @@ class Grants:
         changed = self._force.read(content)
         return self._decide_again(changed=changed)
 
+    def belongs_to(self, space: str) -> bool:
+        """Decide by bundles of that Teamspace alone, and end what that forbids; tells whether anything changed."""
+        return self._decide_again(changed=self._force.belongs_to(space))
+
     async def watch(self) -> None:
         """End what runs when the policy expires, until cancelled."""
         while True:

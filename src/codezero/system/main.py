@@ -195,7 +195,7 @@ async def serve(
     try:
         sock = listening.bind(*wanted.listen)
         async with task_group("serving") as tasks:
-            tasks.start_service("identity", _follow_identity(wanted, identities))
+            tasks.start_service("identity", _follow_identity(wanted, identities, grants))
             tasks.start_service("policy", _follow_policy(wanted, grants))
             tasks.start_service("expiry of the policy", grants.watch())
             tasks.start_service("keys", _follow_keys(wanted, tokens))
@@ -262,8 +262,9 @@ def _trust(own: Identity | None) -> Trust | None:
     return None if own is None else Trust(own.teamspace, own.lasting)
 
 
-async def _follow_identity(wanted: SystemSettings, identities: Watched[Identity | None]) -> None:
+async def _follow_identity(wanted: SystemSettings, identities: Watched[Identity | None], grants: Grants) -> None:
     async for found in identity.follow(wanted.identity_folder, role="system"):
+        grants.belongs_to(found.teamspace)
         if found.device_issuer is None:
             _log.warning("no laptop can connect: device-issuer.crt is missing")
         identities.set(found)

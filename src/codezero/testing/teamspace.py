@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -22,7 +22,7 @@ from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
 from codezero.model import problems
-from codezero.model.access import AnyPolicy, allow_all
+from codezero.model.access import AnyPolicy, Bundle, allow_all
 from codezero.model.ids import Device, SessionId, TeamspaceId, Workload, new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.services import ServiceRef
@@ -298,6 +298,8 @@ class RealTeamspace:
         if policy is None:
             (folder / "policy.json").unlink()
             return
+        if isinstance(policy, Bundle):
+            policy = replace(policy, space=self.authorities.teamspace)
         fresh = folder / "fresh"
         fresh.write_bytes(policy if isinstance(policy, bytes) else policy_file.encode(policy))
         fresh.rename(folder / "policy.json")

@@ -51,3 +51,34 @@ def test_what_cannot_be_read_closes() -> None:
     # Nor is a file that is broken for a moment the way back to an older one.
     assert not force.read(policy_file.encode(bundle([ANNA], serial=0)))
     assert force.policy is None
+
+
+def test_another_teamspaces_bundle_is_none() -> None:
+    """Whoever is a member there may be none here."""
+    force, own, other = PolicyInForce(), new_ulid(), new_ulid()
+    force.belongs_to(own)
+    assert force.read(policy_file.encode(bundle([ANNA], space=other, serial=9)))
+    assert "another Teamspace" in (force.closed(0) or "")
+    assert force.policy is None
+
+    assert force.read(policy_file.encode(bundle([ANNA], space=own, serial=2)))
+    assert force.closed(0) is None
+    assert not force.read(policy_file.encode(bundle([ANNA], space=other, serial=9)))
+    assert getattr(force.policy, "space", None) == own
+    assert force.read(policy_file.encode(bundle([ANNA], space=own, serial=3, suspended=True)))
+    assert "suspended" in (force.closed(0) or "")
+
+
+def test_a_cluster_that_becomes_another_teamspace_takes_that_ones_bundle_in_whatever_order_it_comes() -> None:
+    """Identity and policy are mounted one after the other."""
+    force, own, other = PolicyInForce(), new_ulid(), new_ulid()
+    force.read(policy_file.encode(bundle([ANNA], space=own)))
+    assert not force.belongs_to(own)
+    assert not force.read(policy_file.encode(bundle([ANNA], space=other)))
+
+    assert force.belongs_to(other)
+    assert getattr(force.policy, "space", None) == other
+    assert force.belongs_to(own)
+    assert "another Teamspace" in (force.closed(0) or "")
+    assert force.read(policy_file.encode(bundle([ANNA], space=own)))
+    assert force.closed(0) is None
