@@ -22,6 +22,7 @@ from codezero.testing.teamspace import RealTeamspace, echo_server
 from codezero.testing.tunnels import Echo, Recorder, until
 from codezero.transport import tls
 from codezero.transport.tunnel import ClientTunnel, TunnelStream
+from codezero.wire import policy_file
 from codezero.wire.open_header import OpenHeader, StreamKind
 from codezero.wire.router import CONNECTED
 
@@ -176,6 +177,24 @@ async def test_what_flows_ends_with_its_reason(laptop: Laptop, how: str) -> None
     _, writer, answer = await connected(laptop.teamspace, laptop.teamspace.authorities.token(laptop.device))
     assert (b" 407 " if problem is problems.ACCESS_ENDED else b" 403 ") in answer
     writer.close()
+
+
+async def test_nobody_comes_in_by_the_policy_of_another_teamspace(tmp_path: Path) -> None:
+    """Of the same Hub, and the same organization."""
+    teamspace = RealTeamspace(tmp_path)
+    device = teamspace.authorities.device()
+    teamspace.write_policy(policy_file.encode(bundle([device], space=new_ulid(), serial=9)))
+    async with teamspace.system_alone(), echo_server() as port:
+        teamspace.offer("orders", port)
+        _, writer, answer = await connected(teamspace, teamspace.authorities.token(device))
+        writer.close()
+        assert b" 403 " in answer
+        teamspace.write_policy(bundle([device]))
+        async with asyncio.timeout(20):
+            while b" 200 " not in answer:
+                await asyncio.sleep(0.05)
+                _, writer, answer = await connected(teamspace, teamspace.authorities.token(device))
+                writer.close()
 
 
 @pytest.mark.parametrize("how", ["device", "user"])
