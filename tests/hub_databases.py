@@ -67,7 +67,10 @@ def postgres_server() -> Iterator[PostgresServer]:
         cluster = postgres.initialize(folder)
         (folder / "data" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         port = free_port()
-        command = [*postgres.server_command(cluster, address="127.0.0.1", port=port), "-c", "max_connections=200"]
+        # Nobody pulls the plug of this server, so it need not wait for disks.
+        settings = ("max_connections=200", "fsync=off", "synchronous_commit=off", "full_page_writes=off")
+        command = [*postgres.server_command(cluster, address="127.0.0.1", port=port)]
+        command += [part for setting in settings for part in ("-c", setting)]
         log = folder / "log"
         with log.open("wb") as output:
             server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
