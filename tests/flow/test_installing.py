@@ -58,6 +58,29 @@ async def test_keys_are_forgotten_only_where_the_secret_is_surely_not_there(
     assert bool(keys) == kept
 
 
+async def test_a_policy_comes_before_the_identity(cluster: ServingCluster) -> None:
+    """An identity without a policy is refused later on as one that has lost it, so an interruption must not leave one behind."""
+    real = cluster.api
+
+    class Failing:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def create(self, path: str, body: Json) -> bytes:
+            raise ApiError("quota exceeded", status=403)
+
+    failing: Any = Failing()
+    installer = Installer(failing, namespace="codezero")
+
+    with pytest.raises(ApiError):
+        await installer.identify(
+            Wish("shop", {}, ISSUERS, ISSUERS.default_policy()), await installer.present(), dry_run=False
+        )
+
+    assert cluster.store.find("secrets", "codezero", "codezero-identity") is None
+    assert cluster.store.find("configmaps", "codezero", "codezero-policy") is not None
+
+
 async def test_a_moment_in_which_the_server_is_overloaded_hides_nothing(cluster: ServingCluster) -> None:
     """What is taken for a kind that the cluster has not would be left behind, and nobody would ever know."""
     installer = Installer(cluster.api, namespace="codezero")

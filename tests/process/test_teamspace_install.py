@@ -552,6 +552,48 @@ async def test_a_policy_outlives_an_identity_that_got_lost(cluster: Cluster) -> 
     assert policy()["organization"] != before["organization"]
 
 
+@pytest.mark.parametrize("command", ["install", "upgrade", "identity"])
+async def test_a_policy_that_got_lost_is_not_replaced_by_one_that_allows_everything(
+    cluster: Cluster, command: str
+) -> None:
+    """What it denied is nowhere else; only whoever administers the Teamspace knows it."""
+    (cluster.folder / "policy.json").write_text('{"rules": [{"effect": "allow", "operations": ["consume"]}]}')
+    await cluster.install("--policy", "policy.json")
+    cluster.store.delete("configmaps", "codezero", "codezero-policy")
+    before = cluster.everything()
+    arguments = ["--name", "shop"] if command == "identity" else ["--no-wait"]
+
+    refused = await cluster.czctl(command, *arguments)
+
+    assert refused.code == problems.NO_POLICY.exit_code
+    assert "codezero-policy is gone" in refused.err
+    assert cluster.everything() == before
+    fix = next(line for line in refused.err.splitlines() if "fix:" in line)
+    assert "--policy FILE" in fix
+    (cluster.folder / "all.json").write_text(fix[fix.index("{") :])
+
+    ended = await cluster.czctl(command, *arguments, "--policy", "all.json")
+
+    assert ended.code == 0, ended.err
+    text = cluster.store.get("configmaps", "codezero", "codezero-policy").content["data"]["policy.json"]
+    policy = policy_file.decode(text.encode())
+    assert {one for rule in policy.rules for one in rule.operations} >= {"consume", "serve", "takeover", "terminate"}
+
+
+@pytest.mark.parametrize("command", ["install", "upgrade"])
+async def test_the_policy_of_a_hub_is_the_hubs_to_bring_again(cluster: Cluster, command: str) -> None:
+    (cluster.folder / "token.txt").write_text("token")
+    hub = ("--hub", "https://hub.example.com", "--join-token-file", "token.txt")
+    await cluster.install("--no-wait", *hub)
+    cluster.store.delete("configmaps", "codezero", "codezero-policy")
+
+    ended = await cluster.czctl(command, "--no-wait")
+
+    assert ended.code == 0, ended.err
+    # Empty, so that nobody may do anything until the Hub has said who may.
+    assert not cluster.store.get("configmaps", "codezero", "codezero-policy").content.get("data")
+
+
 # --- access -------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """Makes a cluster hold exactly the objects of a Teamspace, and says what that changes. Nothing is touched that somebody else made.
 
-Order: everything that could be refused is looked at first; then the namespace, the record of what is about to be made, the identity, the objects; at last
-what an earlier installation made and this one does not have.
+Order: everything that could be refused is looked at first; then the namespace, the record of what is about to be made, policy and identity, the objects;
+at last what an earlier installation made and this one does not have.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -187,15 +187,16 @@ class Installer:
             await self._write(Record(wish.name, version, wish.values, planned))
         if wish.join_token is not None:
             changes.append(await self._bring_token(wish.join_token, dry_run=dry_run, is_possible=is_possible))
+        if wish.policy is not None:
+            content = identity.policy_object(wish.policy, namespace=self._namespace)
+            (labelled_policy,) = labelled([content], RELEASE)
+            changes.append(await self._apply(labelled_policy, present.policy, dry_run=dry_run, is_possible=is_possible))
+        # After the policy: an identity without one is then always one that has lost it, and no installation that was interrupted.
         if present.secret is None and wish.issuers is not None:
             changes.append(Change(Action.CREATE, Ref("v1", "Secret", objects.IDENTITY, self._namespace)))
             if not dry_run:
                 await self._create_identity(wish)
             self._tell(changes[-1])
-        if wish.policy is not None:
-            content = identity.policy_object(wish.policy, namespace=self._namespace)
-            (labelled_policy,) = labelled([content], RELEASE)
-            changes.append(await self._apply(labelled_policy, present.policy, dry_run=dry_run, is_possible=is_possible))
         return changes
 
     async def _bring_token(self, token: str, *, dry_run: bool, is_possible: bool) -> Change:

@@ -36,7 +36,7 @@ _FIXES: Final = (
         "czctl teamspace install --namespace {namespace} --hub URL --join-token-file -",
     ),
     (_NO_IDENTITY, "czctl teamspace identity --namespace {namespace} --name NAME"),
-    (_NO_POLICY, "czctl teamspace identity --namespace {namespace} --name NAME"),
+    (_NO_POLICY, "czctl teamspace identity --namespace {namespace} --name NAME --policy FILE"),
     (_BAD_POLICY, "czctl teamspace identity --namespace {namespace} --name NAME --policy FILE brings another"),
     ("Image", "choose an image that the nodes can pull, by the values image and imagePullSecrets"),
     ("CrashLoopBackOff", "kubectl logs --namespace {namespace} deployment/PART --previous shows why it ends"),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _POLICY_BYTES: Final = 1024 * 1024
+_ALLOWS_ALL: Final = '{"rules": [{"effect": "allow", "operations": ["consume", "serve", "takeover", "terminate"]}]}'
 
 
 class ChangeView(msgspec.Struct, frozen=True):
@@ -411,6 +412,12 @@ def _kept_policy(file: Path | None, present: "Present", known: "Issuers | None")
     """The policy to write for an identity that is there; None where that of before stays."""
     if file is None and present.policy is not None:
         return None
+    if file is None:
+        raise CodezeroError(
+            problems.NO_POLICY,
+            "ConfigMap codezero-policy is gone, and what it said is nowhere else; everybody would be allowed everything",
+            fix=f"bring the policy of before with --policy FILE; a file that allows everybody everything: {_ALLOWS_ALL}",
+        )
     organization = None if known is None else known.organization
     if organization is None and present.policy is not None:
         organization = _held(present.policy).organization
@@ -420,7 +427,7 @@ def _kept_policy(file: Path | None, present: "Present", known: "Issuers | None")
             "ConfigMap codezero-policy is gone, and only the keys of the Teamspace tell its organization",
             fix="run this where the Teamspace was installed",
         )
-    return _policy(file, organization) or (None if known is None else known.default_policy())
+    return _policy(file, organization)
 
 
 def _policy(file: Path | None, organization: str) -> "Policy | None":
