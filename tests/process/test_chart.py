@@ -46,7 +46,7 @@ SETS = {
     "node port of the cluster's choice": "service: {type: NodePort}",
     "cluster IP behind another host": "service: {type: ClusterIP, externalHost: dev.example.com, externalPort: 443}",
     "load balancer": "service: {annotations: {cloud.example.com/scheme: internal, other: 'true'}, externalHost: '2001:db8::1'}",
-    "namespaces": "serve: {namespaces: [shop, codezero, cart]}",
+    "namespaces": "serve: {namespaces: [shop, cart]}",
     "all namespaces": 'serve: {namespaces: ["*"]}',
     "placed": PLACED,
     "all namespaces, placed": PLACED + 'serve: {namespaces: ["*"]}',
@@ -308,7 +308,41 @@ async def test_a_release_comes_changes_and_goes(cluster: ServingCluster) -> None
     await helm_at(cluster, "uninstall", "codezero", "--no-hooks")
 
     assert "czctl teamspace identity" in notes
-    assert "may be served: shop, codezero, cart" in notes
+    assert "may be served: shop, cart" in notes
     assert {"Deployment codezero/system", "Role shop/codezero-system", "Role cart/codezero-system"} < installed
     assert installed - upgraded == {"Role shop/codezero-system", "RoleBinding shop/codezero-system"}
     assert there(cluster) == {"CustomResourceDefinition /serves.codezero.io"}
+
+
+@pytest.mark.parametrize("before", ["[shop, cart]", '["*"]'])
+async def test_a_namespace_in_which_something_is_served_stays_enabled(cluster: ServingCluster, before: str) -> None:
+    """The System could not put the Service back without its rights."""
+    await helm_at(cluster, "install", "codezero", CHART, "--values", "-", given=f"serve: {{namespaces: {before}}}")
+    for namespace, name in (("shop", "orders"), ("shop", "billing"), ("cart", "basket")):
+        serve = {"metadata": {"name": name}, "spec": {"service": name, "routes": []}}
+        cluster.store.create("serves.codezero.io", namespace, serve)
+    there_before = there(cluster)
+    upgrade = ("upgrade", "codezero", CHART, "--namespace", "codezero", "--kubeconfig", cluster.kubeconfig)
+
+    refused = await asyncio.to_thread(helm, *upgrade, "--values", "-", given="serve: {namespaces: [cart]}")
+
+    assert refused.returncode != 0
+    assert "shop/billing, shop/orders is being served" in refused.stderr
+    assert "kubectl delete serve NAME --namespace NAMESPACE" in refused.stderr
+    assert there(cluster) == there_before
+
+    for name in ("orders", "billing"):
+        cluster.store.delete("serves.codezero.io", "shop", name)
+    await helm_at(cluster, *upgrade[:3], "--values", "-", given="serve: {namespaces: [cart]}")
+    assert "Role shop/codezero-system" not in there(cluster)
+
+
+async def test_what_was_never_enabled_keeps_nobody_from_an_upgrade(cluster: ServingCluster) -> None:
+    """Who may write Serve objects in a namespace of their own must not decide over releases."""
+    await helm_at(cluster, "install", "codezero", CHART, "--values", "-", given="serve: {namespaces: [cart]}")
+    serve = {"metadata": {"name": "orders"}, "spec": {"service": "orders", "routes": []}}
+    cluster.store.create("serves.codezero.io", "shop", serve)
+
+    await helm_at(cluster, "upgrade", "codezero", CHART, "--values", "-", given="serve: {namespaces: []}")
+
+    assert "Role cart/codezero-system" not in there(cluster)
