@@ -156,7 +156,7 @@ def test_the_chart_is_what_czctl_installs(name: str) -> None:
 
 
 def test_so_it_is_in_another_namespace_under_another_name() -> None:
-    text = "serve: {namespaces: [shop, tools]}"
+    text = "serve: {namespaces: [shop, codezero]}"
     found = named([one for one in rendered(text, namespace="tools", release="mine") if not is_hook(one)])
 
     assert found == named(objects(values.from_yaml(text), namespace="tools", release=Release("mine", "Helm")))
@@ -212,6 +212,18 @@ def test_helm_refuses_what_czctl_refuses(text: str) -> None:
     assert "don't meet the specifications of the schema" in ended.stderr
     with pytest.raises(CodezeroError):
         values.from_yaml(text)
+
+
+def test_nothing_is_served_of_the_teamspaces_own_namespace() -> None:
+    ended = helm(
+        *("template", "mine", CHART, "--namespace", "tools", "--values", "-"),
+        given="serve: {namespaces: [shop, tools]}",
+    )
+
+    assert ended.returncode != 0
+    assert "serve.namespaces names tools, the Teamspace's own namespace" in ended.stderr
+    with pytest.raises(CodezeroError, match=r"serve\.namespaces names tools"):
+        objects(values.from_yaml("serve: {namespaces: [shop, tools]}"), namespace="tools")
 
 
 def test_the_files_that_come_from_the_code_are_those_of_the_code() -> None:

@@ -336,6 +336,7 @@ async def test_a_dry_run_changes_nothing_and_shows_no_secret(cluster: Cluster) -
         (["--set", "system.replicas=many"], "system.replicas"),
         (["--set", "nonsense"], "--set nonsense"),
         (["--serve-namespace", "missing"], "namespace missing"),
+        (["--serve-namespace", "codezero"], "serve.namespaces names codezero"),
         (["--values", "missing.yaml"], "missing.yaml"),
         (["--policy", "missing.json"], "missing.json"),
         (["--access", "dev1"], "--access dev1"),

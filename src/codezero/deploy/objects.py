@@ -18,6 +18,8 @@ from codezero.deploy import access, fence
 from codezero.deploy.access import IDENTITY, POLICY
 from codezero.deploy.manifest import Json, Release, labelled, manifest, selected_by
 from codezero.deploy.values import Entry, Resources, ServiceType, Values
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
 
 SETTINGS: Final = "codezero-settings"
 ENTRY: Final = "codezero"
@@ -33,7 +35,13 @@ _FAREWELL_SECONDS: Final = 5
 
 
 def objects(values: Values, *, namespace: str = "codezero", release: Release | None = None) -> tuple[Json, ...]:
-    """Everything that `values` ask for, in order; applied again it changes nothing."""
+    """Everything that `values` ask for, in order; applied again it changes nothing. Raises `CodezeroError` for values that do not go with `namespace`."""
+    if namespace in values.serve.namespaces:
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            f"serve.namespaces names {namespace}, the Teamspace's own namespace, of which nothing is served",
+            fix="leave it out of --serve-namespace, --set serve.namespaces={...} or the values file",
+        )
     return labelled(
         (
             serves_definition(),
