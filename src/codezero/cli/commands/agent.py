@@ -20,7 +20,14 @@ from codezero.wire.local_api import StatusView, TunnelState
 _CONNECT_SECONDS = 10.0
 _CLEANUP_ASKS_SECONDS = 3.0  # then the agent is ended without its Daemon
 _REFUSED = "TEAMSPACE_REFUSED"
-_AWAY = (problems.HUB_UNREACHABLE, problems.HUB_NOT_BELIEVED, problems.DATABASE_BUSY, problems.TIMED_OUT)
+_AWAY = (
+    problems.HUB_UNREACHABLE,
+    problems.HUB_NOT_BELIEVED,
+    problems.DATABASE_BUSY,
+    problems.TIMED_OUT,
+    problems.INTERNAL,
+    problems.TOO_MANY_REQUESTS,
+)
 
 capture_option = click.option(
     "--capture",

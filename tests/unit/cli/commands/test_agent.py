@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from codezero.cli import agent
+from codezero.cli import agent, hub_context
 from codezero.cli.commands import agent as commands
 from codezero.cli.context import Places
+from codezero.cli.hub_client import DeviceKey
+from codezero.cli.hub_context import Credentials, HubContext, Named
 from codezero.local.host import undo
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.testing.czctl import Czctl
 from codezero.testing.scripted_daemon import SILENCE, Raw, ScriptedDaemon
+from codezero.testing.scripted_hub import ScriptedHub
 from codezero.transport.local_client import LocalClient
 
 GARBAGE = Raw(b"SSH-2.0-OpenSSH_9.6\r\n")
@@ -112,3 +115,20 @@ def test_a_supervisor_that_fails_at_its_start_is_told(monkeypatch: pytest.Monkey
 
     with pytest.raises(CodezeroError, match="ended with 3 at its start: no space left"):
         agent.launch(places, ["sh", "-c", "exit 3"], LocalClient(places.socket))
+
+
+@pytest.mark.parametrize(
+    "problem", [problems.INTERNAL, problems.TOO_MANY_REQUESTS, problems.DATABASE_BUSY], ids=lambda one: one.code
+)
+def test_a_hub_that_cannot_answer_now_does_not_stop_a_start(
+    daemon: ScriptedDaemon, czctl: Czctl, problem: problems.Problem
+) -> None:
+    """The certificate of last time is good for a day."""
+    with ScriptedHub({"POST /api/v1/organizations/o/spaces/s/access": CodezeroError(problem, "not now")}) as hub:
+        hub_context.save(HubContext(hub.url, organization=Named("o", "acme"), space=Named("s", "shop")))
+        hub_context.save_credentials(Credentials(hub.url, "d", DeviceKey.new().pem, access_token="t"))
+
+        ended = czctl("start")
+
+    assert ended.code == 0, ended.err
+    assert "warning: not now; going on with what is known from last time" in ended.err
