@@ -267,7 +267,9 @@ def token(*, client: HubClient) -> None:
     Examples:
       curl -H "Authorization: Bearer $(czctl auth token)" https://hub.example.org/api/v1/organizations
     """
-    if client.credentials is not None and client.credentials.api_key is not None:
+    shown = client.authorization().removeprefix("Bearer ")
+    # By its form: wherever a key comes from, it is good for longer than minutes.
+    if KEY_PREFIX in shown or ":" in shown:
         raise CodezeroError(
             problems.BAD_REQUEST,
             "this machine is signed in with an API key, which is no token",
@@ -275,7 +277,7 @@ def token(*, client: HubClient) -> None:
         )
     if sys.stdout.isatty():
         say("note: whoever has it can do what you can, for some minutes")
-    write_lines([client.authorization().removeprefix("Bearer ")])
+    write_lines([shown])
 
 
 def _with_browser(client: HubClient, *, by_code: bool) -> None:

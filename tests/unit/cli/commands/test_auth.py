@@ -108,6 +108,23 @@ def test_an_api_key_is_no_token(hub: ScriptedHub, czctl: Czctl) -> None:
     assert "cz_key_x" not in ended.err
 
 
+@pytest.mark.parametrize(
+    "variables", [{"API_KEY": "cz_key_x"}, {"API_KEY": "canary", "ORGANIZATION": "o"}, {"TOKEN": "cz_key_x"}]
+)
+def test_an_api_key_of_the_environment_is_no_token_either(
+    hub: ScriptedHub, czctl: Czctl, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """It would go into a command line, and from there into a log, for good."""
+    for name, content in {**variables, "HUB": hub.url}.items():
+        monkeypatch.setenv(f"CODEZERO_{name}", content)
+
+    ended = czctl("auth", "token")
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "cz_key_x" not in ended.err
+    assert "canary" not in ended.err
+
+
 def test_one_condition_is_asked_about_at_a_time(hub: ScriptedHub, czctl: Czctl) -> None:
     hub_context.save(HubContext(hub.url, organization=Named("o", "acme"), space=Named("s", "shop")))
     hub_context.save_credentials(Credentials(hub.url, api_key="cz_key_x"))
