@@ -20,7 +20,7 @@ _WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": N
 
 def read(file: Path) -> Json:
     """The values of a file; raises `CodezeroError`."""
-    import yaml
+    from codezero.deploy import values
 
     try:
         with file.open("rb") as opened:
@@ -30,14 +30,13 @@ def read(file: Path) -> Json:
     if len(content) > MOST:
         raise CodezeroError(problems.TOO_LARGE, f"{file} has more than {MOST} bytes")
     try:
-        given = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CodezeroError(problems.BAD_REQUEST, f"{file} is not YAML: {' '.join(str(error).split())}") from None
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise CodezeroError(problems.BAD_REQUEST, f"{file} holds a {type(given).__name__} instead of a map of values")
-    return cast("Json", given)
+        return values.loaded(content)
+    except ValueError as error:
+        raise CodezeroError(
+            problems.BAD_REQUEST,
+            f"{file} cannot be used: {error}",
+            fix="write a map of values as YAML; docs/reference/values.md has all of them",
+        ) from None
 
 
 def changed(values: Json, texts: Sequence[str], *, serve_namespaces: Sequence[str] = ()) -> Json:

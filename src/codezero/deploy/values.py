@@ -19,6 +19,9 @@ Json = dict[str, Any]
 
 MAX_SIZE: Final = 256 * 1024
 EVERY_NAMESPACE: Final = "*"
+# What no values need, and what a YAML alias makes of a few lines: more parts than memory holds, or without an end.
+_DEEPEST: Final = 50
+_MOST_PARTS: Final = 100_000
 # Maps with defaults whose keys are anybody's choice: null takes one of them away.
 _FREE: Final = frozenset({"requests", "limits"})
 # A text as a whole; `$` would let a line break follow.
@@ -361,14 +364,50 @@ def from_yaml(text: str) -> Values:
     if len(text) > MAX_SIZE:
         raise CodezeroError(problems.TOO_LARGE, f"values have at most {MAX_SIZE} characters, these {len(text)}")
     try:
+        given = loaded(text)
+    except ValueError as error:
+        raise _wrong(str(error)) from None
+    return from_json(given)
+
+
+def loaded(text: str | bytes) -> Json:
+    """The map that YAML says, empty where it says nothing, and of a size that can be gone through; raises `ValueError`."""
+    try:
         given = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise _wrong(" ".join(str(error).split())) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if given is None:
-        return Values()
+        return {}
     if not isinstance(given, dict):
-        raise _wrong(f"expected a map, got {type(given).__name__}")
-    return from_json(cast("Json", given))
+        raise ValueError(f"it holds a {type(given).__name__} instead of a map of values")
+    _check_size(cast("object", given))
+    return cast("Json", given)
+
+
+def _check_size(given: object) -> None:
+    level, parts = [given], 1
+    for _ in range(_DEEPEST):
+        below: list[object] = []
+        for part in level:
+            match part:
+                case dict():
+                    found = list(cast("dict[object, object]", part).values())
+                case list():
+                    found = cast("list[object]", part)
+                case _:
+                    found = []
+            parts += len(found)
+            if parts > _MOST_PARTS:
+                raise ValueError(f"with its aliases written out it has more than {_MOST_PARTS} values")
+            below += found
+        if not below:
+            return
+        level = below
+    raise ValueError(
+        f"it is nested more than {_DEEPEST} deep; does an alias (*name) stand inside its own anchor (&name)?"
+    )
 
 
 def from_json(given: Json) -> Values:

@@ -78,6 +78,15 @@ def test_namespaces_are_added_to_those_that_may_be_served(
         (b"a: [", "is not YAML"),
         (b"- a", "holds a list"),
         (b"\xff\xfe\xff", "is not YAML"),
+        (b"system: &again {resources: *again}", "alias"),
+        (b"affinity: &again [*again]", "alias"),
+        (b"{a: " * 100 + b"1" + b"}" * 100, "nested more than"),
+        (b"[" * 100_000, "nested too deeply"),
+        (
+            b"a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+            + b"".join(b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 12)),
+            "more than 100000 values",
+        ),
         (b"#" * 300_000, "more than"),
     ],
 )
@@ -86,6 +95,16 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, sai
 
     with pytest.raises(CodezeroError, match=said):
         value_arguments.read(tmp_path / "values.yaml")
+
+
+def test_an_alias_of_something_else_is_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(
+        "system: {resources: &some {limits: {cpu: 1}}}\norchestrator: {resources: *some}"
+    )
+
+    found = value_arguments.read(tmp_path / "values.yaml")
+
+    assert found["orchestrator"] == found["system"] == {"resources": {"limits": {"cpu": 1}}}
 
 
 def test_an_empty_file_has_no_values(tmp_path: Path) -> None:
