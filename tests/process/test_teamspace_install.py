@@ -513,6 +513,44 @@ async def test_a_namespace_in_which_something_is_served_stays_enabled(cluster: C
     assert cluster.everything() == before
 
 
+@pytest.mark.parametrize("command", ["install", "upgrade"])
+async def test_a_value_that_the_cluster_refuses_is_not_kept(cluster: Cluster, command: str) -> None:
+    """Else the next command, which does not name it, is refused for it too."""
+    if command == "upgrade":
+        await cluster.install("--set", "system.replicas=3")
+    named = ["--name", "shop"] if command == "install" else []
+    refused = await cluster.czctl(command, *named, "--set", "service.annotations.a b=x", "--serve-namespace", "shop")
+
+    assert refused.code == problems.CLUSTER_REFUSED.exit_code
+    assert "Service codezero/codezero" in refused.err
+    assert '"a b"' in refused.err
+    assert "--set" in next(line for line in refused.err.splitlines() if "fix:" in line)
+
+    ended = await cluster.czctl(command)
+
+    assert ended.code == 0, ended.err
+    replicas = cluster.store.get("deployments.apps", "codezero", "system").content["spec"]["replicas"]
+    assert replicas == (3 if command == "upgrade" else 2)
+    # What came before the refusal, and nothing asks for any more, is gone.
+    assert cluster.store.find("roles.rbac.authorization.k8s.io", "shop", "codezero-system") is None
+
+
+async def test_a_refused_value_makes_no_teamspace_leave_its_hub(cluster: Cluster) -> None:
+    (cluster.folder / "token.txt").write_text("token")
+    hub = ("--hub", "https://hub.example.com", "--join-token-file", "token.txt")
+    refused = await cluster.czctl("install", "--no-wait", *hub, "--set", "service.annotations.a b=x")
+
+    ended = await cluster.czctl("install", "--no-wait")
+
+    assert refused.code == problems.CLUSTER_REFUSED.exit_code
+    assert ended.code == 0, ended.err
+    (container,) = cluster.store.get("deployments.apps", "codezero", "system").content["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert {"name": "CODEZERO_HUB_URL", "value": "https://hub.example.com"} in container["env"]
+    assert not cluster.authorities
+
+
 async def test_there_is_nothing_to_upgrade_where_nothing_is_installed(cluster: Cluster) -> None:
     for command in ("upgrade", "status", "access"):
         ended = await cluster.czctl(command, *(["dev1"] if command == "access" else []))

@@ -40,6 +40,8 @@ _OCCUPANTS: Final = (
 )
 _KEPT_BY_SERVERS: Final = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 _MOST_SHOWN: Final = 80
+# An object that could not be understood, or breaks the rules of its kind.
+_NOT_TAKEN: Final = (400, 422)
 
 
 class Action(StrEnum):
@@ -118,7 +120,8 @@ class Installer:
     async def install(self, wish: Wish, present: Present, *, dry_run: bool) -> list[Change]:
         """Make the cluster hold what is wished for; what was changed, or with `dry_run` would be.
 
-        Raises `CodezeroError` before anything is changed where something stands in the way, `ApiError` where the API refuses.
+        Raises `CodezeroError` before anything is changed where something stands in the way, and where the API does not take an object as the values
+        make it; `ApiError` where it refuses for another reason.
         """
         wanted, chosen = self.manifests(wish), values.from_json(wish.values)
         await self._refuse_another()
@@ -136,7 +139,15 @@ class Installer:
         changes = await self._identify(wish, present, dry_run=dry_run, planned=(*refs, *reversed(gone)))
         for one in wanted[1:]:
             before = living.get(ref_of(one))
-            changes.append(await self._apply(one, before, dry_run=dry_run, is_possible=present.namespace is not None))
+            try:
+                change = await self._apply(one, before, dry_run=dry_run, is_possible=present.namespace is not None)
+            except ApiError as error:
+                if error.status not in _NOT_TAKEN:
+                    raise
+                if not dry_run:
+                    await self._take_values_back(wish, present, planned=(*refs, *reversed(gone)))
+                raise _not_taken(ref_of(one), error) from error
+            changes.append(change)
         for ref in gone:
             if await self.delete(ref, dry_run=dry_run):
                 changes.append(Change(Action.DELETE, ref))
@@ -222,6 +233,13 @@ class Installer:
             if error.status is not None and error.status < 500:
                 wish.forget()
             raise
+
+    async def _take_values_back(self, wish: Wish, present: Present, *, planned: tuple[Ref, ...]) -> None:
+        """The values of before go on being those that a next installation starts from: the refused ones would be refused again."""
+        version, before = ("", {}) if present.record is None else (present.record.version, present.record.values)
+        # Which Hub it joins is no matter of taste: without that the next installation would be of a Teamspace that stands alone.
+        hub = {name: value for name, value in wish.values.items() if name == "hub"}
+        await self._write(Record(wish.name, version, {**before, **hub}, planned))
 
     async def _write(self, record: Record) -> None:
         (content,) = labelled([records.encode(record, self._namespace)], RELEASE)
@@ -328,6 +346,14 @@ class Installer:
 def manager_of(content: Json) -> str:
     """Who made an object, as its label says."""
     return texts(at(content, "metadata", "labels")).get(MANAGED_BY, "")
+
+
+def _not_taken(ref: Ref, error: ApiError) -> CodezeroError:
+    return CodezeroError(
+        problems.CLUSTER_REFUSED,
+        f"the Kubernetes API does not take {ref} as the values make it: {error}",
+        fix="choose another value with --set KEY=VALUE or --values FILE; the refused ones were not kept, so name all that you change",
+    )
 
 
 def _is_part(content: Json) -> bool:
