@@ -1,10 +1,12 @@
 """The System renews certificates in the Teamspace's Secret, by a real API server: in time, also when they have run out, and nothing else in it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from cryptography import x509
@@ -18,10 +20,13 @@ from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.system import joining
+from codezero.system.joining import Membership
 from codezero.system.kubernetes.client import ApiError, from_kubeconfig
 from codezero.system.renewing import LIFETIME, RENEWED_BEFORE, Renewal
 from codezero.testing.kubernetes import until
 from codezero.testing.serving import Json, ServingCluster, serving_cluster
+from codezero.transport.hub import HubAddress
 from codezero.transport.identity import Identity, from_files
 
 ISSUERS = Issuers.create("test")
@@ -224,3 +229,64 @@ async def test_the_rights_of_the_system_are_enough_for_it(
 
     assert refused.value.status == 403
     assert is_accepted(held(cluster), "system")
+
+
+# --- with a Hub ----------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hub_that_does_not_come_to_an_end_delays_no_certificate_of_ours(
+    cluster: ServingCluster, keys: TeamspaceKeys
+) -> None:
+    asked = asyncio.Event()
+
+    async def ask(path: str, body: msgspec.Struct, proof: str | None) -> bytes:
+        asked.set()
+        await asyncio.Event().wait()
+        return b""
+
+    # It has joined, and a key is on the way, so that the Hub is asked at once.
+    put(cluster, keys, lifetime=timedelta(hours=24), root_crt=ISSUERS.root.certificate_pem, next_key="lost")
+    hub = HubAddress("http://127.0.0.1:1")
+    member = Membership(cluster.api, hub, namespace="codezero", ask=ask)
+    mounted: Watched[Identity | None] = Watched(None)
+    kept = Renewal(cluster.api, namespace="codezero", identities=mounted, membership=member)
+    async with task_group("test") as tasks:
+        tasks.start_service("renewal", kept.run())
+        await asked.wait()
+        put(cluster, keys, lifetime=timedelta(minutes=1), root_crt=ISSUERS.root.certificate_pem)
+        mounted.touch()
+        await until(lambda: all(left(held(cluster), role) > RENEWED_BEFORE for role in identity.ROLES))
+
+
+async def test_nothing_is_signed_for_a_teamspace_that_its_hub_has_not_signed_itself(
+    cluster: ServingCluster, keys: TeamspaceKeys
+) -> None:
+    put(cluster, keys, lifetime=timedelta(minutes=1))
+    member = Membership(cluster.api, HubAddress("http://127.0.0.1:1"), namespace="codezero")
+
+    assert await Renewal(cluster.api, namespace="codezero", identities=Watched(None), membership=member).renew() == ()
+
+
+async def test_a_hub_that_sends_a_byte_now_and_then_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joining, "ANSWER_SECONDS", 0.5)
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        try:
+            while not writer.is_closing():
+                writer.write(b" ")
+                await asyncio.sleep(0.05)
+        finally:
+            writer.close()
+            ended.set()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    hub = HubAddress(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with server, asyncio.timeout(30):
+        with pytest.raises(CodezeroError, match="does not answer") as away:
+            await joining._Https(hub)("/x", msgspec.defstruct("Nothing", [])(), None)
+        assert away.value.problem is problems.HUB_UNREACHABLE
+        await ended.wait()

@@ -6,6 +6,7 @@ rotation asked for, so that a System that dies in between goes on with the same 
 in one piece with all that belongs to it.
 """
 
+import asyncio
 import base64
 import hashlib
 import secrets
@@ -362,11 +363,12 @@ class _Https:
         headers = {"Content-Type": "application/json", "User-Agent": f"codezero/{__version__}"}
         if proof is not None:
             headers["Authorization"] = proof
-        timeout = httpx2.Timeout(ANSWER_SECONDS)
         try:
             async with (
+                # Of the whole, whatever the client thinks of each step: some send a byte now and then.
+                asyncio.timeout(ANSWER_SECONDS),
                 httpx2.AsyncClient(
-                    verify=context if context is not None else True, trust_env=False, timeout=timeout
+                    verify=context if context is not None else True, trust_env=False, timeout=ANSWER_SECONDS
                 ) as client,
                 client.stream(
                     "POST", self._hub.url + path, content=msgspec.json.encode(body), headers=headers
@@ -377,7 +379,7 @@ class _Https:
                     content += chunk
                     if len(content) > MAX_ANSWER:
                         raise CodezeroError(problems.HUB_UNREACHABLE, f"{self._hub.url} sends too much")
-        except httpx2.TimeoutException:
+        except (httpx2.TimeoutException, TimeoutError):
             raise CodezeroError(problems.HUB_UNREACHABLE, f"{self._hub.url} does not answer") from None
         except (httpx2.HTTPError, ssl.SSLError, OSError) as error:
             # Its text names hosts and reasons, and nothing of what was sent.

@@ -9,11 +9,12 @@ Where the Teamspace has a Hub, that signs the authority (`joining`); whatever it
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from codezero.deploy import identity
+from codezero.deploy.identity import ROOT
 from codezero.deploy.objects import IDENTITY
 from codezero.kit.backoff import Backoff
 from codezero.kit.certificates import Authority, CertificateError, Credentials
@@ -65,15 +66,25 @@ class Renewal:
 
     async def run(self) -> None:
         """Renew in good time, for as long as this System leads."""
-        changed = asyncio.Event()
         async with task_group("renewal") as tasks:
-            tasks.start_service("mounted", self._watch(self._identities, changed))
             if self._membership is not None:
-                tasks.start_service("hub", self._watch(self._membership.news, changed))
+                # Beside it: a Hub takes its time to answer, or more than that, and the parts' certificates run out meanwhile.
+                kept = self._repeat(
+                    lambda member=self._membership: self._keep(member), self._identities, self._membership.news
+                )
+                tasks.start_service("membership", kept)
+            await self._repeat(self._look, self._identities)
+
+    async def _repeat(self, look: Callable[[], Awaitable[float]], *news: Watched[Any]) -> None:
+        """Look after as many seconds as the look before said, and whenever there is news."""
+        changed = asyncio.Event()
+        async with task_group("looks") as tasks:
+            for one in news:
+                tasks.start_service("news", self._watch(one, changed))
             while True:
                 # First, so that a change during the look is seen after it.
                 changed.clear()
-                wait = min(await self._keep_membership(), await self._look())
+                wait = await look()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await changed.wait()
@@ -83,12 +94,10 @@ class Renewal:
         async for _ in watched.changes():
             changed.set()
 
-    async def _keep_membership(self) -> float:
+    async def _keep(self, membership: Membership) -> float:
         """Do what the Hub wants, and say in how many seconds to look again."""
-        if self._membership is None:
-            return LOOK_SECONDS
         try:
-            await self._membership.keep()
+            await membership.keep()
         except ApiError as error:
             if error.status != 409:
                 _log.warning("the Hub's wishes wait for the API server", status=error.status, reason=str(error))
@@ -108,9 +117,6 @@ class Renewal:
 
     async def _look(self) -> float:
         """Renew what has to be, and say in how many seconds to look again."""
-        if self._membership is not None and not self._membership.is_member:
-            # There is no authority yet that could sign.
-            return LOOK_SECONDS
         try:
             await self.renew()
         except ApiError as error:
@@ -128,6 +134,9 @@ class Renewal:
         if secret is None:
             raise CodezeroError(problems.BAD_IDENTITY, f"Secret {IDENTITY} is gone", fix="czctl teamspace install")
         content = identity.secret_content(secret)
+        if self._membership is not None and ROOT not in content:
+            # The Hub has not signed an authority yet.
+            return ()
         due = [role for role in identity.ROLES if self._ends_soon(content, role)]
         if not due:
             return ()
