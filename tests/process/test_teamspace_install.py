@@ -20,6 +20,7 @@ import pytest
 import yaml
 from cryptography import x509
 
+from codezero import __version__
 from codezero.deploy.objects import serves_definition
 from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
@@ -549,6 +550,33 @@ async def test_a_refused_value_makes_no_teamspace_leave_its_hub(cluster: Cluster
     ]
     assert {"name": "CODEZERO_HUB_URL", "value": "https://hub.example.com"} in container["env"]
     assert not cluster.authorities
+
+
+@pytest.mark.parametrize("command", ["install", "upgrade"])
+async def test_an_older_czctl_takes_nothing_back_unasked(cluster: Cluster, command: str) -> None:
+    await cluster.install()
+    cluster.store.patch("configmaps", "codezero", "codezero-install", {"data": {"version": "99.1.0"}})
+    before = cluster.everything()
+
+    refused = await cluster.czctl(command, "--set", "system.replicas=3")
+
+    assert refused.code == problems.OLDER_CZCTL.exit_code
+    assert f"version 99.1.0, and this czctl of {__version__}" in refused.err
+    assert cluster.everything() == before
+
+    ended = await cluster.czctl(command, "--set", "system.replicas=3", "--allow-downgrade")
+
+    assert ended.code == 0, ended.err
+    assert cluster.store.get("deployments.apps", "codezero", "system").content["spec"]["replicas"] == 3
+    assert cluster.store.get("configmaps", "codezero", "codezero-install").content["data"]["version"] == __version__
+
+
+async def test_an_installation_that_was_interrupted_says_by_whom(cluster: Cluster) -> None:
+    """What it has changed already is of its version."""
+    refused = await cluster.czctl("install", "--name", "shop", "--set", "service.annotations.a b=x")
+
+    assert refused.code == problems.CLUSTER_REFUSED.exit_code
+    assert cluster.store.get("configmaps", "codezero", "codezero-install").content["data"]["version"] == __version__
 
 
 async def test_there_is_nothing_to_upgrade_where_nothing_is_installed(cluster: Cluster) -> None:

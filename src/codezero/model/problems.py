@@ -229,6 +229,13 @@ NO_ISSUER = Problem(
     3,
     404,
 )
+OLDER_CZCTL = Problem(
+    "CZ-CLUSTER-007",
+    "czctl is older than the Teamspace",
+    "A newer `czctl` installed the Teamspace; this one would bring it back to its own version. Nothing was changed.",
+    7,
+    409,
+)
 SANDBOX_RUNNING = Problem(
     "CZ-SANDBOX-004", "Sandbox runs already", "A sandbox of that name runs, or is being started.", 7, 409
 )

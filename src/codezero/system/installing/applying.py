@@ -136,7 +136,8 @@ class Installer:
         # What is in these two exists nowhere else.
         kept = (objects.IDENTITY, objects.POLICY)
         gone = [ref for ref in reversed(known) if ref not in refs and ref.name not in kept]
-        changes = await self._identify(wish, present, dry_run=dry_run, planned=(*refs, *reversed(gone)))
+        planned = (*refs, *reversed(gone))
+        changes = await self._identify(wish, present, dry_run=dry_run, version=__version__, planned=planned)
         for one in wanted[1:]:
             before = living.get(ref_of(one))
             try:
@@ -145,7 +146,7 @@ class Installer:
                 if error.status not in _NOT_TAKEN:
                     raise
                 if not dry_run:
-                    await self._take_values_back(wish, present, planned=(*refs, *reversed(gone)))
+                    await self._take_values_back(wish, present, planned=planned)
                 raise _not_taken(ref_of(one), error) from error
             changes.append(change)
         for ref in gone:
@@ -162,12 +163,23 @@ class Installer:
             ref = Ref("v1", "Secret", objects.IDENTITY, as_text(at(present.secret, "metadata", "namespace")))
             raise _not_ours([(ref, present.secret)])
 
+    @staticmethod
+    def refuse_downgrade(present: Present) -> None:
+        """Raise `CodezeroError` where a newer release than this one has installed the Teamspace."""
+        installed = "" if present.record is None else present.record.version
+        if records.is_newer(installed, __version__):
+            raise CodezeroError(
+                problems.OLDER_CZCTL,
+                f"the Teamspace is of version {installed[:80]}, and this czctl of {__version__}",
+                fix=f"use czctl {installed[:80]} or newer; to go back to {__version__} all the same, add --allow-downgrade",
+            )
+
     async def identify(self, wish: Wish, present: Present, *, dry_run: bool) -> list[Change]:
         """Namespace, identity and policy alone, for whoever installs all else in another way."""
         await self._refuse_another()
         await self._living(self._identity_stubs(wish))
-        known = () if present.record is None else present.record.objects
-        return await self._identify(wish, present, dry_run=dry_run, planned=known)
+        version, known = ("", ()) if present.record is None else (present.record.version, present.record.objects)
+        return await self._identify(wish, present, dry_run=dry_run, version=version, planned=known)
 
     async def delete(self, ref: Ref, *, dry_run: bool = False) -> bool:
         """Delete an object of ours; false where it is gone already, or is somebody else's by now."""
@@ -188,13 +200,14 @@ class Installer:
 
     # --- identity -------------------------------------------------------------------------------------------------------------------------
 
-    async def _identify(self, wish: Wish, present: Present, *, dry_run: bool, planned: tuple[Ref, ...]) -> list[Change]:
+    async def _identify(
+        self, wish: Wish, present: Present, *, dry_run: bool, version: str, planned: tuple[Ref, ...]
+    ) -> list[Change]:
         changes: list[Change] = []
         is_possible = present.namespace is not None
         if present.namespace is None or manager_of(present.namespace) == MANAGER:
             changes.append(await self._apply(self._namespace_object(), present.namespace, dry_run=dry_run))
         if not dry_run:
-            version = "" if present.record is None else present.record.version
             await self._write(Record(wish.name, version, wish.values, planned))
         if wish.join_token is not None:
             changes.append(await self._bring_token(wish.join_token, dry_run=dry_run, is_possible=is_possible))
@@ -236,10 +249,10 @@ class Installer:
 
     async def _take_values_back(self, wish: Wish, present: Present, *, planned: tuple[Ref, ...]) -> None:
         """The values of before go on being those that a next installation starts from: the refused ones would be refused again."""
-        version, before = ("", {}) if present.record is None else (present.record.version, present.record.values)
+        before = {} if present.record is None else present.record.values
         # Which Hub it joins is no matter of taste: without that the next installation would be of a Teamspace that stands alone.
         hub = {name: value for name, value in wish.values.items() if name == "hub"}
-        await self._write(Record(wish.name, version, {**before, **hub}, planned))
+        await self._write(Record(wish.name, __version__, {**before, **hub}, planned))
 
     async def _write(self, record: Record) -> None:
         (content,) = labelled([records.encode(record, self._namespace)], RELEASE)

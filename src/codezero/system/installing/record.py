@@ -1,5 +1,6 @@
 """What an installation has made and by which values: ConfigMap `codezero-install` beside it, so that any machine can go on from there."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -15,17 +16,34 @@ NAME: Final = "codezero-install"
 MANAGER: Final = "czctl"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
+_LEADING: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 _VALUES: Final = "values.json"
 _OBJECTS: Final = "objects.json"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The Teamspace's name, the version that installed it last, the values as they were given, and all objects in the order in which they came."""
+    """The Teamspace's name, the version that last began to install it, the values as they were given, and all objects in the order in which they came.
+
+    The version is empty where `czctl` made the identity alone.
+    """
 
     name: str
     version: str = ""
     values: Json = {}
     objects: tuple[Ref, ...] = ()
+
+
+def is_newer(version: str, than: str) -> bool:
+    """Whether a version's numbers are greater; a release and what was tried out before it count as the same, and what has no numbers as no newer."""
+    return _numbers(version) > _numbers(than)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = _LEADING.match(version)
+    numbers = [int(one) for one in found[0].split(".")] if found else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def path(namespace: str) -> str:

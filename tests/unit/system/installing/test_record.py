@@ -15,6 +15,27 @@ def test_a_record_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "than", "expected"),
+    [
+        ("0.2.0", "0.1.0", True),
+        ("0.10.0", "0.9.9", True),
+        ("1", "0.9", True),
+        ("0.1.0", "0.1.0", False),
+        ("0.1", "0.1.0", False),
+        ("0.1.0", "0.1", False),
+        ("0.1.0", "0.2.0", False),
+        ("0.2.0rc1", "0.2.0", False),
+        ("0.2.0", "0.2.0-rc.1", False),
+        ("0.2.1rc1", "0.2.0", True),
+        ("", "0.1.0", False),
+        ("latest", "0.1.0", False),
+    ],
+)
+def test_versions_are_compared_by_their_numbers(version: str, than: str, expected: bool) -> None:
+    assert records.is_newer(version, than) is expected
+
+
+@pytest.mark.parametrize(
     "data", [{}, {"name": "shop", "values.json": "{"}, {"name": "shop", "objects.json": '[{"kind": 1}]'}]
 )
 def test_a_damaged_record_says_how_to_go_on(data: dict[str, str]) -> None:

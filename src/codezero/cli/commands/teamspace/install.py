@@ -65,6 +65,7 @@ class _Wanted:
     wait: float | None = None
     dry_run: bool = False
     is_upgrade: bool = False
+    allow_downgrade: bool = False
     hub: Joining | None = None
     output: Output = Output.TABLE
     # Objects that are printed instead of being applied.
@@ -110,6 +111,9 @@ def _install_options(command: F) -> F:
                 help="How long to wait until all of it works.",
             ),
             click.option("--no-wait", is_flag=True, help="Do not wait."),
+            click.option(
+                "--allow-downgrade", is_flag=True, help="Go on where a newer czctl has installed the Teamspace."
+            ),
             click.option(
                 "--dry-run",
                 is_flag=True,
@@ -158,6 +162,7 @@ def install(
     policy: Path | None,
     wait: str,
     no_wait: bool,
+    allow_downgrade: bool,
     dry_run: bool,
     cluster: Cluster,
     output: Output,
@@ -195,6 +200,7 @@ def install(
             tuple(_access_of(text) for text in accesses_wanted),
             _seconds(wait, no_wait=no_wait),
             dry_run,
+            allow_downgrade=allow_downgrade,
             hub=joining.read(hub, hub_ca, join_token_file),
             output=output,
         )
@@ -211,6 +217,7 @@ def upgrade(
     policy: Path | None,
     wait: str,
     no_wait: bool,
+    allow_downgrade: bool,
     dry_run: bool,
     cluster: Cluster,
     output: Output,
@@ -229,7 +236,18 @@ def upgrade(
     seconds = _seconds(wait, no_wait=no_wait)
     _apply(
         _Wanted(
-            cluster, None, file, texts, serve_namespaces, policy, (), seconds, dry_run, is_upgrade=True, output=output
+            cluster,
+            None,
+            file,
+            texts,
+            serve_namespaces,
+            policy,
+            (),
+            seconds,
+            dry_run,
+            is_upgrade=True,
+            allow_downgrade=allow_downgrade,
+            output=output,
         )
     )
 
@@ -302,6 +320,8 @@ async def _applied(api: "ApiClient", wanted: _Wanted) -> InstallView:
     present = await installer.present()
     if wanted.is_upgrade and (present.record is None or present.secret is None):
         await _refuse_upgrade(api, namespace)
+    if not wanted.allow_downgrade:
+        installer.refuse_downgrade(present)
     wish, issuers = _wish(wanted, present)
     if wanted.dry_run and wanted.output is Output.YAML:
         wanted.manifests.extend(installer.manifests(wish))
