@@ -56,6 +56,7 @@ class SmallHub:
     seen: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     device: str = ""
+    roots: str | None = None
 
     def answer(self, path: str, proof: str, body: dict[str, str]) -> tuple[int, bytes]:
         if self.refusal is not None:
@@ -82,7 +83,7 @@ class SmallHub:
         self.renewed += 1
         issued = {
             "space": body["space"], "name": "test", "host": "127.0.0.1", "port": self.teamspace.port,
-            "roots": self.teamspace.authorities.parts.certificate_pem,
+            "roots": self.roots or self.teamspace.authorities.parts.certificate_pem,
             "certificate": leaf.public_bytes(Encoding.PEM).decode(),
             "organization": device.organization, "user": "ann",
         }  # fmt: skip
@@ -298,6 +299,25 @@ async def test_a_certificate_of_somebody_else_is_not_taken(hub: SmallHub, laptop
 
     await until(lambda: warning(laptop, renewing.HUB_REFUSED) is not None)
     assert "somebody else" in warning(laptop, renewing.HUB_REFUSED).text
+
+
+async def test_an_answer_that_cannot_be_used_ends_nothing(hub: SmallHub, laptop: Laptop, tmp_path: Path) -> None:
+    """One odd answer, and the Daemon would end, and so would each that follows it."""
+    hub.roots = "-----BEGIN CERTIFICATE-----\nnonsense"
+    access = hub.access(lifetime=timedelta(seconds=20))
+    await laptop.daemon.select_teamspace(access)
+
+    await until(lambda: warning(laptop, renewing.HUB_REFUSED) is not None)
+    assert "cannot be used" in warning(laptop, renewing.HUB_REFUSED).text
+    assert laptop.tunnel_state is TunnelState.CONNECTED
+    assert StateFolder(tmp_path / "laptop" / "state").teamspace() == access
+
+    hub.roots = None
+    assert laptop.daemon._joined is not None
+    laptop.daemon._joined.renewal._due_at = 0.0
+    laptop.daemon._joined.renewal._now.set()
+    await until(lambda: warning(laptop, renewing.HUB_REFUSED) is None)
+    assert laptop.daemon.status().hub.state is HubState.REACHABLE
 
 
 async def test_one_with_time_left_is_not_asked_for(hub: SmallHub, laptop: Laptop) -> None:

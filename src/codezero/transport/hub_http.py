@@ -143,7 +143,7 @@ class HubEndpoint:
     def _note_clock(self, answer: Answer) -> None:
         try:
             self.skew = parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             return
 
     def _not_believed(self, reason: str) -> CodezeroError:

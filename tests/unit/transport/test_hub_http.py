@@ -211,6 +211,15 @@ def test_a_clock_that_is_off_is_noticed(serve: Serve) -> None:
     assert abs(endpoint.now() - datetime(2094, 11, 6, 8, 49, 37, tzinfo=UTC).timestamp()) < 60
 
 
+@pytest.mark.parametrize(
+    "date", ["soon", "Sun, 06 Nov 2094 08:49:37 +99999999999999999999", "Sat, 01 Jan 0001 00:00:00 -0000"]
+)
+def test_a_time_that_is_none_is_not_heard(serve: Serve, date: str) -> None:
+    endpoint = HubEndpoint(serve(200, "application/json", b"{}", date=date))
+
+    assert endpoint.checked(endpoint.request("GET", "/x")) == b"{}"
+
+
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://:1", "http://127.0.0.1:x"])
 def test_a_proxy_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("https_proxy", proxy)

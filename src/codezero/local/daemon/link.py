@@ -49,11 +49,11 @@ def check(access: TeamspaceAccess) -> ssl.SSLContext:
     try:
         credentials = Credentials.from_pem(access.certificate, access.key)
         return certificates.client_context(roots=access.roots, credentials=credentials)
-    except (CertificateError, ssl.SSLError, ValueError) as error:
+    except (CertificateError, ssl.SSLError, ValueError, TypeError) as error:
+        # `ssl` says TypeError of text that is not ASCII.
+        fix = "download the access file again" if access.hub is None else "czctl start"
         raise CodezeroError(
-            problems.BAD_IDENTITY,
-            f"the access file of Teamspace {access.name!r} cannot be used: {error}",
-            fix="download the access file again",
+            problems.BAD_IDENTITY, f"the access to Teamspace {access.name!r} cannot be used: {error}", fix=fix
         ) from None
 
 

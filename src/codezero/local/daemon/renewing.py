@@ -7,7 +7,7 @@ for long. The Hub may be away for as long as the certificate lasts.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,7 @@ from cryptography import x509
 from codezero.kit import certificates, logs
 from codezero.kit.backoff import Backoff
 from codezero.kit.certificates import CertificateError, Credentials
+from codezero.local.daemon import link
 from codezero.local.daemon.health import Health
 from codezero.local.daemon.link import device_of
 from codezero.model import problems
@@ -41,6 +42,9 @@ ASK_DEADLINE: Final = 15.0
 ASKED_FRESH_SECONDS: Final = 20.0
 # What a Hub says of those it does not want: sign in, forbidden, not found.
 _REFUSALS: Final = frozenset({4, 5, 6})
+
+# 9999-01-01: the last year has days that are in no year here.
+_LAST_DAY: Final = 253370764800.0
 
 _log = logs.get_logger("renewing")
 
@@ -127,27 +131,30 @@ class Renewal:
 
     async def _renew(self) -> None:
         try:
-            access = await asyncio.to_thread(self._next)
+            with _nothing_else():
+                self._take(await asyncio.to_thread(self._next))
         except CodezeroError as error:
             self._failed(error)
-        else:
-            self._access, self._life, self._due_at = access, _life(access), None
-            self._renewed_at = self._clock()
-            self._backoff.reset()
-            self._told(HubState.REACHABLE)
-            self._health.clear(RENEWAL_FAILED)
-            self._health.clear(HUB_REFUSED)
-            _log.info("certificate renewed", teamspace=access.name, until=_day(self._life[1]))
-            self._renewed(access)
         self._look_at_clock()
+
+    def _take(self, access: TeamspaceAccess) -> None:
+        self._renewed(access)
+        self._access, self._life, self._due_at = access, _life(access), None
+        self._renewed_at = self._clock()
+        self._backoff.reset()
+        self._told(HubState.REACHABLE)
+        self._health.clear(RENEWAL_FAILED)
+        self._health.clear(HUB_REFUSED)
+        _log.info("certificate renewed", teamspace=access.name, until=_day(self._life[1]))
 
     async def _look_at_hub(self) -> None:
         assert self._endpoint is not None
         endpoint = self._endpoint
         try:
-            await asyncio.to_thread(
-                lambda: endpoint.checked(endpoint.request("GET", "/api/v1/version", deadline=ASK_DEADLINE))
-            )
+            with _nothing_else():
+                await asyncio.to_thread(
+                    lambda: endpoint.checked(endpoint.request("GET", "/api/v1/version", deadline=ASK_DEADLINE))
+                )
         except CodezeroError as error:
             self._told(HubState.UNREACHABLE, error.detail)
         else:
@@ -226,14 +233,29 @@ class Renewal:
 
 
 def check(issued: IssuedAccess, before: TeamspaceAccess) -> TeamspaceAccess:
-    """What was issued, as the access that follows `before`; raises `CertificateError` where it belongs to another key, and `CodezeroError` for another laptop."""
+    """What was issued, as the access that follows `before`; raises `CertificateError` where it belongs to another key, and `CodezeroError` for another laptop, or where no tunnel can be made with it."""
     assert before.hub is not None
     assert before.device is not None
     after = issued.whole(key=before.key, hub=before.hub, device=before.device, organization_name=before.organization)
     Credentials.from_pem(after.certificate, after.key)
     if after.teamspace != before.teamspace or device_of(after) != device_of(before):
         raise CodezeroError(problems.BAD_IDENTITY, "the Hub answered with the certificate of somebody else")
+    link.check(after)
     return after
+
+
+@contextlib.contextmanager
+def _nothing_else() -> Generator[None, None, None]:
+    """Whatever goes wrong inside is a `CodezeroError`: an answer of the Hub that nobody thought of must not end the Daemon."""
+    try:
+        yield
+    except CodezeroError:
+        raise
+    except Exception as error:
+        _log.exception("the Hub was asked in vain")
+        raise CodezeroError(
+            problems.INTERNAL, f"the Hub's answer could not be handled ({type(error).__name__})", fix="czctl start"
+        ) from error
 
 
 def _life(access: TeamspaceAccess) -> tuple[float, float]:
@@ -247,4 +269,4 @@ def _life(access: TeamspaceAccess) -> tuple[float, float]:
 
 
 def _day(moment: float) -> str:
-    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(min(moment, _LAST_DAY)).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,5 +1,6 @@
 """When a certificate is renewed: by the wall clock, which may jump. The renewal itself is in `tests/flow/test_daemon_renewal.py`."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -141,6 +142,48 @@ async def test_what_passes_is_told_apart_from_what_does_not(
     assert (renewal.view.state, renewal.view.cause) == (state, "because")
 
 
+@pytest.mark.parametrize("failing", ["asking", "taking"])
+async def test_what_nobody_thought_of_is_a_renewal_that_failed(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The service goes on: its end would be the Daemon's, at each start again."""
+    health = Health()
+    renewal = Renewal(access(), health=health, renewed=lambda _: fail(), clock=clock)
+    monkeypatch.setattr(renewal, "_next", fail if failing == "asking" else access)
+    before = renewal._life
+
+    await renewal._renew()
+
+    (warning,) = health.warnings
+    assert warning.code == renewing.RENEWAL_FAILED
+    assert "ZeroDivisionError" in warning.text
+    assert renewal._life == before
+    assert not renewal.is_due
+
+
+def fail() -> TeamspaceAccess:
+    raise ZeroDivisionError
+
+
+async def test_a_certificate_for_all_time_is_taken(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last day can be in no year here."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    monkeypatch.setattr(renewing, "_life", lambda _: (NOW, datetime.max.replace(tzinfo=UTC).timestamp()))
+    taken: list[TeamspaceAccess] = []
+    renewal = Renewal(access(), health=Health(), renewed=taken.append, clock=clock)
+    monkeypatch.setattr(renewal, "_next", access)
+    try:
+        await renewal._renew()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert len(taken) == 1
+    assert renewal.view is not None
+    assert renewal.view.state is HubState.REACHABLE
+
+
 async def test_without_a_hub_there_is_nothing_to_show(clock: Clock) -> None:
     renewal = Renewal(access(hub=None), health=Health(), renewed=lambda _: None, clock=clock)
     renewal.ask_soon()
@@ -170,6 +213,17 @@ def test_a_certificate_of_another_key_is_not_taken() -> None:
 
     with pytest.raises(CertificateError):
         renewing.check(issued(before, certificate=other.certificate_pem), before)
+
+
+@pytest.mark.parametrize("roots", ["-----BEGIN CERTIFICATE-----\nnonsense", "-----BEGIN CERTIFICATE-----\né"])
+def test_roots_that_cannot_be_used_are_not_taken(roots: str) -> None:
+    """Before anything is kept: the tunnel could not be made, and the next Daemon could not either."""
+    before = access()
+
+    with pytest.raises(CodezeroError, match="cannot be used") as refused:
+        renewing.check(issued(before, roots=roots), before)
+
+    assert refused.value.fix == "czctl start"
 
 
 def test_one_of_another_device_or_teamspace_is_not_taken() -> None:
