@@ -104,9 +104,8 @@ def organization(client: HubClient, asked: str | None) -> Named:
     """The organization that is meant; raises `CodezeroError` where that is not clear."""
     asked = asked or os.environ.get(hub_context.ORGANIZATION_VARIABLE) or None
     selected = client.context.organization
-    if asked is None and selected is not None:
-        return selected
-    if selected is not None and asked in (selected.id, selected.name):
+    # By its id alone: of a name that is remembered only the Hub knows what it means now.
+    if selected is not None and asked in (None, selected.id):
         return selected
     known = list(client.items("/organizations", Organization))
     note_organizations(client, known)
@@ -119,7 +118,7 @@ def space(client: HubClient, owner: Named, asked: str | None) -> Named:
     context = client.context
     is_own = context.organization is not None and context.organization.id == owner.id
     selected = context.space if is_own else None
-    if selected is not None and asked in (None, selected.id, selected.name):
+    if selected is not None and asked in (None, selected.id):
         return selected
     known = list(client.items(f"/organizations/{owner.id}/spaces", Space))
     note_spaces(client, owner, known)

@@ -38,9 +38,20 @@ def test_the_selected_one_needs_no_question(hub: ScriptedHub) -> None:
     client = client_of(hub, organization=ACME, space=SHOP)
 
     assert hub_selection.organization(client, None) == ACME
-    assert hub_selection.organization(client, "acme") == ACME
+    assert hub_selection.organization(client, ACME.id) == ACME
     assert hub_selection.space(client, ACME, None) == SHOP
+    assert hub_selection.space(client, ACME, SHOP.id) == SHOP
     assert hub.asked == []
+
+
+def test_a_name_means_what_the_hub_says_now(hub: ScriptedHub) -> None:
+    """What is selected may have been removed or renamed since, and another one may have its name."""
+    old = Named("01JZ0000000000000000000008", "acme"), Named("01JZ0000000000000000000009", "shop")
+    client = client_of(hub, organization=old[0], space=old[1])
+    renamed = client_of(hub, organization=ACME, space=old[1])
+
+    assert hub_selection.organization(client, "acme") == ACME
+    assert hub_selection.space(renamed, ACME, "shop") == SHOP
 
 
 def test_one_that_is_named_goes_before_the_selected_one(hub: ScriptedHub) -> None:

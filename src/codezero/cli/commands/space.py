@@ -8,7 +8,7 @@ from codezero.cli.console import Output, Table, output_option, say, write_lines
 from codezero.cli.hub_client import HubClient, Reply
 from codezero.cli.hub_context import Named
 from codezero.cli.hub_output import ago, facts, write_list, write_one
-from codezero.cli.hub_selection import Space, hub_options, organization_option
+from codezero.cli.hub_selection import Organization, Space, hub_options, organization_option
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
@@ -183,8 +183,13 @@ def remove(*, client: HubClient, name: str | None, yes: bool, organization: str 
     What is installed in the cluster stays there: czctl teamspace uninstall
     """
     owner, found = _found(client, organization, name)
-    _confirm(f"Remove the Teamspace {found.name} for all members of {owner.name}?", yes=yes)
-    client.delete(f"/organizations/{owner.id}/spaces/{found.id}")
+    path = f"/organizations/{owner.id}/spaces/{found.id}"
+    # What is remembered may have got another name since: the one it has now is asked about and said.
+    found = client.get(path).as_(Space)
+    if not yes:
+        organization_now = client.get(f"/organizations/{owner.id}").as_(Organization)
+        _confirm(f"Remove the Teamspace {found.name} ({found.id}) for all members of {organization_now.name}?")
+    client.delete(path)
     if client.context.space is not None and client.context.space.id == found.id and client.keeps:
         hub_selection.select(client, organization=client.context.organization, space=None)
     say(f"{found.name} is removed; next, where its cluster is known: czctl teamspace uninstall")
@@ -199,8 +204,9 @@ def _doing(verb: str, help_text: str, done: str) -> click.Command:
     def command(*, client: HubClient, name: str | None, organization: str | None, output: Output) -> None:
         owner, found = _found(client, organization, name)
         reply = client.post(f"/organizations/{owner.id}/spaces/{found.id}/{verb}")
-        write_one(reply, output, lambda: facts([("Name", found.name), ("ID", found.id)]))
-        say(f"{found.name} {done}")
+        now = reply.as_(Space)
+        write_one(reply, output, lambda: facts([("Name", now.name), ("ID", now.id)]))
+        say(f"{now.name} {done}")
 
     return command
 
@@ -261,11 +267,9 @@ def _address(one: Space) -> str:
     return f"{one.host}:{one.port}" if one.host else "-"
 
 
-def _confirm(question: str, *, yes: bool) -> None:
+def _confirm(question: str) -> None:
     import sys
 
-    if yes:
-        return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CodezeroError(problems.BAD_REQUEST, "nobody can be asked here", fix="add --yes")
     click.confirm(question, abort=True, err=True)
