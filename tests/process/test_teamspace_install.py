@@ -514,6 +514,33 @@ async def test_a_namespace_in_which_something_is_served_stays_enabled(cluster: C
     assert cluster.everything() == before
 
 
+async def test_what_was_never_enabled_keeps_nobody_from_an_upgrade(cluster: Cluster) -> None:
+    """Who may write Serve objects in a namespace of their own must not decide over the Teamspace."""
+    await cluster.install()
+    serve = {"metadata": {"name": "orders"}, "spec": {"service": "orders", "routes": []}}
+    cluster.store.create("serves.codezero.io", "shop", serve)
+
+    ended = await cluster.czctl("upgrade", "--set", "system.replicas=1")
+
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("before", ["all", "unknown"])
+async def test_serves_are_kept_also_where_all_namespaces_were_enabled_or_nobody_knows(
+    cluster: Cluster, before: str
+) -> None:
+    await cluster.install("--serve-namespace", "*" if before == "all" else "shop")
+    serve = {"metadata": {"name": "orders"}, "spec": {"service": "orders", "routes": []}}
+    cluster.store.create("serves.codezero.io", "shop", serve)
+    if before == "unknown":
+        cluster.store.delete("configmaps", "codezero", "codezero-settings")
+
+    ended = await cluster.czctl("upgrade", "--set", "serve.namespaces={}")
+
+    assert ended.code == problems.IN_THE_WAY.exit_code
+    assert "shop/orders is being served" in ended.err
+
+
 @pytest.mark.parametrize("command", ["install", "upgrade"])
 async def test_a_value_that_the_cluster_refuses_is_not_kept(cluster: Cluster, command: str) -> None:
     """Else the next command, which does not name it, is refused for it too."""

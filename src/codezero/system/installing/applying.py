@@ -343,12 +343,15 @@ class Installer:
                 )
 
     async def _refuse_to_leave_serves(self, chosen: values.Values, present: Present) -> None:
-        """Without its rights in a namespace the System could not put back what is served there."""
+        """Without its rights in a namespace the System could not put back what is served there. What lies where it never had any keeps nobody."""
         if present.record is None or chosen.serve.is_everywhere:
             return
+        settings = await find(self._api, f"{self._home}/configmaps/{objects.SETTINGS}")
+        # Without the settings of before nobody knows what was enabled.
+        before = texts(at(settings, "data")).get("CODEZERO_SERVE_NAMESPACES", values.EVERY_NAMESPACE).split(",")
         for serve in await listed(self._api, SERVES.path):
             namespace, name = (as_text(at(serve, "metadata", field)) for field in ("namespace", "name"))
-            if namespace not in chosen.serve.namespaces:
+            if namespace not in chosen.serve.namespaces and {namespace, values.EVERY_NAMESPACE} & {*before}:
                 raise CodezeroError(
                     problems.IN_THE_WAY,
                     f"{namespace}/{name} is being served, or lingers, in a namespace that would not be enabled any more",
