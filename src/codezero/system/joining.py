@@ -52,6 +52,7 @@ LIFETIME: Final = timedelta(hours=1)
 RENEWED_AT: Final = 1 / 3
 ANSWER_SECONDS: Final = 20.0
 MAX_ANSWER: Final = 4 * 1024 * 1024
+MAX_TOLD: Final = 1000
 _POLICY_FILE: Final = "policy.json"
 _TOKEN: Final = "token"  # noqa: S105 - the name of an entry
 # By which token the present identity came, as a hash: one that was used already is not used again.
@@ -139,6 +140,12 @@ class Membership:
             self.waiting = error.detail
             await self._tell(error.detail, error.fix)
             raise
+        except ApiError as error:
+            # That somebody else wrote first passes by itself.
+            if error.status != 409:
+                self.waiting = f"the API server does not do it: {error}"
+                await self._tell(self.waiting)
+            raise
         self.waiting = ""
         await self._tell("")
 
@@ -152,9 +159,14 @@ class Membership:
             )
         content = identity.secret_content(secret)
         self.is_member = _is_joined(content)
-        # First what needs nobody's answer.
+        # First what needs nobody's answer. One that cannot be kept is in force nevertheless, and keeps nothing else from being done.
+        not_kept: ApiError | None = None
         if self._pushed_policy is not None:
-            await self._write_policy(self._pushed_policy)
+            try:
+                await self._write_policy(self._pushed_policy)
+            except ApiError as error:
+                _log.warning("the Hub's policy cannot be kept", status=error.status, reason=str(error))
+                not_kept = error
         keys = self._pushed_keys
         if self.is_member and keys is not None and keys != _keys_of(content):
             secret = await self._write(secret, _key_files(keys))
@@ -169,6 +181,8 @@ class Membership:
             await self._certify(secret, content)
         if token is not None:
             await self._forget_token()
+        if not_kept is not None:
+            raise not_kept
 
     async def _token(self) -> str | None:
         found = await find(self._api, self._join)
@@ -204,7 +218,9 @@ class Membership:
         files = {**self._files(certified, key, content), _JOINED_BY: by}
         await self._write(secret, files, without=(NEXT_KEY,))
         self.is_member = True
-        await self._write_policy(certified.policy.encode())
+        # Instead of one that was pushed to the Teamspace that this cluster was before; and tried again where it cannot be written now.
+        self._pushed_policy = certified.policy.encode()
+        await self._write_policy(self._pushed_policy)
         _log.info(
             "this cluster is a Teamspace of the Hub", hub=self._hub.url, space=certified.space, name=certified.name
         )
@@ -315,19 +331,23 @@ class Membership:
             url=self._hub.url,
             joined=self.is_member,
             connected=self._link.connected and not reason,
-            reason=reason or self._link.reason,
-            fix=fix or "",
+            # What the Hub says may be long, and a policy has to fit beside it.
+            reason=(reason or self._link.reason)[:MAX_TOLD],
+            fix=(fix or "")[:MAX_TOLD],
         )
         try:
             found = await find(self._api, self._policy)
             text = msgspec.json.encode(state).decode()
             if found is not None and texts(at(found, "data")).get(HUB_STATE) != text:
                 await self._api.patch(self._policy, {"data": {HUB_STATE: text}}, kind="merge")
+        except ApiError as error:
+            _log.debug("state of the Hub not told", reason=str(error))
+        try:
             if reason and reason != self._told_event:
                 await self._api.create(self._events, self._event(reason))
             self._told_event = reason
         except ApiError as error:
-            _log.debug("state of the Hub not told", reason=str(error))
+            _log.debug("event about the Hub not made", reason=str(error))
 
     def _event(self, reason: str) -> Json:
         now = self._clock()
@@ -343,7 +363,7 @@ class Membership:
                 "namespace": self._namespace,
             },
             "reason": "HubWaiting",
-            "message": reason[:1000],
+            "message": reason[:MAX_TOLD],
             "type": "Warning",
             "source": {"component": "codezero-system"},
             "firstTimestamp": moment,

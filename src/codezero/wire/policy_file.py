@@ -14,8 +14,8 @@ from codezero.model.access import AnyPolicy, Bundle, Effect, Member, Operation, 
 from codezero.model.cedar import CedarError
 from codezero.model.problems import CodezeroError
 
-# A ConfigMap holds 1 MiB in all.
-MAX_SIZE = 1024 * 1024
+# A ConfigMap holds 1 MiB in all, with what else is in there: names, and what the System says about the Hub.
+MAX_SIZE = 1024 * 1024 - 16 * 1024
 
 Content = TypeVar("Content")
 

@@ -26,6 +26,7 @@ from codezero.model import problems
 from codezero.model.ids import TeamspaceId, Workload
 from codezero.model.problems import CodezeroError
 from codezero.system.joining import Membership
+from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.testing.kubernetes import until
 from codezero.testing.serving import Deaths, KilledError, MortalApi, ServingCluster, serving_cluster
 from codezero.transport.hub import proof_of_authority
@@ -545,6 +546,69 @@ async def test_what_is_pushed_is_kept_whatever_becomes_of_a_token(
         await member.keep()
 
     assert policy(cluster)["policy.json"].encode() == newer
+
+
+class FullConfigMap:
+    """The API server, which takes no ConfigMap that is patched."""
+
+    def __init__(self, real: ApiClient) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def patch(self, path: str, *arguments: Any, **options: Any) -> bytes:
+        if "/configmaps/" in path:
+            raise ApiError("ConfigMap is too long: must have at most 1048576 bytes", status=422, reason="Invalid")
+        return await self._real.patch(path, *arguments, **options)
+
+
+async def test_a_policy_that_cannot_be_kept_stops_nothing_else_and_is_told(
+    cluster: ServingCluster, tenant: Organization
+) -> None:
+    from codezero.hub.policies.bundle import bundle
+
+    _, space = await joined(cluster, tenant)
+    before, issuers = held(cluster), held(cluster)["device-issuer.crt"]
+    wanted = (await tenant.do(teamspaces.rotate, space)).rotate_at
+    newer = await tenant.hub.database.run(lambda session: bundle(tenant.hub, session, space))
+    full: Any = FullConfigMap(cluster.api)
+    member = membership(cluster, tenant.hub, api=full)
+    member.heard(PolicyTold(newer))
+    member.heard(KeysTold('{"keys": []}', issuers + issuers))
+    member.heard(RotationWanted(wanted.timestamp()))
+
+    with pytest.raises(ApiError, match="too long"):
+        await member.keep()
+
+    after = held(cluster)
+    assert after["ca.key"] != before["ca.key"]
+    assert "too long" in member.waiting
+    (event,) = (one.content for one in cluster.store.list("events", "codezero"))
+    assert "too long" in event["message"]
+    assert policy(cluster)["policy.json"].encode() != newer
+    again = membership(cluster, tenant.hub)
+    again.heard(PolicyTold(newer))
+    await again.keep()
+    assert policy(cluster)["policy.json"].encode() == newer
+
+
+async def test_the_policy_that_comes_with_joining_is_written_in_the_end(
+    cluster: ServingCluster, tenant: Organization
+) -> None:
+    invited = await tenant.new_space()
+    hub_spaces.install(cluster, tenant.hub, invited.token)
+    full: Any = FullConfigMap(cluster.api)
+    member = membership(cluster, tenant.hub, api=full)
+    with pytest.raises(ApiError, match="too long"):
+        await member.keep()
+    assert "policy.json" not in policy(cluster)
+
+    member._api = cluster.api
+    await member.keep()
+
+    bundle = policy_file.read(policy(cluster)["policy.json"].encode())
+    assert getattr(bundle, "space", None) == invited.space.id
 
 
 async def test_a_wish_for_another_key_that_the_hub_has_forgotten_is_none(

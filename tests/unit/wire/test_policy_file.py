@@ -6,10 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from codezero.deploy import identity
 from codezero.model import problems
 from codezero.model.access import allow_all
 from codezero.model.ids import Device, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.system import joining
 from codezero.testing.bundles import attribute, bundle, equals, policy
 from codezero.wire import policy_file
 
@@ -93,3 +95,11 @@ def test_nothing_else_is_read(content: bytes) -> None:
         policy_file.read(content)
 
     assert caught.value.problem is problems.NO_POLICY
+
+
+def test_the_largest_leaves_room_for_what_else_is_in_the_configmap() -> None:
+    """Kubernetes counts names and contents together, and the System says in there how it stands with the Hub."""
+    told = identity.HubState("https://" + "h" * 500, reason='"' * joining.MAX_TOLD, fix='"' * joining.MAX_TOLD)
+    data = {"policy.json": " " * policy_file.MAX_SIZE, identity.HUB_STATE: msgspec.json.encode(told).decode()}
+
+    assert sum(len(name) + len(text) for name, text in data.items()) < 1024 * 1024
