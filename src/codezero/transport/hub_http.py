@@ -5,10 +5,13 @@ the environment (`https_proxy`, `no_proxy`), as every other program has them.
 """
 
 import base64
+import contextlib
 import http.client
 import ipaddress
+import queue
 import socket
 import ssl
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -77,24 +80,19 @@ class HubEndpoint:
             **(headers or {}),
         }
         try:
-            connection.request(method, path, body=body, headers=sent)
-            response = connection.getresponse()
-            content = _content(response, until)
+            answer = _Exchange(connection, method, path, body, sent).answer(until)
         except ssl.SSLCertVerificationError as error:
             raise self._not_believed(error.verify_message) from None
         except ssl.SSLError as error:
             raise self._not_believed(_reason(error)) from None
         except TimeoutError:
             raise self._unreachable(f"it did not answer within {deadline:.0f} s") from None
-        except socket.gaierror:
+        except (socket.gaierror, _NoNameError):
             raise self._unreachable("its name is not known here") from None
         except http.client.HTTPException as error:
             raise self._no_hub(f"its answer is no HTTP ({type(error).__name__})") from None
         except OSError as error:
             raise self._unreachable(_reason(error)) from None
-        finally:
-            connection.close()
-        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
         self._note_clock(answer)
         return answer
 
@@ -199,15 +197,83 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _content(response: http.client.HTTPResponse, until: float) -> bytes:
+class _NoNameError(Exception):
+    """What is to be looked up can be nobody's name, such as `hub..example`."""
+
+
+class _Exchange:
+    """One request and its answer, in a thread of its own: looking up, connecting, TLS, headers and content each have their own limits, and some have none.
+
+    Only who waits for all of it can give it one end; whoever asks may hold a lock meanwhile.
+    """
+
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+    ) -> None:
+        self._connection = connection
+        self._request = (method, path, body, headers)
+        self._socket: socket.socket | None = None
+        self._is_over = threading.Event()
+        self._outcome: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+
+    def answer(self, until: float) -> Answer:
+        """The answer, by then of the monotonic clock; raises `TimeoutError` where there is none, and what went wrong."""
+        threading.Thread(target=self._run, name="hub-request", daemon=True).start()
+        try:
+            outcome = self._outcome.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            raise TimeoutError from None
+        finally:
+            self._end()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _end(self) -> None:
+        # In this order, so that nothing is sent any more by a connection that comes to stand now.
+        self._is_over.set()
+        for one in (self._connection.sock, self._socket):
+            if one is not None:
+                # Under TLS, whose own way changes what the thread is reading from; closed already where all went well.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+    def _run(self) -> None:
+        try:
+            outcome = self._ask()
+        except Exception as error:  # noqa: BLE001 - raised again by who waits
+            outcome = error
+        finally:
+            self._connection.close()
+        self._outcome.put(outcome)
+
+    def _ask(self) -> Answer:
+        method, path, body, headers = self._request
+        try:
+            self._connection.connect()
+        except UnicodeError:
+            raise _NoNameError from None
+        self._socket = self._connection.sock
+        if self._is_over.is_set():
+            raise TimeoutError
+        self._connection.request(method, path, body=body, headers=dict(headers))
+        response = self._connection.getresponse()
+        return Answer(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, _content(response)
+        )
+
+
+def _content(response: http.client.HTTPResponse) -> bytes:
     content = bytearray()
     while piece := response.read(_PIECE):
         content += piece
         if len(content) > MAX_CONTENT:
             raise CodezeroError(problems.TOO_LARGE, f"the Hub's answer has more than {MAX_CONTENT} bytes")
-        if time.monotonic() > until:
-            # http.client's limit begins anew with every piece.
-            raise TimeoutError
     return bytes(content)
 
 

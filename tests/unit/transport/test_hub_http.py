@@ -4,6 +4,7 @@ import http.server
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,6 +157,75 @@ def test_nobody_listens() -> None:
 
     assert error.problem is problems.HUB_UNREACHABLE
     assert "the connection was refused" in error.detail
+
+
+def test_a_name_that_can_be_none_is_not_known() -> None:
+    assert "its name is not known" in refusal(HubEndpoint("https://hub..example")).detail
+
+
+def test_a_proxy_s_name_that_can_be_none_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy..example:8080")
+
+    assert "its name is not known" in refusal(HubEndpoint("https://hub.example.org")).detail
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [b"", HEAD], ids=["headers", "content"])
+@pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "TLS"])
+def test_an_answer_that_drips_is_not_waited_for(tls: tuple[ssl.SSLContext, str], at_once: bytes, has_tls: bool) -> None:
+    """Each byte comes in time, and the whole does not: czctl holds a lock meanwhile, the Daemon a thread."""
+    gone, given = threading.Event(), threading.Event()
+    whole = HEAD + b" " * 28 + b"{}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with tls[0].wrap_socket(connection, server_side=True) if has_tls else connection as stream:
+                stream.recv(65536)
+                try:
+                    stream.sendall(at_once)
+                    for byte in whole[len(at_once) :]:
+                        stream.sendall(bytes([byte]))
+                        time.sleep(0.1)
+                    given.set()
+                except OSError:
+                    gone.set()
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        endpoint = HubEndpoint(f"https://{address}", tls[1]) if has_tls else HubEndpoint(f"http://{address}")
+        with pytest.raises(CodezeroError, match="did not answer within") as refused:
+            endpoint.request("GET", "/x", deadline=0.5)
+        assert not given.is_set()
+        thread.join()
+
+    assert refused.value.problem is problems.HUB_UNREACHABLE
+    assert gone.is_set()
+
+
+def test_nothing_is_sent_by_a_connection_that_stands_too_late(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up a name cannot be ended; whoever asked has gone on, and may have asked again."""
+    seen: list[str] = []
+    looked_up, real = threading.Event(), socket.getaddrinfo
+
+    def slow(*args: object, **more: object) -> object:
+        looked_up.wait()
+        return real(*args, **more)  # type: ignore[arg-type]
+
+    endpoint = HubEndpoint(serve(200, "application/json", b"{}", seen=seen))
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with pytest.raises(CodezeroError, match="did not answer within"):
+        endpoint.request("GET", "/x", deadline=0.2)
+    asking = [one for one in threading.enumerate() if one.name == "hub-request"]
+    looked_up.set()
+    for one in asking:
+        one.join()
+
+    assert len(asking) == 1
+    assert seen == []
 
 
 @pytest.fixture
