@@ -161,7 +161,7 @@ class Membership:
         self.is_member = _is_joined(content)
         # First what needs nobody's answer. One that cannot be kept is in force nevertheless, and keeps nothing else from being done.
         not_kept: ApiError | None = None
-        if self._pushed_policy is not None:
+        if self._pushed_policy is not None and self._is_ours(self._pushed_policy, content):
             try:
                 await self._write_policy(self._pushed_policy)
             except ApiError as error:
@@ -183,6 +183,10 @@ class Membership:
             await self._forget_token()
         if not_kept is not None:
             raise not_kept
+
+    def _is_ours(self, policy: bytes, content: dict[str, str]) -> bool:
+        """Whether it is of the Teamspace that this cluster is by now; it may be another one than when the policy was pushed."""
+        return not self.is_member or _stamp_of(policy).space == identity.teamspace_of(content)
 
     async def _token(self) -> str | None:
         found = await find(self._api, self._join)
@@ -318,10 +322,11 @@ class Membership:
         await self._api.patch(self._join, {"data": {_TOKEN: None}}, kind="merge")
 
     async def _write_policy(self, content: bytes) -> None:
-        """Keep it for the time without a Hub; never an older one."""
+        """Keep it for the time without a Hub; never an older one of the same Teamspace."""
         found = await find(self._api, self._policy)
-        before = texts(at(found, "data")).get(_POLICY_FILE, "")
-        if before.encode() == content or (before and serial_of(before.encode()) > serial_of(content)):
+        before = texts(at(found, "data")).get(_POLICY_FILE, "").encode()
+        kept, new = _stamp_of(before), _stamp_of(content)
+        if before == content or (kept.space == new.space and kept.serial > new.serial):
             return
         await self._api.patch(self._policy, {"data": {_POLICY_FILE: content.decode(errors="replace")}}, kind="merge")
 
@@ -424,16 +429,19 @@ async def leave(hub: HubAddress, content: dict[str, str]) -> None:
     await _Https(hub)(leave_path(space), _Nothing(), proof_of_authority(key, space, hub.url))
 
 
-class _Serial(msgspec.Struct):
+class _Stamp(msgspec.Struct, frozen=True):
+    """Of which Teamspace a policy file is, and the serial, which each counts for itself."""
+
+    space: str = ""
     serial: int = 0
 
 
-def serial_of(content: bytes) -> int:
-    """The serial of a policy file; 0 where it has none."""
+def _stamp_of(content: bytes) -> _Stamp:
+    """Nothing and 0 where it says neither."""
     try:
-        return msgspec.json.decode(content, type=_Serial).serial
+        return msgspec.json.decode(content, type=_Stamp)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return 0
+        return _Stamp()
 
 
 def _is_joined(content: dict[str, str]) -> bool:

@@ -23,6 +23,7 @@ from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
 from codezero.kit.tasks import task_group
 from codezero.model import problems
+from codezero.model.access import Bundle
 from codezero.model.ids import TeamspaceId, Workload
 from codezero.model.problems import CodezeroError
 from codezero.system.joining import Membership
@@ -609,6 +610,35 @@ async def test_the_policy_that_comes_with_joining_is_written_in_the_end(
 
     bundle = policy_file.read(policy(cluster)["policy.json"].encode())
     assert getattr(bundle, "space", None) == invited.space.id
+
+
+async def test_a_cluster_that_becomes_another_teamspace_gets_its_policy_whatever_its_number(
+    cluster: ServingCluster, tenant: Organization
+) -> None:
+    from codezero.hub.policies.bundle import bundle
+
+    member, first = await joined(cluster, tenant)
+    for _ in range(5):
+        newest = await tenant.hub.database.run(lambda session: bundle(tenant.hub, session, first))
+    member.heard(PolicyTold(newest))
+    await member.keep()
+    assert policy(cluster)["policy.json"].encode() == newest
+    other = await tenant.new_space("other")
+    bring_token(cluster, other.token)
+
+    await member.keep()
+
+    def of() -> tuple[str, int]:
+        found = policy_file.read(policy(cluster)["policy.json"].encode())
+        assert isinstance(found, Bundle)
+        return found.space, found.serial
+
+    assert of()[0] == other.space.id
+    assert of()[1] < getattr(policy_file.read(newest), "serial", 0)
+    # An Orchestrator that has not heard of it yet.
+    member.heard(PolicyTold(newest))
+    await member.keep()
+    assert of()[0] == other.space.id
 
 
 async def test_a_wish_for_another_key_that_the_hub_has_forgotten_is_none(
