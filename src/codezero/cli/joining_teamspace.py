@@ -29,14 +29,17 @@ def access(client: HubClient, organization: Named, space: Named) -> TeamspaceAcc
 
 
 def is_there(now: StatusView, client: HubClient, space: Named) -> bool:
-    """Whether the Daemon is in that Teamspace already, by the same Hub and as the same user, and goes on to be."""
+    """Whether the Daemon is in that Teamspace already, by the same Hub and as the same user, and goes on to be.
+
+    One that does not reach its Hub may know an old way to it, such as the proxy of another network; an access brings the present one.
+    """
     return (
         now.teamspace is not None
         and now.teamspace.id == space.id
         and now.tunnel.state is TunnelState.CONNECTED
         and now.hub is not None
         and now.hub.url == client.context.url
-        and now.hub.state is not HubState.REFUSED
+        and now.hub.state is HubState.REACHABLE
         and client.context.user is not None
         and now.teamspace.user_id == client.context.user.id
     )
@@ -85,12 +88,16 @@ def _key(client: HubClient) -> DeviceKey:
     if not client.is_signed_in:
         raise not_signed_in(client.context.url)
     key = DeviceKey.new()
-    if credentials is not None:
-        kept = msgspec.structs.replace(credentials, key=key.pem)
-        with hub_context.locked():
+    if credentials is None:
+        return key
+    with hub_context.locked():
+        kept = client.kept()
+        if kept.key is None:
+            kept = msgspec.structs.replace(kept, key=key.pem)
             hub_context.save_credentials(kept)
-        client.use(kept)
-    return key
+    client.use(kept)
+    # Of two that make one at once, the first one's.
+    return DeviceKey(kept.key or key.pem, kept.device)
 
 
 def selected(client: HubClient) -> tuple[Named, Named] | None:
