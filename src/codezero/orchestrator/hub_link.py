@@ -111,6 +111,10 @@ class HubLink:
                 await self._stay()
             except CodezeroError as error:
                 self._is_away(error.detail)
+            except Exception as error:  # noqa: BLE001 - the edge of one channel
+                # A defect in handling what a Hub sends must not end everybody's Orchestrator.
+                _log.exception("the channel to the Hub failed", hub=self._hub.url)
+                self._is_away(f"the channel failed: {type(error).__name__}")
             if not self._coordinator.activity.value:
                 continue
             if time.monotonic() - began > GOOD_SECONDS:
@@ -242,13 +246,14 @@ class HubLink:
         """Decide by it from now on; one that cannot be used is left aside, for the one in force is better than none."""
         try:
             policy = policy_file.read(content)
-        except CodezeroError as error:
-            _log.error("the Hub's policy cannot be used, that of before stays", reason=error.detail)
+            if not isinstance(policy, Bundle) or policy.space != teamspace:
+                _log.error("the Hub's policy is for another Teamspace, that of before stays")
+                return
+            policy, content = self._dated(policy, content)
+        except (CodezeroError, ValueError, OverflowError) as error:
+            # The latter of times that do not exist by this clock.
+            _log.error("the Hub's policy cannot be used, that of before stays", reason=str(error))
             return
-        if not isinstance(policy, Bundle) or policy.space != teamspace:
-            _log.error("the Hub's policy is for another Teamspace, that of before stays")
-            return
-        policy, content = self._dated(policy, content)
         if self._coordinator.policy_read(content):
             _log.info("policy came from the Hub", serial=policy.serial)
             await self._coordinator.decide_again()

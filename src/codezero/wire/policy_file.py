@@ -72,6 +72,12 @@ def read(content: bytes) -> AnyPolicy:
     if _decoded(content, _Form).serial is None:
         return decode(content)
     file = _decoded(content, _Bundle)
+    for moment in (file.issued_at, file.expires_at):
+        try:
+            _moment(moment.timestamp())
+        except (ValueError, OverflowError) as error:
+            # Its offset takes it out of what a clock can show.
+            raise CodezeroError(problems.NO_POLICY, f"a time of the Hub's policy cannot be used: {error}") from None
     try:
         policies = cedar.compiled(file.policies)
     except CedarError as error:

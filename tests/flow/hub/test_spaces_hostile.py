@@ -30,7 +30,7 @@ from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.model import problems
 from codezero.model.access import Bundle
-from codezero.model.ids import Device, TeamspaceId, Workload, new_ulid
+from codezero.model.ids import Device, SessionId, TeamspaceId, Workload, new_ulid
 from codezero.model.services import Service, ServiceKind, ServiceRef
 from codezero.orchestrator.events import Events as Kept
 from codezero.orchestrator.hub_link import HubLink
@@ -41,6 +41,7 @@ from codezero.testing.serving import ServingCluster, serving_cluster
 from codezero.transport.hub import HubAddress, proof_of_authority, proof_of_part
 from codezero.transport.identity import Identity
 from codezero.wire import hub_channel, policy_file
+from codezero.wire.coordination import KeysTold
 from codezero.wire.hub_channel import (
     MAX_MESSAGE,
     CatalogTold,
@@ -51,6 +52,7 @@ from codezero.wire.hub_channel import (
     Farewell,
     FromTeamspace,
     Hello,
+    KeysPush,
     Ping,
     PolicyPush,
     ToTeamspace,
@@ -463,6 +465,56 @@ async def test_a_policy_that_is_none_or_of_somebody_else_replaces_nothing() -> N
         await asyncio.sleep(0.3)
         assert getattr(coordinator.admission.policy, "serial", None) == 5
         assert link.connected
+
+
+@pytest.mark.parametrize(
+    ("issued_at", "expires_at"),
+    [
+        ("2020-01-01T00:00:00Z", "9999-12-31T23:59:59Z"),
+        ("9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59-23:59"),
+        ("0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00+23:59"),
+    ],
+)
+async def test_a_policy_of_times_that_no_clock_shows_replaces_nothing_and_ends_nothing(
+    issued_at: str, expires_at: str
+) -> None:
+    own = TeamspaceId(new_ulid())
+    extreme = msgspec.json.decode(pushed(own, serial=6))
+    extreme |= {"issued_at": issued_at, "expires_at": expires_at}
+
+    async def talk(socket: ServerConnection) -> None:
+        await socket.send(msgspec.msgpack.encode(PolicyPush(pushed(own, serial=5))))
+        await socket.send(msgspec.msgpack.encode(PolicyPush(msgspec.json.encode(extreme))))
+        await socket.send(msgspec.msgpack.encode(KeysPush("after", "it")))
+
+    async with before_a_hub(talk, own) as (link, coordinator):
+        await until(lambda: KeysTold in coordinator._from_hub)
+        assert getattr(coordinator.admission.policy, "serial", None) == 5
+        assert coordinator.admission.reason is None
+        assert link.connected
+
+
+async def test_no_push_ends_the_orchestrator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in handling it is a lost channel, and the next one comes."""
+    own = TeamspaceId(new_ulid())
+    channels = 0
+
+    async def talk(socket: ServerConnection) -> None:
+        nonlocal channels
+        channels += 1
+        await socket.send(msgspec.msgpack.encode(EndSession("any", "")))
+
+    async with before_a_hub(talk, own) as (link, coordinator):
+        with monkeypatch.context() as patched:
+
+            def broken(session: SessionId, reason: str) -> bool:
+                raise ValueError("a defect")
+
+            patched.setattr(coordinator, "end_session", broken)
+            await until(lambda: link.reason == "the channel failed: ValueError")
+        before = channels
+        await until(lambda: channels > before and link.connected)
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=-400), timedelta(days=-2), timedelta(days=2), timedelta(days=400)])

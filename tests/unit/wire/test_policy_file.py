@@ -86,6 +86,8 @@ MEMBER = {"name": "a", "email": "b", "kind": "person", "role": "developer"}
         changed() + b" true",
         b'{"serial": ' + b"[" * 100_000,
         b" " * (policy_file.MAX_SIZE + 1),
+        changed(issued_at="9999-12-31T23:59:59-23:59"),
+        changed(expires_at="0001-01-01T00:00:00+23:59"),
     ],
     ids=lambda content: repr(content)[-60:],
 )
