@@ -207,8 +207,8 @@ class HubClient:
     def _refreshed(self, *, unlike: str | None = None) -> str:
         """A fresh access token: what another process has got meanwhile, else by a refresh. `unlike` was refused just now."""
         with hub_context.locked():
-            now = hub_context.load_credentials()
-            if now is None or now.url != self.context.url or now.refresh_token is None or now.key is None:
+            now = self.kept()
+            if now.refresh_token is None or now.key is None:
                 raise not_signed_in(self.context.url)
             present = f"Bearer {now.access_token}"
             is_fresh = now.expires - time.time() >= _FRESH_SECONDS
@@ -225,6 +225,13 @@ class HubClient:
             self._credentials = with_tokens(now, tokens)
             hub_context.save_credentials(self._credentials)
         return f"Bearer {self._credentials.access_token}"
+
+    def kept(self) -> Credentials:
+        """The credentials of this client's sign-in as they are kept now; to be called locked. Raises `CodezeroError` where it has ended meanwhile, or somebody else has signed in."""
+        now = hub_context.load_credentials()
+        if now is None or not now.is_of_sign_in(self._credentials):
+            raise not_signed_in(self.context.url, because="this machine was signed out, or in anew, just now")
+        return now
 
     def _reply(self, answer: Answer) -> Reply:
         try:
@@ -314,6 +321,18 @@ def connect(hub: str | None = None, ca: Path | None = None) -> HubClient:
     credentials = hub_context.load_credentials()
     # What one Hub gave is shown to no other.
     return HubClient(context, credentials if credentials is not None and credentials.url == url else None)
+
+
+def kept_sign_in(context: HubContext) -> HubClient | None:
+    """A client as whoever is signed in on this machine, at whichever Hub; None where nobody is. `context` is of the Hub that is spoken of, and is used where it is that one."""
+    credentials = hub_context.load_credentials()
+    if credentials is None:
+        return None
+    if credentials.url == context.url:
+        return HubClient(context, credentials)
+    known = hub_context.load()
+    is_known = known is not None and known.url == credentials.url
+    return HubClient(known if is_known and known is not None else HubContext(credentials.url), credentials)
 
 
 def with_tokens(credentials: Credentials, tokens: Tokens) -> Credentials:

@@ -70,6 +70,12 @@ class Credentials(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Credentials({self.url!r})"
 
+    def is_of_sign_in(self, other: "Credentials | None") -> bool:
+        """Whether both are of one sign-in, at most refreshed in between."""
+        if other is None or (self.url, self.device, self.api_key) != (other.url, other.device, other.api_key):
+            return False
+        return self.refresh_token is not None or self.access_token == other.access_token
+
 
 class Names(msgspec.Struct, frozen=True):
     """Names that the Hub told last, for completion: of organizations, and of the Teamspaces of each organization (by id)."""
@@ -129,16 +135,18 @@ def save_names(names: Names) -> None:
 
 def forget() -> None:
     """Drop tokens, key and what is selected; the Hub's address stays."""
-    known = load()
-    save_credentials(None)
-    (folder() / NAMES_FILE).unlink(missing_ok=True)
-    if known is not None:
-        save(HubContext(known.url, known.ca))
+    # A refresh under way ends first, and what it got is dropped, too.
+    with locked():
+        save_credentials(None)
+        (folder() / NAMES_FILE).unlink(missing_ok=True)
+        known = load()
+        if known is not None:
+            save(HubContext(known.url, known.ca))
 
 
 @contextmanager
 def locked() -> Generator[None, None, None]:
-    """Be the only process of this user that changes the credentials, for the length of a block (R28)."""
+    """Be the only process of this user that changes context or credentials, for the length of a block (R28). Not to be entered twice: it waits for itself."""
     _make_folder()
     try:
         descriptor = os.open(folder() / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -151,6 +159,11 @@ def locked() -> Generator[None, None, None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def says_who_asks() -> bool:
+    """Whether the environment says who asks, and not what is kept here."""
+    return any(os.environ.get(name) for name in (TOKEN_VARIABLE, API_KEY_VARIABLE))
 
 
 def read_ca(file: Path) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from codezero.cli import completing, hub_context
 from codezero.cli.console import say
 from codezero.cli.hub_client import HubClient, connect
-from codezero.cli.hub_context import HubContext, Named
+from codezero.cli.hub_context import Named
 from codezero.model import problems
 from codezero.model.ids import is_ulid
 from codezero.model.problems import CodezeroError
@@ -125,19 +125,20 @@ def space(client: HubClient, owner: Named, asked: str | None) -> Named:
     return _one_of([Named(one.id, one.name) for one in known], asked, what="Teamspace", noun="space")
 
 
-def select(
-    client: HubClient, *, organization: Named | None, space: Named | None, user: Named | None = None
-) -> HubContext:
+def select(client: HubClient, *, organization: Named | None, space: Named | None) -> None:
     """Remember what is selected on this machine; only for this command where the environment says who asks."""
-    context = msgspec.structs.replace(
-        client.context, organization=organization, space=space, user=user or client.context.user
-    )
-    if client.keeps:
-        hub_context.save(context)
-    else:
+    if not client.keeps:
         say("note: kept for this command alone; set CODEZERO_ORGANIZATION and CODEZERO_SPACE for the others")
+        client.context = msgspec.structs.replace(client.context, organization=organization, space=space)
+        return
+    with hub_context.locked():
+        # What is one user's is selected for no other, who has signed in meanwhile.
+        client.kept()
+        now = hub_context.load()
+        known = now if now is not None and now.url == client.context.url else client.context
+        context = msgspec.structs.replace(known, organization=organization, space=space)
+        hub_context.save(context)
     client.context = context
-    return context
 
 
 def note_organizations(client: HubClient, known: Sequence[Organization]) -> None:

@@ -111,6 +111,19 @@ def test_many_at_once_refresh_once(hub: ScriptedHub) -> None:
     assert set(shown(hub)) == {"Bearer new-refresh-2"}
 
 
+def test_a_client_goes_on_as_nobody_else(hub: ScriptedHub) -> None:
+    """Who has signed in meanwhile is not who typed the command."""
+    sign_in(hub, expires_in=5)
+    client = hub_client.connect()
+    hub_context.save_credentials(Credentials(hub.url, "device-2", DeviceKey.new().pem, "bob", time.time() + 600, "r"))
+
+    with pytest.raises(CodezeroError, match="signed out, or in anew") as refused:
+        client.get("/auth/me")
+
+    assert refused.value.problem is problems.NOT_SIGNED_IN
+    assert hub.asked == []
+
+
 def test_a_sign_in_that_has_ended_is_named(hub: ScriptedHub) -> None:
     sign_in(hub, expires_in=5)
     hub.replies[f"POST {TOKEN}"] = OAuthRefusal("invalid_grant", "its sign-in has ended")

@@ -52,6 +52,19 @@ def test_forgetting_leaves_the_address_alone() -> None:
     assert hub_context.load_names() == Names()
 
 
+def test_a_refresh_under_way_brings_nothing_back_after_a_logout() -> None:
+    """It ends first, and what it got is dropped, too."""
+    hub_context.save(HubContext(URL))
+    thread = threading.Thread(target=hub_context.forget)
+    with hub_context.locked():
+        thread.start()
+        thread.join(0.3)
+        hub_context.save_credentials(SECRET)
+    thread.join(30)
+
+    assert hub_context.load_credentials() is None
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"url": 1, "key": "canary"}', b"\xff", b"[" * 10000])
 def test_a_file_that_cannot_be_used_is_named_and_not_quoted(content: bytes) -> None:
     hub_context.save_credentials(SECRET)

@@ -103,12 +103,29 @@ def test_where_it_is_not_clear_it_is_said_what_to_do(
 
 def test_what_is_selected_is_kept_on_this_machine(hub: ScriptedHub) -> None:
     """L31: and nowhere else."""
+    hub_context.save_credentials(Credentials(hub.url, access_token="t"))
+
     hub_selection.select(client_of(hub), organization=ACME, space=SHOP)
 
     kept = hub_context.load()
     assert kept is not None
     assert (kept.organization, kept.space) == (ACME, SHOP)
     assert [one for one in hub.asked if one.method != "GET"] == []
+
+
+@pytest.mark.parametrize("now", [None, "bob"])
+def test_nothing_is_selected_for_whoever_has_signed_in_meanwhile(hub: ScriptedHub, now: str | None) -> None:
+    """Nor is a sign-in brought back that has ended."""
+    client = client_of(hub, user=Named("1", "alice"))
+    context = HubContext(hub.url, user=Named("2", now) if now else None)
+    hub_context.save(context)
+    hub_context.save_credentials(Credentials(hub.url, access_token="u") if now else None)
+
+    with pytest.raises(CodezeroError) as refused:
+        hub_selection.select(client, organization=ACME, space=SHOP)
+
+    assert refused.value.problem is problems.NOT_SIGNED_IN
+    assert hub_context.load() == context
 
 
 def test_names_are_kept_for_completion(hub: ScriptedHub) -> None:
