@@ -31,7 +31,7 @@ from codezero.model import problems
 from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
 from codezero.testing.bundles import bundle
-from codezero.testing.teamspace import RealTeamspace, echo_server
+from codezero.testing.teamspace import RealTeamspace, echo_server, free_port
 from codezero.testing.tunnels import until
 from codezero.wire import problem_json
 from codezero.wire.access_file import HubReference, TeamspaceAccess
@@ -189,6 +189,30 @@ async def test_a_certificate_with_little_life_left_is_renewed_under_the_standing
     assert kept.key == before.key
     assert until_of(kept) > until_of(before)
     assert now.teamspace.user == "ann"
+
+
+async def test_another_access_of_the_same_device_cuts_nothing(hub: SmallHub, laptop: Laptop, tmp_path: Path) -> None:
+    """`czctl start` where the agent runs: it brings the present way to the Hub, and connections go on."""
+    now = hub.access(lifetime=timedelta(hours=24))
+    before = msgspec.structs.replace(now, hub=HubReference(f"http://127.0.0.1:{free_port()}"))
+    async with echo_server() as port:
+        hub.teamspace.offer("orders", port)
+        await laptop.daemon.select_teamspace(before)
+        await laptop.consume("*.shop")
+        session = laptop.daemon.status().tunnel.session
+        await until(lambda: laptop.daemon.status().hub.state is HubState.UNREACHABLE)
+        reader, writer = await laptop.dial("orders")
+
+        await laptop.daemon.select_teamspace(now)
+
+        await until(lambda: laptop.daemon.status().hub.state is HubState.REACHABLE)
+        writer.write(b"still here")
+        writer.write_eof()
+        assert await reader.read() == b"still here"
+        writer.close()
+    status = laptop.daemon.status()
+    assert (status.tunnel.session, status.tunnel.reconnects) == (session, 0)
+    assert StateFolder(tmp_path / "laptop" / "state").teamspace() == now
 
 
 async def test_the_tunnel_is_made_anew_when_nothing_goes_through_it(

@@ -111,6 +111,17 @@ class _Joined:
         """Whether this is `device` in the Teamspace of `access`."""
         return (self.access.teamspace, self.serving.device) == (access.teamspace, device)
 
+    def goes_on_by(self, access: TeamspaceAccess) -> bool:
+        """Whether the tunnel that stands is as good by `access`: of this device, at the same Teamspace, and for the same person."""
+        now, tunnel = self.access, self.link.tunnel.value
+        return (
+            tunnel is not None
+            and not tunnel.is_closed
+            and self.is_of(access, str(device_of(access) or ""))
+            and (now.hub is None) == (access.hub is None)
+            and (now.host, now.port, now.roots, now.user) == (access.host, access.port, access.roots, access.user)
+        )
+
     @property
     def is_settled(self) -> bool:
         """Whether admission has answered about everything, or cannot at the moment."""
@@ -181,13 +192,18 @@ class Daemon:
     async def select_teamspace(self, access: TeamspaceAccess) -> None:
         """Connect to that Teamspace instead of the one before, whose connections end. Raises `CodezeroError` with nothing changed.
 
-        The same Teamspace again, with a renewed certificate or another address, keeps its session.
+        The same Teamspace again, with a renewed certificate or another address, keeps its session; a tunnel that stands goes on where the Teamspace
+        is where it was.
         """
         async with self._switching:
             before = self._joined
             if before is not None and before.access == access:
                 before.link.hurry()
                 joined = before
+            elif before is not None and before.goes_on_by(access):
+                joined = before
+                self._use(before, access)
+                before.renewal.use(access)
             else:
                 joined = self._prepare(access)
                 is_other = before is not None and not before.is_of(access, joined.serving.device)
@@ -436,13 +452,15 @@ class Daemon:
     def _renewed(self, link: Link, access: TeamspaceAccess) -> None:
         """The Hub has renewed our certificate: it is kept, and used from the next connection on."""
         joined = self._joined
-        if joined is None or joined.link is not link:
-            return
-        link.use(access)
+        if joined is not None and joined.link is link:
+            self._use(joined, access)
+
+    def _use(self, joined: _Joined, access: TeamspaceAccess) -> None:
+        joined.link.use(access)
         joined.access = access
         self._save("teamspace", lambda: self._state.save_teamspace(access))
-        if link.tunnel.value is None:
-            link.hurry()
+        if joined.link.tunnel.value is None:
+            joined.link.hurry()
         self.events.publish("status")
 
     async def _join(self, joined: _Joined) -> None:

@@ -70,9 +70,7 @@ class Renewal:
         self._changed = changed
         self._clock = clock
         self._life = _life(access)
-        self._endpoint = (
-            HubEndpoint(access.hub.url, access.hub.ca, access.hub.proxy) if access.hub is not None else None
-        )
+        self._endpoint = _endpoint(access)
         self._state, self._asked, self._cause = HubState.UNKNOWN, None, None
         self._due_at: float | None = None
         self._renewed_at: float | None = None
@@ -86,6 +84,17 @@ class Renewal:
         if self._endpoint is None:
             return None
         return HubView(self._endpoint.url, self._state, self._asked, self._cause, self._life[1])
+
+    def use(self, access: TeamspaceAccess) -> None:
+        """Somebody has got another access for the same device: it is the one to renew, at its Hub; nothing is known of that yet."""
+        self._access, self._life, self._due_at = access, _life(access), None
+        self._endpoint = _endpoint(access)
+        self._renewed_at, self._asked = self._clock(), None
+        self._state, self._cause = HubState.UNKNOWN, None
+        self._backoff.reset()
+        for code in (RENEWAL_FAILED, HUB_REFUSED, CLOCK_WRONG):
+            self._health.clear(code)
+        self.ask_soon()
 
     def ask_soon(self) -> None:
         """Somebody wants to know how the Hub is: it is asked, unless it was a moment ago."""
@@ -130,11 +139,16 @@ class Renewal:
         return self._clock() + (skew or 0.0) >= end - (end - begin) / 3
 
     async def _renew(self) -> None:
+        before = self._access
         try:
             with _nothing_else():
-                self._take(await asyncio.to_thread(self._next))
+                access = await asyncio.to_thread(self._next)
+                if self._access is before:
+                    self._take(access)
         except CodezeroError as error:
-            self._failed(error)
+            # What became of another access than the one in use is no news.
+            if self._access is before:
+                self._failed(error)
         self._look_at_clock()
 
     def _take(self, access: TeamspaceAccess) -> None:
@@ -156,8 +170,11 @@ class Renewal:
                     lambda: endpoint.checked(endpoint.request("GET", "/api/v1/version", deadline=ASK_DEADLINE))
                 )
         except CodezeroError as error:
-            self._told(HubState.UNREACHABLE, error.detail)
+            if self._endpoint is endpoint:
+                self._told(HubState.UNREACHABLE, error.detail)
         else:
+            if self._endpoint is not endpoint:
+                return
             # It answers; that does not mean that it knows us again.
             self._told(*((self._state, self._cause) if self._state is HubState.REFUSED else (HubState.REACHABLE, None)))
         self._look_at_clock()
@@ -256,6 +273,10 @@ def _nothing_else() -> Generator[None, None, None]:
         raise CodezeroError(
             problems.INTERNAL, f"the Hub's answer could not be handled ({type(error).__name__})", fix="czctl start"
         ) from error
+
+
+def _endpoint(access: TeamspaceAccess) -> HubEndpoint | None:
+    return HubEndpoint(access.hub.url, access.hub.ca, access.hub.proxy) if access.hub is not None else None
 
 
 def _life(access: TeamspaceAccess) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """When a certificate is renewed: by the wall clock, which may jump. The renewal itself is in `tests/flow/test_daemon_renewal.py`."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -159,6 +160,26 @@ async def test_what_nobody_thought_of_is_a_renewal_that_failed(
     assert "ZeroDivisionError" in warning.text
     assert renewal._life == before
     assert not renewal.is_due
+
+
+async def test_an_access_that_came_while_the_hub_was_asked_stays(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the old way to the Hub would be back with the next certificate."""
+    health, taken = Health(), list[TeamspaceAccess]()
+    before, other = access(), access()
+    renewal = Renewal(before, health=health, renewed=taken.append, clock=clock)
+    for answer in (lambda: before, fail):
+
+        def meanwhile(answer: Callable[[], TeamspaceAccess] = answer) -> TeamspaceAccess:
+            renewal.use(other)
+            return answer()
+
+        monkeypatch.setattr(renewal, "_access", before)
+        monkeypatch.setattr(renewal, "_next", meanwhile)
+        await renewal._renew()
+
+        assert renewal._access is other
+    assert taken == []
+    assert health.warnings == ()
 
 
 def fail() -> TeamspaceAccess:
