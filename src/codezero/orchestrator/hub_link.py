@@ -77,6 +77,14 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _log = get_logger("hub")
 
 
+class _Connect(connect):
+    """As the library's, without following redirects: who answers for the Hub is not for a proxy on the way to say."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """What came instead of a channel, unchanged."""
+        return exc
+
+
 class HubLink:
     """Keeps the channel for as long as this Orchestrator is the active one. `connected` says how it is, `reason` why not."""
 
@@ -133,7 +141,8 @@ class HubLink:
         assert own is not None
         socket = await self._connected(own)
         try:
-            await _send(socket, self._hello())
+            entry = self._coordinator.entry.value
+            await _send(socket, self._hello(entry))
             await self._welcomed(socket)
             self.connected, self.reason = True, ""
             _log.info("channel to the Hub stands", hub=self._hub.url)
@@ -144,7 +153,7 @@ class HubLink:
                     tasks.start("receive", self._receive(socket, own.teamspace)),
                     tasks.start("picture", self._picture(socket)),
                     tasks.start("events", self._send_events(socket)),
-                    tasks.start("entry", self._entry(socket)),
+                    tasks.start("entry", self._entry(socket, entry)),
                     tasks.start("ping", _ping(socket)),
                 ]
                 try:
@@ -166,7 +175,7 @@ class HubLink:
         proof = proof_of_part(own.credentials, own.workload, self._hub.url, clock=self._clock)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return await connect(
+                return await _Connect(
                     self._hub.channel(channel_path(own.teamspace)),
                     ssl=self._hub.context(),
                     additional_headers={"Authorization": proof},
@@ -189,8 +198,8 @@ class HubLink:
         except (OSError, WebSocketException) as error:
             raise CodezeroError(problems.HUB_UNREACHABLE, f"{self._hub.url} cannot be reached: {error}") from None
 
-    def _hello(self) -> Hello:
-        policy, entry = self._coordinator.admission.policy, self._coordinator.entry.value
+    def _hello(self, entry: tuple[str, int] | None) -> Hello:
+        policy = self._coordinator.admission.policy
         return Hello(
             PROTOCOL_VERSIONS,
             __version__,
@@ -305,8 +314,8 @@ class HubLink:
                 await _send(socket, EventsTold(tuple(part)))
             await self._events.wait(PING_SECONDS)
 
-    async def _entry(self, socket: ClientConnection) -> None:
-        told = self._coordinator.entry.value
+    async def _entry(self, socket: ClientConnection, told: tuple[str, int] | None) -> None:
+        """Tell of each address but the one that was told in the beginning."""
         async for entry in self._coordinator.entry.changes():
             if entry is not None and entry != told:
                 await _send(socket, EntryMoved(*entry))

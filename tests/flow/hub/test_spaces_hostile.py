@@ -19,7 +19,9 @@ from tests.hub_databases import HubClock
 from tests.hub_spaces import Organization, held, membership, new_tenant, served
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Request, Response
 
 from codezero.hub.context import Hub
 from codezero.hub.signals import LocalSignals
@@ -60,6 +62,7 @@ from codezero.wire.hub_channel import (
     channel_path,
 )
 
+_FROM_TEAMSPACE: msgspec.msgpack.Decoder[FromTeamspace] = msgspec.msgpack.Decoder(FromTeamspace)
 _TO_TEAMSPACE: msgspec.msgpack.Decoder[ToTeamspace] = msgspec.msgpack.Decoder(ToTeamspace)
 
 
@@ -418,9 +421,13 @@ async def test_nobody_is_told_what_was_decided_days_ago(
 
 @asynccontextmanager
 async def before_a_hub(
-    talk: Callable[[ServerConnection], Any], teamspace: TeamspaceId
+    talk: Callable[[ServerConnection], Any],
+    teamspace: TeamspaceId,
+    *,
+    between: Callable[[Coordinator], Any] | None = None,
+    **options: Any,
 ) -> AsyncGenerator[tuple[HubLink, Coordinator]]:
-    """An active Orchestrator before somebody who plays its Hub."""
+    """An active Orchestrator before somebody who plays its Hub; `between` is done between its Hello and the Hub's Welcome."""
     authority = Authority.create("root").issue_authority("parts")
     own = Workload(teamspace, "orchestrator")
     identity = Identity(authority.issue("o", uris=[str(own)], client=True), own, authority.certificate_pem)
@@ -429,11 +436,13 @@ async def before_a_hub(
 
     async def answer(socket: ServerConnection) -> None:
         await socket.recv()
+        if between is not None:
+            await between(coordinator)
         await socket.send(msgspec.msgpack.encode(Welcome(1, "test")))
         await talk(socket)
         await socket.wait_closed()
 
-    async with serve(answer, "127.0.0.1", 0) as server, task_group("test") as tasks:
+    async with serve(answer, "127.0.0.1", 0, **options) as server, task_group("test") as tasks:
         port = next(iter(server.sockets)).getsockname()[1]
         hub = HubAddress(f"http://127.0.0.1:{port}")
         link = HubLink(hub, coordinator, Watched[Identity | None](identity), events)
@@ -493,6 +502,50 @@ async def test_a_policy_of_times_that_no_clock_shows_replaces_nothing_and_ends_n
         assert getattr(coordinator.admission.policy, "serial", None) == 5
         assert coordinator.admission.reason is None
         assert link.connected
+
+
+async def test_an_address_that_comes_while_the_hub_thinks_is_told() -> None:
+    said: list[FromTeamspace] = []
+
+    async def talk(socket: ServerConnection) -> None:
+        async for content in socket:
+            assert isinstance(content, bytes)
+            said.append(_FROM_TEAMSPACE.decode(content))
+
+    greeted = asyncio.Event()
+
+    async def welcome(coordinator: Coordinator) -> None:
+        # Hello has gone without it.
+        coordinator.entry.set(("203.0.113.9", 443))
+        greeted.set()
+
+    async with before_a_hub(talk, TeamspaceId(new_ulid()), between=welcome):
+        await greeted.wait()
+        await until(lambda: any(isinstance(one, CatalogTold | Ping | EntryMoved) for one in said))
+        assert EntryMoved("203.0.113.9", 443) in said
+
+
+async def test_a_hub_that_sends_elsewhere_is_not_followed() -> None:
+    """Whoever stands before the Hub would choose who is believed to be it."""
+    asked = 0
+
+    def elsewhere(_connection: ServerConnection, _request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(500, "Internal Server Error", Headers())
+
+    async def nothing(_socket: ServerConnection) -> None:
+        return
+
+    async with serve(nothing, "127.0.0.1", 0, process_request=elsewhere) as other:
+        target = f"ws://127.0.0.1:{next(iter(other.sockets)).getsockname()[1]}/"
+
+        def away(_connection: ServerConnection, _request: Request) -> Response:
+            return Response(302, "Found", Headers({"Location": target, "Content-Length": "0"}))
+
+        async with before_a_hub(nothing, TeamspaceId(new_ulid()), process_request=away) as (link, _):
+            await until(lambda: "302" in link.reason or asked > 0)
+    assert asked == 0
 
 
 async def test_no_push_ends_the_orchestrator(monkeypatch: pytest.MonkeyPatch) -> None:
