@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from codezero.cli.hub_client import DeviceKey
@@ -21,10 +22,11 @@ from codezero.sandbox.browser import Browser
 from codezero.testing.hub_process import OWNER, HubProcess
 from codezero.testing.scripted_daemon import ScriptedDaemon
 from codezero.testing.teamspace import free_port
-from codezero.testing.views import CONSUME, SERVICES, STATUS
+from codezero.testing.views import CONSUME, SERVICES, SHOP, STATUS
 from codezero.transport.hub_http import HubEndpoint
 from codezero.wire import access_file
 from codezero.wire.access_file import HubReference
+from codezero.wire.local_api import HubState, HubView
 
 CZCTL = Path(sys.executable).with_name("czctl")
 # Signs in at the page it is given, approves, and follows the redirect: what a person does with a browser.
@@ -347,6 +349,30 @@ def test_keys_and_devices(machine: Machine) -> None:
     assert refused.returncode == 4
     machine.login("--force")
     assert machine.kept()["device"] != this
+
+
+def test_whoever_signs_in_next_ends_the_device_of_before_and_its_agent_leaves(machine: Machine) -> None:
+    """Two people at one machine: nothing goes on as the first."""
+    machine.login()
+    before = machine.kept()
+    organization = machine.json("organization", "create", "Handover")["id"]
+    for name in ("one", "two"):
+        machine.json("space", "create", name)
+    link = machine.json("organization", "invite", "nina@example.com", "--role", "developer")["link"]
+    Browser(machine.hub.endpoint).accept_invitation(link, name="Nina", password="a long password of nina")
+    there = msgspec.structs.replace(SHOP, user_id=machine.json("auth", "status")["user"]["id"])
+    running = msgspec.structs.replace(STATUS, teamspace=there, hub=HubView(machine.hub.url, HubState.REACHABLE))
+    (machine.home / "run").mkdir()
+
+    replies = {"GET /v1/status": running, "DELETE /v1/teamspace": STATUS}
+    with ScriptedDaemon(machine.home / "run", dict(replies)) as daemon:
+        said = machine.login("--force", email="nina@example.com", password="a long password of nina")
+
+    assert "the agent has left its Teamspace" in said
+    assert "DELETE /v1/teamspace" in daemon.lines()
+    assert machine.json("auth", "status")["organization"]["id"] == organization
+    (machine.folder / "credentials.json").write_text(json.dumps(before))
+    assert machine.czctl("auth", "status").returncode == 4
 
 
 def test_names_are_completed_as_the_hub_told_them_last(machine: Machine) -> None:

@@ -80,6 +80,9 @@ def start(file: Path | None, capture: str, names: str, log_level: str) -> None:
         say("started")
     if access is not None:
         daemon.select_teamspace(access)
+    elif not _is_own(daemon.status()):
+        daemon.forget_teamspace()
+        say("left the Teamspace of last time, where this machine was as somebody else than is signed in now")
     _await_tunnel(daemon)
 
 
@@ -167,6 +170,16 @@ def _selected_access(now: StatusView | None) -> TeamspaceAccess | None:
             raise
         say(f"warning: {error.detail}; going on with what is known from last time")
         return None
+
+
+def _is_own(now: StatusView) -> bool:
+    """Whether the agent is nowhere as somebody else: the certificate of last time is of whoever was signed in then."""
+    if now.hub is None or now.teamspace is None or hub_context.says_who_asks():
+        return True
+    known = hub_context.load()
+    if known is None or known.user is None:
+        return True
+    return (known.url, known.user.id) == (now.hub.url, now.teamspace.user_id)
 
 
 def _knows_hub() -> bool:

@@ -12,8 +12,8 @@ import msgspec
 from codezero.cli import hub_context, hub_selection, wording
 from codezero.cli.console import Output, Table, output_option, say, write, write_lines
 from codezero.cli.context import client as local_client
-from codezero.cli.hub_client import KEY_PREFIX, DeviceKey, HubClient, Reply, connect, with_tokens
-from codezero.cli.hub_context import Credentials, Named
+from codezero.cli.hub_client import KEY_PREFIX, DeviceKey, HubClient, Reply, connect, kept_sign_in, with_tokens
+from codezero.cli.hub_context import Credentials, HubContext, Named
 from codezero.cli.hub_output import facts
 from codezero.cli.hub_selection import (
     API_VERSION,
@@ -138,16 +138,13 @@ def login(
     secret = _read_secret(file) if file is not None else apikey or token
     if secret is not None:
         is_key = apikey is not None or apikey_file is not None or secret.startswith(KEY_PREFIX)
-        _with_secret(client, secret, is_key=is_key, organization=organization)
+        _sign_in(client, _of_secret(client, secret, is_key=is_key, organization=organization), organization)
         return
     if not force and (known := _signed_in_as(client)) is not None:
         say(f"already signed in to {client.context.url} as {known.user.name}; --force signs in anew")
         _select_first(client, organization)
         return
-    before = client.credentials
-    _with_browser(client, by_code=no_browser or no_gui)
-    _select_first(client, organization)
-    _replace_device(client, before)
+    _sign_in(client, _by_browser(client, by_code=no_browser or no_gui), organization)
 
 
 @auth.command()
@@ -158,16 +155,17 @@ def logout(*, hub: str | None, hub_ca: Path | None) -> None:
     \b
     Tokens and the device's key are deleted here, also where the Hub does not answer.
     """
-    client = connect(hub, hub_ca)
-    credentials = client.credentials
-    if credentials is None:
-        hub_context.forget()
-        say("not signed in")
+    context = connect(hub, hub_ca).context
+    url, former = context.url, kept_sign_in(context)
+    if former is not None and former.context.url != url:
+        say(
+            f"not signed in to {url}; this machine is to {former.context.url}: czctl auth logout --hub {former.context.url}"
+        )
         return
-    _leave_teamspace(client.context.url)
-    ended = _end_at_hub(client, credentials)
+    _leave_teamspace()
+    ended = _end_at_hub(former) if former is not None else None
     hub_context.forget()
-    say(f"signed out of {client.context.url}")
+    say(f"signed out of {url}" if former is not None else "not signed in")
     if ended is not None:
         say(f"warning: the Hub could not be told, so there it ends by itself or by an admin: {ended}")
 
@@ -280,10 +278,37 @@ def token(*, client: HubClient) -> None:
     write_lines([shown])
 
 
-def _with_browser(client: HubClient, *, by_code: bool) -> None:
+def _sign_in(client: HubClient, credentials: Credentials, organization: str | None) -> None:
+    """Keep who is signed in now. Whoever was before goes on nowhere: not at their Hub, and not in the agent."""
+    former = kept_sign_in(client.context)
+    before = former.credentials if former is not None else None
+    client.use(credentials)
+    me = client.get("/auth/me").as_(Me)
+    is_same = former is not None and _who(former.context) == (client.context.url, me.user.id)
+    if former is not None and not is_same:
+        # As long as there is still something to ask their Hub with.
+        _end_device(former, before)
+    with hub_context.locked():
+        hub_context.save_credentials(credentials)
+        _remember(client, me)
+    say(f"signed in to {client.context.url} as {me.user.name}")
+    try:
+        _select_first(client, organization)
+    finally:
+        # Also where nothing could be selected.
+        _move_agent(client, anew=is_same and before is not None and before.device is not None)
+        if is_same:
+            # Last, so that the agent is cut off at no time.
+            _end_device(client, before)
+
+
+def _who(context: HubContext) -> tuple[str, str | None]:
+    return context.url, context.user.id if context.user is not None else None
+
+
+def _by_browser(client: HubClient, *, by_code: bool) -> Credentials:
     from codezero.cli import browser_sign_in
 
-    url = client.context.url
     _check_address(client)
     # A new one each time: nobody has to know whether the one before is still believed.
     key = DeviceKey.new()
@@ -292,13 +317,7 @@ def _with_browser(client: HubClient, *, by_code: bool) -> None:
         tokens = browser_sign_in.by_code(client, key, device_name=name)
     else:
         tokens = browser_sign_in.by_redirect(client, key, device_name=name)
-    credentials = with_tokens(Credentials(url, key.device, key.pem), tokens)
-    with hub_context.locked():
-        hub_context.save_credentials(credentials)
-    client.use(credentials)
-    me = client.get("/auth/me").as_(Me)
-    _remember(client, me)
-    say(f"signed in to {url} as {me.user.name}")
+    return with_tokens(Credentials(client.context.url, key.device, key.pem), tokens)
 
 
 def _check_address(client: HubClient) -> None:
@@ -318,45 +337,68 @@ class _Metadata(msgspec.Struct, frozen=True):
     issuer: str
 
 
-def _replace_device(client: HubClient, before: Credentials | None) -> None:
-    """Let the Daemon go on as the device that this machine is now, and end the one it was."""
-    if before is None or before.device is None or before.key is None:
-        return
+def _of_secret(client: HubClient, secret: str, *, is_key: bool, organization: str | None) -> Credentials:
+    url = client.context.url
+    if not is_key:
+        return Credentials(url, access_token=secret)
+    # With its id the Hub checks that the key is one of that organization.
+    is_id = organization is not None and is_ulid(organization) and ":" not in secret
+    return Credentials(url, api_key=f"{organization}:{secret}" if is_id else secret)
+
+
+def _move_agent(client: HubClient, *, anew: bool) -> None:
+    """Let a running agent that is in a Teamspace by a Hub go on as whoever is signed in now, or leave; `anew` also where it is there already as the same user."""
     from codezero.cli import joining_teamspace
 
-    organization, space = client.context.organization, client.context.space
+    daemon = local_client()
+    context = client.context
     try:
-        if organization is not None and space is not None:
-            joining_teamspace.follow_selection(client, organization, space, anew=True)
-        client.delete(f"/devices/{before.device}")
+        now = daemon.status()
+        if now.hub is None:
+            return
+        is_own = now.teamspace is not None and _who(context) == (now.hub.url, now.teamspace.user_id)
+        if is_own and not anew:
+            return
+        if context.organization is not None and context.space is not None:
+            try:
+                joining_teamspace.follow_selection(client, context.organization, context.space, anew=True)
+            except CodezeroError as error:
+                say(f"warning: the agent does not get into {context.space.name}: {error.detail}")
+                if is_own:
+                    return
+            else:
+                return
+        daemon.forget_teamspace()
+        say("the agent has left its Teamspace, where it was as whoever was signed in before")
     except CodezeroError as error:
-        # It was somebody else's, or has ended already; it is in the list of devices for as long as it has not.
+        if error.problem is not problems.NOT_RUNNING:
+            say(f"warning: the agent could not be told, and goes on as before: {error.detail}")
+
+
+def _end_device(client: HubClient, former: Credentials | None) -> None:
+    """End the device that this machine was."""
+    if former is None or former.device is None:
+        return
+    try:
+        client.delete(f"/devices/{former.device}")
+    except CodezeroError as error:
+        # It has ended already; it is in the list of devices for as long as it has not.
         if error.problem is not problems.NOT_FOUND:
-            say(f"note: this machine's earlier sign-in may still be there: {error.detail}; see: czctl device list")
-
-
-def _with_secret(client: HubClient, secret: str, *, is_key: bool, organization: str | None) -> None:
-    url = client.context.url
-    if is_key:
-        # With its id the Hub checks that the key is one of that organization.
-        is_id = organization is not None and is_ulid(organization) and ":" not in secret
-        credentials = Credentials(url, api_key=f"{organization}:{secret}" if is_id else secret)
-    else:
-        credentials = Credentials(url, access_token=secret)
-    client.use(credentials)
-    me = client.get("/auth/me").as_(Me)
-    with hub_context.locked():
-        hub_context.save_credentials(credentials)
-    _remember(client, me)
-    say(f"signed in to {url} as {me.user.name}")
-    _select_first(client, organization)
+            say(
+                f"warning: this machine's earlier sign-in at {client.context.url} may go on: {error.detail}; "
+                f"its user or an admin ends it: czctl device revoke {former.device}"
+            )
 
 
 def _remember(client: HubClient, me: Me) -> None:
-    context = msgspec.structs.replace(client.context, user=Named(me.user.id, me.user.name), email=me.user.email)
-    if client.context.user is not None and client.context.user.id != me.user.id:
+    known = hub_context.load()
+    context = client.context
+    if known is not None and known.url == context.url:
+        context = msgspec.structs.replace(known, ca=context.ca)
+    if context.user is not None and context.user.id != me.user.id:
         # What somebody else had selected is not theirs.
         context = msgspec.structs.replace(context, organization=None, space=None)
+    context = msgspec.structs.replace(context, user=Named(me.user.id, me.user.name), email=me.user.email)
     hub_context.save(context)
     client.context = context
 
@@ -433,12 +475,11 @@ def _view(client: HubClient, me: Me) -> AuthView:
     )
 
 
-def _leave_teamspace(url: str) -> None:
-    """Let the Daemon of this machine drop the key, where its Teamspace is one of that Hub."""
+def _leave_teamspace() -> None:
+    """Let the agent of this machine drop the key, where a Hub got it into its Teamspace; whichever: nobody is signed in to any now."""
     daemon = local_client(deadline=5)
     try:
-        now = daemon.status()
-        if now.hub is not None and now.hub.url == url:
+        if daemon.status().hub is not None:
             daemon.forget_teamspace()
             say("left the Teamspace")
     except CodezeroError as error:
@@ -446,15 +487,16 @@ def _leave_teamspace(url: str) -> None:
             say(f"warning: the Daemon could not be told: {error.detail}")
 
 
-def _end_at_hub(client: HubClient, credentials: Credentials) -> str | None:
+def _end_at_hub(former: HubClient) -> str | None:
     """End the sign-in there, and with it the device, whose key is deleted here; why not, where it could not be."""
-    if credentials.refresh_token is None:
+    credentials = former.credentials
+    if credentials is None or credentials.refresh_token is None:
         return None
     try:
         if credentials.device is not None:
-            client.delete(f"/devices/{credentials.device}")
+            former.delete(f"/devices/{credentials.device}")
         else:
-            client.post("/auth/logout")
+            former.post("/auth/logout")
     except CodezeroError as error:
         # Somebody who is not signed in any more has ended it already.
         return None if error.problem in (problems.NOT_SIGNED_IN, problems.NOT_FOUND) else error.detail

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from codezero.cli import agent, hub_context
@@ -16,7 +17,9 @@ from codezero.model.problems import CodezeroError
 from codezero.testing.czctl import Czctl
 from codezero.testing.scripted_daemon import SILENCE, Raw, ScriptedDaemon
 from codezero.testing.scripted_hub import ScriptedHub
+from codezero.testing.views import SHOP, STATUS
 from codezero.transport.local_client import LocalClient
+from codezero.wire.local_api import HubState, HubView
 
 GARBAGE = Raw(b"SSH-2.0-OpenSSH_9.6\r\n")
 OTHER_RELEASE = Raw(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"from": "2031"}')
@@ -132,3 +135,24 @@ def test_a_hub_that_cannot_answer_now_does_not_stop_a_start(
 
     assert ended.code == 0, ended.err
     assert "warning: not now; going on with what is known from last time" in ended.err
+
+
+def test_a_start_goes_on_as_nobody_else_than_is_signed_in(daemon: ScriptedDaemon, czctl: Czctl) -> None:
+    """Who signed in while the agent did not run, and has nothing selected, would be in the Teamspace as whoever was before."""
+    with ScriptedHub({"GET /api/v1/organizations": {"items": [], "next": None}}) as hub:
+        hub_context.save(HubContext(hub.url, user=Named("bob", "bob")))
+        hub_context.save_credentials(Credentials(hub.url, access_token="t"))
+        there = msgspec.structs.replace(SHOP, user_id="alice")
+        daemon.replies["GET /v1/status"] = msgspec.structs.replace(
+            STATUS, teamspace=there, hub=HubView(hub.url, HubState.REACHABLE)
+        )
+        daemon.replies["DELETE /v1/teamspace"] = STATUS
+
+        ended = czctl("start")
+
+        assert ended.code == 0, ended.err
+        assert "as somebody else than is signed in now" in ended.err
+        assert "DELETE /v1/teamspace" in daemon.lines()
+        hub_context.save(HubContext(hub.url, user=Named("alice", "alice")))
+        assert czctl("start").code == 0
+        assert daemon.lines().count("DELETE /v1/teamspace") == 1
