@@ -5,11 +5,15 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.hub_api import NOBODY, Api, Asker, World, api_of, new_key, new_person, new_space, new_world
 
 from codezero.hub.context import Hub
 from codezero.kit import certificates
 from codezero.model import problems
+from codezero.model.ids import Device
 from codezero.model.roles import Role
 from codezero.transport import device_proof
 from codezero.wire.hub_channel import PROOF_SCHEME
@@ -249,6 +253,28 @@ async def test_a_laptop_gets_its_certificate_by_sign_in_and_the_next_one_by_its_
     await api.ask(laptop, "DELETE", f"/devices/{laptop.device}", expect=204)
     await api.ask(NOBODY, "POST", path, body=body, headers=proof(), expect=401)
     await api.ask(laptop, "GET", "/devices", expect=401)
+
+
+async def test_a_machine_with_an_api_key_is_told_to_come_with_that(api: Api, world: World) -> None:
+    """Nobody signs in there; what it may have depends on the API key, not on the device's."""
+    made = (await api.ask(world.owner, "POST", at(world, "/apikeys"), body={"name": "ci"}, expect=201)).json()
+    machine = Asker("", {"authorization": f"Bearer {made['key']}"})
+    key, space = certificates.new_key(), world.ids["space"]
+    body = {"csr": certificates.certificate_request(key)}
+    given = (await api.ask(machine, "POST", at(world, f"/spaces/{space}/access"), body=body, expect=200)).json()
+    leaf = x509.load_pem_x509_certificates(given["certificate"].encode())[0]
+    (uri,) = certificates.uris_of(leaf.public_bytes(Encoding.DER))
+    device = Device.parse(uri).device
+    path = f"/api/v1/devices/{device}/certificate"
+
+    async def refusal(by: EllipticCurvePrivateKey) -> Any:
+        url, now = api.hub.public_url, api.hub.clock().timestamp()
+        text = device_proof.sign(by, device=device, audience=url, method="POST", path=path, at=now)
+        headers = {"authorization": f"{PROOF_SCHEME} {text}"}
+        return (await api.ask(NOBODY, "POST", path, body={**body, "space": space}, headers=headers, expect=401)).json()
+
+    assert (await refusal(key))["fix"] == "czctl start"
+    assert (await refusal(certificates.new_key()))["fix"] == "czctl auth login"
 
 
 async def test_an_invitation_is_accepted_by_whom_it_is_for(api: Api, world: World) -> None:

@@ -81,9 +81,14 @@ async def certificate(device: str, body: CertificateAsked, hub: TheHub, request:
             and row.revoked_at is None
             and user is not None
             and user.disabled_at is None
-            # Machines of service accounts ask with their API key, which may have ended.
-            and user.kind == PERSON
         )
+        if is_good and user is not None and user.kind != PERSON:
+            # The key may have ended.
+            raise CodezeroError(
+                problems.SIGN_IN_REFUSED,
+                "a machine with an API key gets its next certificate by that key",
+                fix="czctl start",
+            )
         if row is None or not is_good:
             raise CodezeroError(
                 problems.SIGN_IN_REFUSED, "the device is not known by this key, or was revoked", fix="czctl auth login"
