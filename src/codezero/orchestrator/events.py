@@ -69,6 +69,8 @@ class Events:
         self._counted: dict[str, tuple[ServiceRef, str]] = {}
         self._counted_at = steady()
         self._wake = asyncio.Event()
+        self._all_taken = asyncio.Event()
+        self._all_taken.set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -122,9 +124,7 @@ class Events:
     def due(self) -> Sequence[Event]:
         """The next events to send, which count as sent; none where there are none."""
         if self._steady() >= self._counted_at + COUNTED_SECONDS:
-            self._counted_at = self._steady()
-            for variant in list(self._requests):
-                self._tell_requests(variant)
+            self.tell_counted()
         if self._lost:
             lost, self._lost = self._lost, 0
             detail = f"{lost} events were dropped: the Hub was away for too long"
@@ -138,6 +138,12 @@ class Events:
         """The Hub keeps events up to that number for good; numbers that were not sent are believed by nobody."""
         while self._waiting and self._waiting[0].number <= min(upto, self._sent):
             self._waiting.popleft()
+        if not self._waiting:
+            self._all_taken.set()
+
+    async def all_taken(self) -> None:
+        """Until the Hub has all that was told."""
+        await self._all_taken.wait()
 
     async def wait(self, seconds: float) -> None:
         """Until there may be more to send, at most so long."""
@@ -147,6 +153,12 @@ class Events:
         except TimeoutError:
             return
         self._wake.clear()
+
+    def tell_counted(self) -> None:
+        """Tell now how many requests variants have answered."""
+        self._counted_at = self._steady()
+        for variant in list(self._requests):
+            self._tell_requests(variant)
 
     def _tell_requests(self, variant: str) -> None:
         requests = self._requests.pop(variant, 0)
@@ -162,4 +174,5 @@ class Events:
             self._waiting.popleft()
             self._lost += 1
         self._waiting.append(msgspec.structs.replace(event, number=next(self._numbers)))
+        self._all_taken.clear()
         self._wake.set()

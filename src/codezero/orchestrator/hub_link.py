@@ -62,6 +62,8 @@ CONNECT_SECONDS: Final = 15.0
 PICTURE_SECONDS: Final = 0.5
 # Systems come and go for a moment while they are replaced.
 INACTIVE_SECONDS: Final = 5.0
+# For what happened last, before a channel is given up.
+LAST_WORDS_SECONDS: Final = 2.0
 MOST_DELAY: Final = 30.0
 # A channel that stood for so long was good: after its loss the next attempt comes soon.
 GOOD_SECONDS: Final = 10.0
@@ -158,6 +160,7 @@ class HubLink:
                 ]
                 try:
                     await self._until_inactive()
+                    await self.tell_all()
                 finally:
                     for task in beside:
                         task.cancel()
@@ -222,6 +225,17 @@ class HubLink:
             await asyncio.sleep(INACTIVE_SECONDS)
             if not self._coordinator.activity.value:
                 return
+
+    async def tell_all(self) -> None:
+        """What the Hub has not heard yet, before an end that was planned: it gets a moment to take it, where there is a channel."""
+        if not self.connected:
+            return
+        self._events.tell_counted()
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await self._events.all_taken()
+        except TimeoutError:
+            _log.warning("the Hub has not taken all that happened", events=len(self._events))
 
     # --- down --------------------------------------------------------------------------------------------------------------------------
 

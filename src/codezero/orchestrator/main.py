@@ -87,6 +87,8 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
             # Systems that know another one have left by now: a pod that ends leaves the endpoints before it is told to.
             _log.info("Orchestrator ends", systems=coordinator.systems, laptops=coordinator.laptops)
             coordinator.send_away()
+            if link is not None:
+                await link.tell_all()
         finally:
             probes.close()
 
