@@ -212,6 +212,7 @@ async def test_another_access_of_the_same_device_cuts_nothing(hub: SmallHub, lap
         writer.close()
     status = laptop.daemon.status()
     assert (status.tunnel.session, status.tunnel.reconnects) == (session, 0)
+    assert (status.teamspace.device, now.device is not None) == (now.device, True)
     assert StateFolder(tmp_path / "laptop" / "state").teamspace() == now
 
 

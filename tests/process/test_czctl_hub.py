@@ -25,7 +25,7 @@ from codezero.testing.teamspace import free_port
 from codezero.testing.views import CONSUME, SERVICES, SHOP, STATUS
 from codezero.transport.hub_http import HubEndpoint
 from codezero.wire import access_file
-from codezero.wire.access_file import HubReference
+from codezero.wire.access_file import HubReference, TeamspaceAccess
 from codezero.wire.local_api import HubState, HubView
 
 CZCTL = Path(sys.executable).with_name("czctl")
@@ -588,6 +588,45 @@ def test_a_machine_with_an_api_key_starts_too(machine: Machine) -> None:
     first, second = [access_file.decode(one.body) for one in daemon.requests if one.line == "PUT /v1/teamspace"]
     assert first.user == "ci"
     assert (first.device, first.key) == (second.device, second.key)
+
+
+def test_a_machine_with_an_api_key_of_the_environment_stays_the_device_that_it_is(machine: Machine) -> None:
+    """Each other device would end what is served and open. Where another agent runs, such as in a home that machines share, it is another device."""
+    machine.login()
+    machine.czctl("organization", "create", "Stays")
+    made = joined(machine, "shop")
+    keys = [machine.json("apikey", "create", name)["key"] for name in ("one", "two")]
+    runner = Machine(machine.home / "stays", machine.hub, {"CODEZERO_HUB": machine.hub.url})
+    (runner.home / "run").mkdir(parents=True)
+    file = runner.folder / "machine-key.json"
+
+    def started(device: str | None, key: str = keys[0]) -> TeamspaceAccess:
+        there = msgspec.structs.replace(STATUS, teamspace=msgspec.structs.replace(SHOP, id=made["id"], device=device))
+        with ScriptedDaemon(runner.home / "run", {"GET /v1/status": there, "PUT /v1/teamspace": there}) as daemon:
+            ended = runner.czctl("start", CODEZERO_API_KEY=key)
+        assert ended.returncode == 0, ended.stderr
+        (given,) = [one for one in daemon.requests if one.line == "PUT /v1/teamspace"]
+        return access_file.decode(given.body)
+
+    first = started(None)
+    assert first.device is not None
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert keys[0] not in file.read_text()
+
+    again = started(first.device)
+    assert (again.device, again.key) == (first.device, first.key)
+    assert again.certificate != first.certificate
+
+    for other in (started("01JZ0000000000000000000002"), started(None)):
+        assert other.device != first.device
+    last = json.loads(file.read_text())["device"]
+    stranger = started(last, keys[1])
+    assert stranger.device != last
+    file.write_text(file.read_text().replace("BEGIN PRIVATE KEY", "BEGIN NOTHING"))
+    assert started(stranger.device, keys[1]).device != stranger.device
+    ended = runner.czctl("auth", "logout")
+    assert ended.returncode == 0, ended.stderr
+    assert not file.exists()
 
 
 def lines_of(page: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 `hub.json` holds no secret; `credentials.json` (0600) holds the device's key and the tokens, or an API key. Both are in `~/.config/codezero`. What the
 environment says goes before both and is written nowhere: CODEZERO_HUB, CODEZERO_HUB_CA, CODEZERO_TOKEN, CODEZERO_API_KEY, CODEZERO_ORGANIZATION,
-CODEZERO_SPACE.
+CODEZERO_SPACE. With an API key of the environment the device that the agent is has its key in `machine-key.json` (0600), with which alone the Hub gives
+nothing.
 """
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Generator
@@ -28,6 +30,7 @@ SPACE_VARIABLE: Final = "CODEZERO_SPACE"
 CONTEXT_FILE: Final = "hub.json"
 CREDENTIALS_FILE: Final = "credentials.json"
 NAMES_FILE: Final = "names.json"
+MACHINE_KEY_FILE: Final = "machine-key.json"
 _LOCK_FILE: Final = "credentials.lock"
 _FOLDER_VARIABLE: Final = "XDG_CONFIG_HOME"
 _MAX_SIZE: Final = 256 * 1024
@@ -77,6 +80,17 @@ class Credentials(msgspec.Struct, frozen=True):
         return self.refresh_token is not None or self.access_token == other.access_token
 
 
+class MachineKey(msgspec.Struct, frozen=True):
+    """The key (PEM) of a device that came to the Hub at `url` with an API key of the environment."""
+
+    url: _Text
+    device: _Text
+    key: str
+
+    def __repr__(self) -> str:
+        return f"MachineKey({self.device!r})"
+
+
 class Names(msgspec.Struct, frozen=True):
     """Names that the Hub told last, for completion: of organizations, and of the Teamspaces of each organization (by id)."""
 
@@ -116,6 +130,20 @@ def save_credentials(credentials: Credentials | None) -> None:
         _save(CREDENTIALS_FILE, credentials)
 
 
+def load_machine_key() -> MachineKey | None:
+    """The key of the last device by an API key of the environment; None where it cannot be read: there are more."""
+    try:
+        return _load(MACHINE_KEY_FILE, MachineKey)
+    except CodezeroError:
+        return None
+
+
+def save_machine_key(kept: MachineKey) -> None:
+    """Keep the device's key where that is possible, as it is not where a machine has no home; the next start is another device then."""
+    with contextlib.suppress(CodezeroError):
+        _save(MACHINE_KEY_FILE, kept)
+
+
 def load_names() -> Names:
     """The names that the Hub told last; none where they cannot be read: nothing depends on them."""
     try:
@@ -138,7 +166,8 @@ def forget() -> None:
     # A refresh under way ends first, and what it got is dropped, too.
     with locked():
         save_credentials(None)
-        (folder() / NAMES_FILE).unlink(missing_ok=True)
+        for name in (NAMES_FILE, MACHINE_KEY_FILE):
+            (folder() / name).unlink(missing_ok=True)
         known = load()
         if known is not None:
             save(HubContext(known.url, known.ca))

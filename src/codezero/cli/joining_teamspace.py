@@ -6,7 +6,7 @@ from codezero.cli import hub_context
 from codezero.cli.console import say
 from codezero.cli.context import client as local_client
 from codezero.cli.hub_client import DeviceKey, HubClient, not_signed_in
-from codezero.cli.hub_context import Named
+from codezero.cli.hub_context import MachineKey, Named
 from codezero.model import problems
 from codezero.model.ids import Device
 from codezero.model.problems import CodezeroError
@@ -15,9 +15,27 @@ from codezero.wire.access_file import HubReference, IssuedAccess, TeamspaceAcces
 from codezero.wire.local_api import HubState, StatusView, TunnelState
 
 
-def access(client: HubClient, organization: Named, space: Named) -> TeamspaceAccess:
-    """A fresh access to a Teamspace; raises `CodezeroError`: the Hub's refusal, or that it is not reached."""
+def access(client: HubClient, organization: Named, space: Named, *, now: StatusView | None = None) -> TeamspaceAccess:
+    """A fresh access to a Teamspace; raises `CodezeroError`: the Hub's refusal, or that it is not reached.
+
+    `now` is how a running Daemon is: with an API key of the environment it stays the device that it is, where its key was kept here.
+    """
+    kept = None if client.keeps else _machine_key(client, now)
+    if kept is not None:
+        try:
+            return _asked(client, organization, space, DeviceKey(kept.key, kept.device))
+        except CodezeroError as error:
+            # The device was revoked, or is of another account than the API key is now, or what was kept is no key.
+            if error.problem not in (problems.SIGN_IN_REFUSED, problems.NOT_SIGNED_IN):
+                raise
     key = _key(client)
+    found = _asked(client, organization, space, key)
+    if not client.keeps and found.device is not None:
+        hub_context.save_machine_key(MachineKey(client.context.url, found.device, key.pem))
+    return found
+
+
+def _asked(client: HubClient, organization: Named, space: Named, key: DeviceKey) -> TeamspaceAccess:
     reply = client.post(f"/organizations/{organization.id}/spaces/{space.id}/access", {"csr": key.request()})
     issued = reply.as_(IssuedAccess)
     return issued.whole(
@@ -26,6 +44,14 @@ def access(client: HubClient, organization: Named, space: Named) -> TeamspaceAcc
         device=_device_of(issued),
         organization_name=organization.name,
     )
+
+
+def _machine_key(client: HubClient, now: StatusView | None) -> MachineKey | None:
+    """The key of the device that the Daemon is. No other is used again: in a home that machines share, it would be of one that is at work elsewhere."""
+    kept = hub_context.load_machine_key()
+    if kept is None or kept.url != client.context.url or now is None or now.teamspace is None:
+        return None
+    return kept if kept.device == now.teamspace.device else None
 
 
 def is_there(now: StatusView, client: HubClient, space: Named) -> bool:
@@ -59,7 +85,7 @@ def follow_selection(client: HubClient, organization: Named, space: Named, *, an
     if not anew and is_there(now, client, space):
         say("the agent is there already")
         return
-    daemon.select_teamspace(access(client, organization, space))
+    daemon.select_teamspace(access(client, organization, space, now=now))
     say(f"the agent is in {space.name} now; next: czctl services list")
 
 

@@ -67,7 +67,7 @@ class HealthWarning(msgspec.Struct, frozen=True):
 
 
 class TeamspaceView(msgspec.Struct, frozen=True):
-    """The Teamspace the Daemon connects to."""
+    """The Teamspace the Daemon connects to, and as which device of whom."""
 
     id: str
     name: str
@@ -76,6 +76,7 @@ class TeamspaceView(msgspec.Struct, frozen=True):
     user: str
     user_id: str = ""
     organization_id: str | None = None
+    device: str | None = None
 
 
 class HubState(StrEnum):

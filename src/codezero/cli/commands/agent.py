@@ -163,7 +163,7 @@ def _selected_access(now: StatusView | None) -> TeamspaceAccess | None:
         organization, space = selected
         if now is not None and joining_teamspace.is_there(now, hub, space):
             return None
-        return joining_teamspace.access(hub, organization, space)
+        return joining_teamspace.access(hub, organization, space, now=now)
     except CodezeroError as error:
         # The certificate of last time lasts for a day: a Hub that is away stops nobody.
         if error.problem not in _AWAY:

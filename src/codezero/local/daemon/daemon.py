@@ -759,6 +759,7 @@ def _teamspace_view(joined: _Joined) -> TeamspaceView:
         access.user,
         user_id=Device.parse(device).user if device else "",
         organization_id=access.organization_id,
+        device=access.device,
     )
 
 
