@@ -85,7 +85,8 @@ NAME_SERVERS = "NAME_SERVERS"
 NAME_SERVER_LOOPS = "NAME_SERVER_LOOP"
 
 _SIGN_IN_AGAIN = (
-    "ask an administrator of the organization, or sign in again: czctl auth login --force, then: czctl start"
+    "czctl start, which is all that a machine with an API key needs; else sign in again: czctl auth login --force, "
+    "or ask an administrator of the organization"
 )
 
 # After these a serve may be in place nevertheless.

@@ -218,7 +218,7 @@ class Renewal:
             self._health.warn(
                 HUB_REFUSED,
                 f"the Hub gives this laptop no further certificate: {error.detail}",
-                fix=error.fix or "czctl auth login --force, then: czctl start",
+                fix=error.fix or "czctl start; where that does not help: czctl auth login --force",
                 severity=Severity.ERROR,
             )
             return
