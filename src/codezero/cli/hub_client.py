@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -18,7 +18,7 @@ from codezero.cli import hub_context
 from codezero.cli.hub_context import Credentials, HubContext
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.transport.hub_http import Answer, HubEndpoint, hub_url
+from codezero.transport.hub_http import DEADLINE_SECONDS, Answer, HubEndpoint, hub_url
 
 API: Final = "/api/v1"
 TOKEN_PATH: Final = f"{API}/auth/token"
@@ -27,6 +27,9 @@ KEY_PREFIX: Final = "cz_key_"
 # An access token with less left is renewed before it is used.
 _FRESH_SECONDS: Final = 30.0
 _MOST_PAGES: Final = 1000
+_DEADLINE_SECONDS: Final = DEADLINE_SECONDS
+_LINES: Final = "application/x-ndjson"
+_MAX_LINE: Final = 1024 * 1024
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -93,9 +96,12 @@ class HubClient:
         """Read; `path` begins after `/api/v1`. A query without a value is left out."""
         return self.ask("GET", path, query=query)
 
-    def post(self, path: str, body: object | None = None, **query: str | int | None) -> Reply:
+    def post(
+        self, path: str, body: object | None = None, *, deadline: float | None = None, **query: str | int | None
+    ) -> Reply:
         """Make or do something; the Hub does it once, also where this is sent again."""
-        return self.ask("POST", path, body, query=query, headers={"Idempotency-Key": secrets.token_hex(16)})
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        return self.ask("POST", path, body, query=query, headers=headers, deadline=deadline)
 
     def put(self, path: str, body: object, *, etag: str | None = None) -> Reply:
         """Replace; with `etag` only that version."""
@@ -109,10 +115,20 @@ class HubClient:
         """Remove or end."""
         return self.ask("DELETE", path, body)
 
-    def lines(self, path: str, **query: str | int | None) -> bytes:
-        """A document of lines of JSON, whole."""
-        answer = self._asked("GET", path, None, query=query, headers={"Accept": "application/x-ndjson"})
-        return self.endpoint.checked(answer) if answer.status >= 300 or answer.is_json else answer.content
+    def lines(self, path: str, **query: str | int | None) -> Generator[str, None, None]:
+        """A document of lines of JSON, line by line as they come; there is a deadline for each piece, and none for the whole."""
+        target = _target(path, query)
+        shown = self.authorization()
+        for is_last in (False, True):
+            headers = {"Authorization": shown}
+            with self.endpoint.opened(target, _LINES, headers=headers, deadline=_DEADLINE_SECONDS) as (answer, pieces):
+                if answer.status == 401 and self._can_refresh and not is_last:
+                    shown = self._refreshed(unlike=shown)
+                    continue
+                if answer.status >= 300:
+                    self._reply(answer)
+                yield from _lines(pieces)
+                return
 
     def items(self, path: str, kind: type[T], *, limit: int | None = None, **query: str | int | None) -> Iterator[T]:
         """The entries of a list, page by page; at most `limit`."""
@@ -138,28 +154,18 @@ class HubClient:
         *,
         query: Mapping[str, str | int | None] | None = None,
         headers: Mapping[str, str] | None = None,
+        deadline: float | None = None,
     ) -> Reply:
         """One request, with fresh credentials; refreshed once more where the Hub does not take them."""
-        return self._reply(self._asked(method, path, body, query=query, headers=headers))
-
-    def _asked(
-        self,
-        method: str,
-        path: str,
-        body: object | None,
-        *,
-        query: Mapping[str, str | int | None] | None,
-        headers: Mapping[str, str] | None,
-    ) -> Answer:
         content = msgspec.json.encode(body) if body is not None else None
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        target = f"{API}{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
+        target = _target(path, query or {})
         sent = {**(headers or {}), "Authorization": self.authorization()}
-        answer = self.endpoint.request(method, target, body=content, headers=sent)
+        within = deadline or _DEADLINE_SECONDS
+        answer = self.endpoint.request(method, target, body=content, headers=sent, deadline=within)
         if answer.status == 401 and self._can_refresh:
             sent["Authorization"] = self._refreshed(unlike=sent["Authorization"])
-            answer = self.endpoint.request(method, target, body=content, headers=sent)
-        return answer
+            answer = self.endpoint.request(method, target, body=content, headers=sent, deadline=within)
+        return self._reply(answer)
 
     def post_form(self, path: str, fields: Mapping[str, str]) -> Answer:
         """A form that shows no credentials; the answer may be a refusal (RFC 6749)."""
@@ -385,6 +391,31 @@ def _of_key(key: str, context: HubContext) -> str:
             problems.NOT_SELECTED, "the API key needs its organization", fix="set CODEZERO_ORGANIZATION to its id"
         )
     return f"Bearer {organization}:{key}"
+
+
+def _target(path: str, query: Mapping[str, str | int | None]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{API}{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
+
+
+def _lines(pieces: Iterable[bytes]) -> Generator[str, None, None]:
+    """Whole lines with their ends; raises `CodezeroError` (HUB_UNREACHABLE) where the last one has none."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield f"{_text(line)}\n"
+        if len(rest) > _MAX_LINE:
+            raise CodezeroError(problems.TOO_LARGE, f"a line of the Hub's answer has more than {_MAX_LINE} bytes")
+    if rest:
+        raise CodezeroError(problems.HUB_UNREACHABLE, "the Hub's answer ends within a line")
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise CodezeroError(problems.VERSIONS, f"the Hub's answer cannot be read: {error.reason}") from None
 
 
 def _if_match(etag: str | None) -> dict[str, str]:

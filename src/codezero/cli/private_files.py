@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from codezero.model import problems
@@ -9,13 +10,18 @@ from codezero.model.problems import CodezeroError
 
 
 def write(path: Path, content: bytes, *, replace: bool) -> None:
-    """Write a file of mode 0600; raises `CodezeroError` where there is one already and it is not to be replaced, or it cannot be."""
+    """As `write_pieces`, of one."""
+    write_pieces(path, (content,), replace=replace)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
+    """Write a file of mode 0600 of pieces as they come; raises `CodezeroError` where there is one already and it is not to be replaced, or it cannot be."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-                file.write(content)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             if replace:

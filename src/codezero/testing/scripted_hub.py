@@ -2,7 +2,8 @@
 
 import http.server
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +28,16 @@ class Asked:
     def json(self) -> Any:
         """The body as values."""
         return msgspec.json.decode(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Slowly:
+    """An answer that comes in pieces, with a pause before each; without its end where it is `cut`."""
+
+    pieces: Sequence[bytes]
+    pause: float = 0.0
+    cut: bool = False
+    kind: str = "application/x-ndjson"
 
 
 Reply = object | CodezeroError | Callable[[Asked], object]
@@ -58,7 +69,7 @@ class ScriptedHub:
         """Those that came for one thing."""
         return [one for one in self.asked if (one.method, one.path) == (method, path)]
 
-    def answer(self, asked: Asked) -> tuple[int, str, bytes]:
+    def answer(self, asked: Asked) -> tuple[int, str, bytes | Slowly]:
         """Status, content type and content for a request."""
         self.asked.append(asked)
         found = self.replies.get(f"{asked.method} {asked.path}")
@@ -67,6 +78,8 @@ class ScriptedHub:
             return 404, "application/json", b'{"detail": "not scripted"}'
         if isinstance(value, CodezeroError):
             return value.problem.status, problem_json.CONTENT_TYPE, problem_json.encode(value)
+        if isinstance(value, Slowly):
+            return 200, value.kind, value
         if isinstance(value, bytes):
             return 200, "application/x-ndjson", value
         if isinstance(value, OAuthRefusal):
@@ -91,8 +104,17 @@ def _handler(hub: ScriptedHub) -> type[http.server.BaseHTTPRequestHandler]:
             status, kind, content = hub.answer(Asked(self.command, parts.path, parts.query, headers, body))
             self.send_response_only(status)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
             self.send_header("ETag", '"7"')
+            if isinstance(content, Slowly):
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                for piece in content.pieces:
+                    time.sleep(content.pause)
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                if not content.cut:
+                    self.wfile.write(b"0\r\n\r\n")
+                return
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -72,15 +72,47 @@ class HubEndpoint:
         """Ask; the answer may be a refusal (`checked` raises those). Raises `CodezeroError` (HUB_UNREACHABLE, HUB_NOT_BELIEVED) when there is none."""
         until = time.monotonic() + deadline
         connection = self._connection(deadline)
-        sent = {
-            "Accept": "application/json",
-            "User-Agent": f"codezero/{__version__}",
-            "Connection": "close",
-            **({"Content-Type": "application/json"} if body is not None else {}),
-            **(headers or {}),
-        }
+        with self._failures(deadline):
+            answer = _Exchange(connection, method, path, body, _headers(body, headers)).answer(until)
+        self._note_clock(answer)
+        return answer
+
+    @contextlib.contextmanager
+    def opened(
+        self, path: str, kind: str, *, headers: Mapping[str, str] | None = None, deadline: float = DEADLINE_SECONDS
+    ) -> Generator[tuple[Answer, Iterator[bytes]], None, None]:
+        """Read something long of the content type `kind` piece by piece, however long it takes: `deadline` is for each piece. A refusal has all its content, and no pieces.
+
+        Otherwise as `request`; a connection that is cut raises `CodezeroError` (HUB_UNREACHABLE) between the pieces.
+        """
+        connection = self._connection(deadline)
+        with contextlib.closing(connection):
+            with self._failures(deadline):
+                _connect(connection)
+                connection.request("GET", path, headers=_headers(None, {"Accept": kind, **(headers or {})}))
+                response = connection.getresponse()
+                is_it = response.status == 200 and response.headers.get_content_type() == kind
+                told = {name.lower(): value for name, value in response.getheaders()}
+                answer = Answer(response.status, told, b"" if is_it else _content(response))
+            self._note_clock(answer)
+            if answer.status < 300 and not is_it:
+                raise self._no_hub(f"it answers {told.get('content-type', 'without a type')[:80]}")
+            yield answer, self._pieces(response, deadline) if is_it else iter(())
+
+    def _pieces(self, response: http.client.HTTPResponse, deadline: float) -> Iterator[bytes]:
+        while True:
+            with self._failures(deadline):
+                piece = response.read1(_PIECE)
+                if not piece and response.length:
+                    raise self._unreachable("the connection was cut")
+            if not piece:
+                return
+            yield piece
+
+    @contextlib.contextmanager
+    def _failures(self, deadline: float) -> Generator[None, None, None]:
         try:
-            answer = _Exchange(connection, method, path, body, sent).answer(until)
+            yield
         except ssl.SSLCertVerificationError as error:
             raise self._not_believed(error.verify_message) from None
         except ssl.SSLError as error:
@@ -89,12 +121,12 @@ class HubEndpoint:
             raise self._unreachable(f"it did not answer within {deadline:.0f} s") from None
         except (socket.gaierror, _NoNameError):
             raise self._unreachable("its name is not known here") from None
+        except http.client.IncompleteRead:
+            raise self._unreachable("the connection was cut") from None
         except http.client.HTTPException as error:
             raise self._no_hub(f"its answer is no HTTP ({type(error).__name__})") from None
         except OSError as error:
             raise self._unreachable(_reason(error)) from None
-        self._note_clock(answer)
-        return answer
 
     def checked(self, answer: Answer) -> bytes:
         """The content of an answer that is none of a refusal; raises `CodezeroError`: the Hub's own, or HUB_UNREACHABLE for what no Hub says."""
@@ -254,10 +286,7 @@ class _Exchange:
 
     def _ask(self) -> Answer:
         method, path, body, headers = self._request
-        try:
-            self._connection.connect()
-        except UnicodeError:
-            raise _NoNameError from None
+        _connect(self._connection)
         self._socket = self._connection.sock
         if self._is_over.is_set():
             raise TimeoutError
@@ -266,6 +295,23 @@ class _Exchange:
         return Answer(
             response.status, {name.lower(): value for name, value in response.getheaders()}, _content(response)
         )
+
+
+def _connect(connection: http.client.HTTPConnection) -> None:
+    try:
+        connection.connect()
+    except UnicodeError:
+        raise _NoNameError from None
+
+
+def _headers(body: bytes | None, more: Mapping[str, str] | None) -> dict[str, str]:
+    return {
+        "Accept": "application/json",
+        "User-Agent": f"codezero/{__version__}",
+        "Connection": "close",
+        **({"Content-Type": "application/json"} if body is not None else {}),
+        **(more or {}),
+    }
 
 
 def _content(response: http.client.HTTPResponse) -> bytes:
