@@ -22,6 +22,8 @@ from codezero.wire.hub_channel import (
     Event,
     Events,
     FromTeamspace,
+    KeysPush,
+    Rotate,
     ToTeamspace,
     Welcome,
 )
@@ -39,6 +41,7 @@ class PlayedHub:
         self.pushes: tuple[ToTeamspace, ...] = ()
         self.greets = True
         self.channels = 0
+        self.at_end: Callable[[], object] = lambda: None
 
     async def talk(self, socket: ServerConnection) -> None:
         try:
@@ -56,6 +59,8 @@ class PlayedHub:
                     await socket.send(msgspec.msgpack.encode(Acknowledged(message.events[-1].number)))
         except ConnectionClosed:
             return
+        finally:
+            self.at_end()
 
     @property
     def requests(self) -> list[Event]:
@@ -119,3 +124,51 @@ async def test_an_orchestrator_that_another_replaces_tells_what_was_counted(
         await count_requests(await peers.system(), hub)
         peers.close()
         await until(lambda: [event.count for event in hub.requests] == [5])
+
+
+SAID = (KeysPush("keys", "issuers"), Rotate(5.0))
+
+
+def is_lost(word: FromHub) -> bool:
+    """Whether it is about a channel of the present active time."""
+    return isinstance(word, HubLinkTold) and "the channel ended" in word.reason
+
+
+async def test_one_that_is_active_again_says_nothing_of_what_its_hub_said_then(
+    teamspace: RealTeamspace, hub: PlayedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another was active meanwhile, by which the Hub may have brought other keys."""
+    monkeypatch.setattr(hub_link, "INACTIVE_SECONDS", 0.1)
+    hub.pushes = SAID
+    ended = asyncio.Event()
+    hub.at_end = ended.set
+    async with teamspace.orchestrator():
+        peers = Peers(teamspace)
+        heard = await words(await peers.system(), lambda word: isinstance(word, RotationWanted))
+        assert KeysTold("keys", "issuers") in heard
+        peers.close()
+        await ended.wait()
+        hub.greets = False
+
+        heard = await words(await peers.system(), is_lost)
+
+        assert [type(word) for word in heard] == [HubLinkTold]
+        peers.close()
+
+
+async def test_a_system_that_is_replaced_hears_what_the_channel_that_stands_has_said(
+    teamspace: RealTeamspace, hub: PlayedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_link, "INACTIVE_SECONDS", 1.0)
+    hub.pushes = SAID
+    async with teamspace.orchestrator():
+        peers = Peers(teamspace)
+        before = await peers.system()
+        await words(before, lambda word: isinstance(word, RotationWanted))
+        before.drop()
+
+        heard = await words(await peers.system(), lambda word: isinstance(word, RotationWanted))
+
+        assert [type(word) for word in heard] == [HubLinkTold, KeysTold, RotationWanted]
+        assert hub.channels == 1
+        peers.close()

@@ -31,7 +31,7 @@ from codezero.orchestrator.server import Coordinator
 from codezero.transport.hub import HubAddress, proof_of_part
 from codezero.transport.identity import Identity
 from codezero.wire import policy_file, problem_json
-from codezero.wire.coordination import HubLinkTold, KeysTold, PolicyTold, RotationWanted
+from codezero.wire.coordination import FromHub, HubLinkTold, KeysTold, PolicyTold, RotationWanted
 from codezero.wire.hub_channel import (
     HELLO_SECONDS,
     MAX_MESSAGE,
@@ -109,7 +109,8 @@ class HubLink:
         self._events = events
         self._clock = clock
         self._backoff = backoff or Backoff(first=0.5, most=MOST_DELAY)
-        self._rotation = 0.0
+        # What the present channel has said, by kind, as long as it stands.
+        self._words: dict[type[FromHub], FromHub] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -142,6 +143,7 @@ class HubLink:
         own = self._identities.value
         assert own is not None
         socket = await self._connected(own)
+        self._words = {HubLinkTold: HubLinkTold(True)}
         try:
             entry = self._coordinator.entry.value
             await _send(socket, self._hello(entry))
@@ -149,9 +151,9 @@ class HubLink:
             self.connected, self.reason = True, ""
             _log.info("channel to the Hub stands", hub=self._hub.url)
             self._events.begin()
-            self._coordinator.pass_on(HubLinkTold(True))
             async with task_group("hub-link") as tasks:
                 beside = [
+                    tasks.start("words", self._say_again()),
                     tasks.start("receive", self._receive(socket, own.teamspace)),
                     tasks.start("picture", self._picture(socket)),
                     tasks.start("events", self._send_events(socket)),
@@ -226,6 +228,17 @@ class HubLink:
             if not self._coordinator.activity.value:
                 return
 
+    async def _say_again(self) -> None:
+        """Tell what holds at the beginning, and to Systems that come what was forgotten with those that left: the channel stands as before."""
+        async for active in self._coordinator.activity.changes():
+            if active:
+                for word in self._words.values():
+                    self._coordinator.pass_on(word)
+
+    def _pass_on(self, word: FromHub) -> None:
+        self._words[type(word)] = word
+        self._coordinator.pass_on(word)
+
     async def tell_all(self) -> None:
         """What the Hub has not heard yet, before an end that was planned: it gets a moment to take it, where there is a channel."""
         if not self.connected:
@@ -248,14 +261,14 @@ class HubLink:
             case PolicyPush(content=content):
                 await self._take_policy(content, teamspace)
             case KeysPush(jwks=jwks, device_issuers=device_issuers):
-                self._coordinator.pass_on(KeysTold(jwks, device_issuers))
+                self._pass_on(KeysTold(jwks, device_issuers))
             case EndSession(session=session, reason=reason):
                 was_there = self._coordinator.end_session(SessionId(session), reason or "an administrator ended it")
                 _log.info("session ended by the Hub", session=session, was_there=was_there)
             case EndVariant(variant=variant, reason=reason):
                 self._end_variant(variant, reason or "an administrator ended it")
             case Rotate(since=since):
-                self._coordinator.pass_on(RotationWanted(since))
+                self._pass_on(RotationWanted(since))
             case Acknowledged(upto=upto):
                 self._events.acknowledged(upto)
             case Farewell():

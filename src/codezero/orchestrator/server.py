@@ -57,6 +57,7 @@ from codezero.wire.coordination import (
     Leave,
     OrderDone,
     Ping,
+    PolicyTold,
     RequestsCounted,
     ServeEnding,
     ServeWanted,
@@ -207,8 +208,9 @@ class Coordinator:
     # --- the Hub ----------------------------------------------------------------------------------------------------------------------
 
     def pass_on(self, word: FromHub) -> None:
-        """Tell all Systems what the Hub says, also those that connect later."""
-        if not isinstance(word, SessionEnded):
+        """Tell all Systems what the Hub says, also those that connect later, for as long as this Orchestrator is active."""
+        # A policy also while nobody is here to keep it: the Hub says the same one no second time.
+        if isinstance(word, PolicyTold) or (self.activity.value and not isinstance(word, SessionEnded)):
             self._from_hub[type(word)] = word
         for link in self._links.values():
             link.pass_on(word)
@@ -312,6 +314,8 @@ class Coordinator:
             if not self._links:
                 self._active.clear()
                 self.activity.set(False)
+                # The Hub may say other things before this one is active again; the policy alone is known by its serial to be the newer one.
+                self._from_hub = {kind: word for kind, word in self._from_hub.items() if isinstance(word, PolicyTold)}
             self.board.system_left(number, at=self._clock())
             self.variants.link_left(number)
             for session in [session for session, speaker in self._speaker.items() if speaker == number]:
