@@ -26,6 +26,7 @@ from codezero.model import problems
 from codezero.model.access import Bundle
 from codezero.model.ids import TeamspaceId, Workload
 from codezero.model.problems import CodezeroError
+from codezero.system.installing import looking
 from codezero.system.joining import Membership
 from codezero.system.kubernetes.client import ApiClient, ApiError
 from codezero.testing.kubernetes import until
@@ -592,6 +593,40 @@ async def test_a_policy_that_cannot_be_kept_stops_nothing_else_and_is_told(
     again.heard(PolicyTold(newer))
     await again.keep()
     assert policy(cluster)["policy.json"].encode() == newer
+
+
+async def test_status_says_joined_by_the_certificate_and_not_by_what_is_said_about_it(
+    cluster: ServingCluster, tenant: Organization
+) -> None:
+    url = tenant.hub.public_url
+    container = {"name": "system", "image": "system:1", "env": [{"name": "CODEZERO_HUB_URL", "value": url}]}
+    content = {
+        "metadata": {"name": "system", "labels": {"app.kubernetes.io/part-of": "codezero"}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "system"}},
+            "template": {"metadata": {"labels": {"app": "system"}}, "spec": {"containers": [container]}},
+        },
+    }
+
+    def say(text: str | None) -> None:
+        cluster.store.patch(*hub_spaces.POLICY, {"data": {HUB_STATE: text}})
+
+    async def is_joined() -> bool:
+        seen = await looking.look(cluster.api, hub_spaces.NAMESPACE)
+        assert seen is not None
+        assert seen.hub is not None
+        return seen.hub.joined
+
+    hub_spaces.install(cluster, tenant.hub, None)
+    cluster.store.create("deployments.apps", hub_spaces.NAMESPACE, content)
+    say(msgspec.json.encode(identity.HubState(url, joined=True, connected=True)).decode())
+    assert not await is_joined()
+    bring_token(cluster, (await tenant.new_space()).token)
+    await membership(cluster, tenant.hub).keep()
+    assert await is_joined()
+    for text in (None, "{", msgspec.json.encode(identity.HubState(url)).decode()):
+        say(text)
+        assert await is_joined()
 
 
 async def test_the_policy_that_comes_with_joining_is_written_in_the_end(

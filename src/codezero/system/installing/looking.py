@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from codezero.deploy import identity
+from codezero.deploy.identity import ROOT, HubState
 from codezero.deploy.objects import ENTRY, EXTERNAL_HOST, EXTERNAL_PORT, IDENTITY, POLICY, SETTINGS
 from codezero.model.problems import CodezeroError
 from codezero.system.installing.applying import manager_of
@@ -114,9 +115,9 @@ async def look(api: ApiClient, namespace: str) -> Look | None:
         return None
     pods = await listed(api, f"/api/v1/namespaces/{namespace}/pods", _OURS)
     entry, missing = await _entry(api, service)
-    certificates, no_identity = await _certificates(api, namespace)
+    content, no_identity = await _identity(api, namespace)
     policy = await find(api, f"/api/v1/namespaces/{namespace}/configmaps/{POLICY}")
-    hub = _hub(deployments.values(), policy)
+    hub = _hub(deployments.values(), policy, content)
     # These first: where one is missing, pods wait for it and say nothing.
     if hub is not None and not hub.joined:
         waiting = [f"{_NOT_JOINED}, {hub.url}{f': {hub.reason}' if hub.reason else ''}"]
@@ -136,7 +137,7 @@ async def look(api: ApiClient, namespace: str) -> Look | None:
         entry=entry,
         serve_namespaces=await _serve_namespaces(api, namespace),
         serves=serves,
-        certificates=certificates,
+        certificates=identity.ends(content or {}),
         waiting=tuple(waiting),
         warnings=tuple(
             f"{one.service} is {one.state}{f': {one.message}' if one.message else ''}"
@@ -168,19 +169,19 @@ async def _serve_namespaces(api: ApiClient, namespace: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
 
-async def _certificates(api: ApiClient, namespace: str) -> tuple[dict[str, datetime], str]:
-    """The certificates of the parts, with their ends, and what is wrong with all of them; neither where they may not be looked at."""
+async def _identity(api: ApiClient, namespace: str) -> tuple[dict[str, str] | None, str]:
+    """What the Secret holds, and what is wrong where it is missing; None where it may not be looked at."""
     try:
         secret = await find(api, f"/api/v1/namespaces/{namespace}/secrets/{IDENTITY}")
     except ApiError as error:
         if error.status == 403:
-            return {}, ""
+            return None, ""
         raise
-    return ({}, _NO_IDENTITY) if secret is None else (identity.ends(identity.secret_content(secret)), "")
+    return ({}, _NO_IDENTITY) if secret is None else (identity.secret_content(secret), "")
 
 
-def _hub(deployments: Iterable[Json], policy: Json | None) -> HubView | None:
-    """The Hub that the parts are told of, and what the leading System says about it."""
+def _hub(deployments: Iterable[Json], policy: Json | None, content: dict[str, str] | None) -> HubView | None:
+    """The Hub that the parts are told of, whether the identity is by it, and what the leading System says about it."""
     variables = [
         as_object(one)
         for deployment in deployments
@@ -191,9 +192,12 @@ def _hub(deployments: Iterable[Json], policy: Json | None) -> HubView | None:
     if not url:
         return None
     state = identity.hub_state(policy)
-    if state is None or state.url != url:
+    if state is not None and state.url != url:
         return HubView(url, joined=False, connected=False)
-    return HubView(url, state.joined, state.connected, state.reason)
+    state = state or HubState(url)
+    # What the Hub has signed is the truth; what is said about it only where that may not be looked at.
+    joined = state.joined if content is None else ROOT in content
+    return HubView(url, joined, joined and state.connected, state.reason)
 
 
 def _apart(hub: HubView | None) -> tuple[str, ...]:
