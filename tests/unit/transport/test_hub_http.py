@@ -206,6 +206,51 @@ def test_an_answer_that_drips_is_not_waited_for(tls: tuple[ssl.SSLContext, str],
     assert gone.is_set()
 
 
+LONG = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson; charset=utf-8\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"Content-Length: 9\r\n\r\n[1]\n", "cut"),
+        (b"Transfer-Encoding: chunked\r\n\r\n4\r\n[1]\n\r\n", "cut"),
+        (b"Transfer-Encoding: chunked\r\n\r\n4\r\n[1]\n\r\n", "did not answer within"),
+    ],
+    ids=["by length", "in chunks", "silent"],
+)
+@pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "TLS"])
+def test_something_long_that_ends_too_early_is_not_taken_for_whole(
+    tls: tuple[ssl.SSLContext, str], head: bytes, said: str, has_tls: bool
+) -> None:
+    """What came is given all the same: its reader goes on behind it."""
+    read = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with tls[0].wrap_socket(connection, server_side=True) if has_tls else connection as stream:
+                stream.recv(65536)
+                stream.sendall(LONG + head)
+                if said != "cut":
+                    read.wait(30)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        endpoint = HubEndpoint(f"https://{address}", tls[1]) if has_tls else HubEndpoint(f"http://{address}")
+        came: list[bytes] = []
+        with (
+            pytest.raises(CodezeroError, match=said) as refused,
+            endpoint.opened("/x", "application/x-ndjson", deadline=5 if said == "cut" else 0.3) as (_, pieces),
+        ):
+            came.extend(pieces)
+        read.set()
+        thread.join()
+
+    assert refused.value.problem is problems.HUB_UNREACHABLE
+    assert came == [b"[1]\n"]
+
+
 def test_nothing_is_sent_by_a_connection_that_stands_too_late(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking up a name cannot be ended; whoever asked has gone on, and may have asked again."""
     seen: list[str] = []
