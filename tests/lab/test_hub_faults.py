@@ -148,14 +148,14 @@ def test_while_the_hub_is_away_all_goes_on_and_afterwards_the_audit_is_whole(
         try:
             answers = [dev1.curl(LEAF_URL, check=False).returncode for _ in range(5)]
             served = outside(hubbed)
-            # Also what begins now: the certificate of the last time is still good.
+            is_held = held.poll() is None
+            # Also what begins now: the certificate of the last time is still good. A reset ends what it takes away, streams as well.
             dev1.czctl("reset")
             dev1.consume(f"*.{SAMPLE}", primary_namespace=SAMPLE)
             dev1.czctl("serve", CORE, "3000", *CONDITION)
             again = eventually(lambda: outside(hubbed) == "laptop")
             login = dev2.czctl("auth", "login", "--force", check=False)
             status = dev1.czctl("status", check=False)
-            is_held = held.poll() is None
         finally:
             hubbed.start_hub()
     eventually(lambda: asked(admin, "space", "list")["spaces"][0]["connected"])
