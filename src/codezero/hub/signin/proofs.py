@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.context import Hub
 from codezero.hub.signin import one_time
-from codezero.hub.signin.signed import Signed, UntrustedError, decoded
+from codezero.hub.signin.signed import P256Jwk, Signed, UntrustedError
 from codezero.hub.storage.tables import Device
 from codezero.model import problems
 from codezero.model.ids import is_ulid
@@ -28,24 +28,14 @@ MAX_PROOF: Final = 2048
 LEEWAY: Final = 60
 # Longer than a proof is good for on the slowest and on the fastest clock.
 REMEMBERED: Final = timedelta(minutes=5)
-_COORDINATE: Final = 32
 _LEAST_ID: Final = 8
 _MOST_ID: Final = 128
-
-
-class _Jwk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A public P-256 key and nothing else: not even a name, which would be theirs to choose."""
-
-    kty: str
-    crv: str
-    x: str
-    y: str
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alg: str
     typ: str
-    jwk: _Jwk
+    jwk: P256Jwk
 
 
 class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +68,7 @@ def read(hub: Hub, proof: str, *, method: str, path: str) -> Proof:
         signed = Signed(proof, _Header, max_length=MAX_PROOF)
         if signed.header.alg != ALGORITHM or signed.header.typ != TYPE:
             raise UntrustedError("it is of another kind")
-        jwk = _checked(signed.header.jwk)
+        jwk = signed.header.jwk.checked()
         claims = signed.claims(_Claims, algorithm=ALGORITHM, key=jwk)
     except UntrustedError as error:
         raise _refused(str(error)) from None
@@ -111,14 +101,6 @@ async def is_first_use(session: AsyncSession, hub: Hub, proof: Proof) -> bool:
 def used_before() -> CodezeroError:
     """The refusal of a proof that was used before."""
     return _refused("it was used before")
-
-
-def _checked(jwk: _Jwk) -> dict[str, str]:
-    if (jwk.kty, jwk.crv) != ("EC", "P-256"):
-        raise UntrustedError("its key is of another kind")
-    if any(len(decoded(coordinate)) != _COORDINATE for coordinate in (jwk.x, jwk.y)):
-        raise UntrustedError("its key is not valid")
-    return msgspec.to_builtins(jwk)
 
 
 def _refused(why: str) -> CodezeroError:

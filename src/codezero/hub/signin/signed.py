@@ -20,6 +20,9 @@ MAX_TOKEN: Final = 8192
 _LEAST_RSA_BITS: Final = 2048
 
 
+P256_COORDINATE: Final = 32
+
+
 class UntrustedError(ValueError):
     """A token that is not believed; the text says why, for whoever holds it and for logs, without any part of it."""
 
@@ -48,6 +51,23 @@ class Signed(Generic[H]):
         if not is_right:
             raise UntrustedError("its signature is wrong")
         return _read(decoded(self._payload), kind, "content")
+
+
+class P256Jwk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A public P-256 key in a token's header and nothing else: not even a name, which would be theirs to choose."""
+
+    kty: str
+    crv: str
+    x: str
+    y: str
+
+    def checked(self) -> dict[str, str]:
+        """The key as JWK; raises `UntrustedError` for one of another kind or size. Whether it is a point of the curve shows when it is used."""
+        if (self.kty, self.crv) != ("EC", "P-256"):
+            raise UntrustedError("its key is of another kind")
+        if any(len(decoded(coordinate)) != P256_COORDINATE for coordinate in (self.x, self.y)):
+            raise UntrustedError("its key is not valid")
+        return msgspec.to_builtins(self)
 
 
 def decoded(segment: str) -> bytes:

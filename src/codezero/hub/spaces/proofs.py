@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.context import Hub
 from codezero.hub.signin import one_time
-from codezero.hub.signin.signed import Signed, UntrustedError, decoded, encoded
+from codezero.hub.signin.signed import P256_COORDINATE, P256Jwk, Signed, UntrustedError, decoded, encoded
 from codezero.hub.storage.tables import Space
 from codezero.model import problems
 from codezero.model.ids import Workload, is_ulid
@@ -32,21 +32,13 @@ LEEWAY: Final = 60
 REMEMBERED: Final = timedelta(minutes=5)
 _MOST_CERTIFICATE: Final = 8192
 _KIND: Final = "teamspace-proof"
-_COORDINATE: Final = 32
-
-
-class _Jwk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    kty: str
-    crv: str
-    x: str
-    y: str
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alg: str
     typ: str
     x5c: tuple[str, ...] | None = None
-    jwk: _Jwk | None = None
+    jwk: P256Jwk | None = None
 
 
 class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,20 +124,18 @@ def _of_part(hub: Hub, header: _Header, space: str) -> tuple[bytes, Workload, di
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UntrustedError("its key is of another kind")
     numbers = key.public_numbers()
-    x, y = (encoded(number.to_bytes(_COORDINATE, "big")) for number in (numbers.x, numbers.y))
+    x, y = (encoded(number.to_bytes(P256_COORDINATE, "big")) for number in (numbers.x, numbers.y))
     return _der(above.public_key()), workload, {"kty": "EC", "crv": "P-256", "x": x, "y": y}
 
 
 def _of_authority(header: _Header) -> tuple[bytes, dict[str, str]]:
-    jwk = header.jwk
-    if jwk is None or header.x5c is not None or (jwk.kty, jwk.crv) != ("EC", "P-256"):
+    if header.jwk is None or header.x5c is not None:
         raise UntrustedError("it does not show its key")
-    x, y = decoded(jwk.x), decoded(jwk.y)
-    if len(x) != _COORDINATE or len(y) != _COORDINATE:
-        raise UntrustedError("its key is not valid")
+    jwk = header.jwk.checked()
+    x, y = decoded(jwk["x"]), decoded(jwk["y"])
     try:
         numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1())
-        return _der(numbers.public_key()), msgspec.to_builtins(jwk)
+        return _der(numbers.public_key()), jwk
     except ValueError:
         raise UntrustedError("its key is not valid") from None
 
