@@ -1,5 +1,6 @@
 """The OpenAPI document is kept to: whatever is asked, well formed or not, is answered with a status and a shape that it names, and never by a defect."""
 
+import re
 from typing import Any
 
 import httpx2
@@ -95,3 +96,9 @@ async def failures_of(api: Api, generated: list[Case]) -> list[str]:
         except FailureGroup as group:
             found.append(f"{case.method} {case.path} {[str(one)[:300] for one in group.exceptions]}")
     return found
+
+
+def test_every_part_of_a_path_is_declared_once() -> None:
+    for entry in document.operations(DOCUMENT):
+        declared = [one["name"] for one in entry.content.get("parameters", ()) if one["in"] == "path"]
+        assert sorted(declared) == sorted(re.findall(r"{(\w+)}", entry.path)), entry.path

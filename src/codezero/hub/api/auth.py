@@ -14,7 +14,7 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from codezero.hub.api import document, operations
+from codezero.hub.api import document, operations, permissions
 from codezero.hub.api.permissions import Need, TheCaller, TheHub, needs
 from codezero.hub.api.shapes import Asked, Email, Listed, Name, Secret, Told, Ulid
 from codezero.hub.context import Hub
@@ -38,7 +38,7 @@ from codezero.hub.signin.sign_ins import Granted
 from codezero.hub.storage.tables import Device, Membership, Organization
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.model.roles import Role
+from codezero.model.roles import Permission, Role
 
 PREFIX: Final = f"{operations.PREFIX}/auth"
 TOKEN_PATH: Final = f"{PREFIX}/token"
@@ -96,11 +96,12 @@ class Session(Told):
 
 
 class OwnOrganization(Told):
-    """An organization that somebody is in."""
+    """An organization that somebody is in, and what they may do there with what they show now."""
 
     id: str
     name: str
     role: Role
+    permissions: list[Permission]
 
 
 class OwnDevice(Told):
@@ -202,13 +203,18 @@ async def me(request: Request, caller: TheCaller, hub: TheHub) -> Me:
             .where(Membership.user_id == caller.user, Organization.deleted_at.is_(None))
             .order_by(Organization.name, Organization.id)
         )
-        found = [OwnOrganization(id=key, name=name, role=Role(role)) for key, name, role in rows]
+        members = await permissions.memberships(session, caller)
+        found = [
+            OwnOrganization(id=key, name=name, role=Role(role), permissions=sorted(members[key].permissions))
+            for key, name, role in rows
+            if key in members
+        ]
         device = None if caller.device is None else await session.get_one(Device, caller.device)
     cookies = callers.cookies(request.scope, browser.COOKIE) if caller.session is not None else []
     return Me(
         user=Person(id=caller.user, kind=caller.kind, name=caller.name, email=caller.email),
         via=caller.via,
-        organizations=[one for one in found if caller.organization in {None, one.id}],
+        organizations=found,
         device=None if device is None else OwnDevice(id=device.id, name=device.name),
         csrf=browser.csrf_of(hub, cookies[0]) if cookies else None,
         organization=caller.organization,

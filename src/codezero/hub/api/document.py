@@ -1,5 +1,6 @@
 """The OpenAPI document: what FastAPI makes of the routes, with the answers that all of them share, and the table of what each operation needs."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -38,6 +39,7 @@ _MEANINGS: Final = {
     429: "There were too many requests.",
     503: "It cannot be done at the moment.",
 }
+_IN_PATH: Final = re.compile(r"\{(\w+)\}")
 _KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -107,8 +109,11 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         content: Any = entry.content
         if entry.needs == "":
             continue
+        parameters: list[dict[str, Any]] = content.setdefault("parameters", [])
+        declared = {one["name"] for one in parameters if one["in"] == "path"}
+        parameters[:0] = [_of_path(name) for name in _IN_PATH.findall(entry.path) if name not in declared]
         if entry.method == "POST":
-            content.setdefault("parameters", []).append(_KEY)
+            parameters.append(_KEY)
         if entry.needs != Need.NOTHING:
             content["security"] = [{name: []} for name in _SCHEMES]
         responses: dict[str, Any] = content["responses"]
@@ -119,6 +124,11 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             }
     return document
+
+
+def _of_path(name: str) -> dict[str, Any]:
+    """A part of the path that is read where who asks is decided, and so by no operation itself."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _statuses(entry: Entry, own: set[int]) -> list[int]:

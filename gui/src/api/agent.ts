@@ -1,0 +1,76 @@
+import type {
+  ActivityView,
+  ConsumeChange,
+  ConsumeView,
+  Event,
+  PresenceView,
+  ServeChange,
+  ServeEnd,
+  ServeResult,
+  ServesView,
+  ServicesView,
+  StatusView,
+  TraceLine,
+} from "./agent.generated";
+import { send } from "./send";
+
+async function ask<T>(
+  method: "GET" | "POST" | "PUT" | "DELETE",
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+): Promise<T> {
+  const request = new Request(path, {
+    method,
+    ...(body === undefined
+      ? {}
+      : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const answer = await send(request);
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}
+
+/** The lines of a stream as they come, until `signal` or the other end says enough. */
+async function* lines<T>(path: string, signal: AbortSignal, opened?: () => void): AsyncGenerator<T> {
+  const answer = await send(new Request(path, { signal }));
+  opened?.();
+  if (answer.body === null) return;
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const part of answer.body) {
+    const whole = (rest + decoder.decode(part, { stream: true })).split("\n");
+    rest = whole.pop() ?? "";
+    for (const line of whole) if (line !== "") yield JSON.parse(line) as T;
+  }
+}
+
+/** The agent of this machine (`wire.local_api`), as far as this page has a way to it. Refusals are thrown as `Problem`. */
+export const agent = {
+  status: () => ask<StatusView>("GET", "/agent/v1/status"),
+  services: () => ask<ServicesView>("GET", "/agent/v1/services"),
+  consume: () => ask<ConsumeView>("GET", "/agent/v1/consume"),
+  changeConsume: (change: ConsumeChange) => ask<ConsumeView>("PUT", "/agent/v1/consume", change),
+  testConsume: (change: ConsumeChange, signal?: AbortSignal) =>
+    ask<ConsumeView>("POST", "/agent/v1/consume/test", change, signal),
+  selectPrimaryNamespace: (namespace: string | null) =>
+    ask<ConsumeView>("PUT", "/agent/v1/primary-namespace", { namespace }),
+  serves: () => ask<ServesView>("GET", "/agent/v1/serve"),
+  serve: (change: ServeChange, signal?: AbortSignal) =>
+    ask<ServeResult>("POST", "/agent/v1/serve", change, signal),
+  endServe: (change: ServeEnd) => ask<ServeResult>("POST", "/agent/v1/serve/end", change),
+  presence: () => ask<PresenceView>("GET", "/agent/v1/presence"),
+  activity: () => ask<ActivityView>("GET", "/agent/v1/activity"),
+  reset: () => ask<ConsumeView>("POST", "/agent/v1/reset"),
+  events: (signal: AbortSignal, opened: () => void) => lines<Event>("/agent/v1/events", signal, opened),
+  traces: (signal: AbortSignal, opened: () => void) => lines<TraceLine>("/agent/v1/traces", signal, opened),
+};
+
+/** What the local console does for its user besides the agent's own API. */
+export const localConsole = {
+  signIn: (code: string) => ask<undefined>("POST", "/console/session", { code }),
+  startAgent: () => ask<undefined>("POST", "/console/agent/start"),
+  stopAgent: () => ask<undefined>("POST", "/console/agent/stop"),
+  selectTeamspace: (organization: string, space: string) =>
+    ask<StatusView>("POST", "/console/teamspace", { organization, space }),
+};

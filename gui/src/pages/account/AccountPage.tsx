@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function AccountPage() {
+  return <PageHead title="Account" />;
+}

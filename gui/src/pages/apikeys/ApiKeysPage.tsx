@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function ApiKeysPage() {
+  return <PageHead title="API keys" />;
+}

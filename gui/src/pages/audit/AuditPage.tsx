@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function AuditPage() {
+  return <PageHead title="Audit" />;
+}

@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function CatalogPage() {
+  return <PageHead title="Catalog" />;
+}

@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function DevicesPage() {
+  return <PageHead title="Devices" />;
+}

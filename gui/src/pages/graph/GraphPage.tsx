@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function GraphPage() {
+  return <PageHead title="Graph" />;
+}

@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function MachinePage() {
+  return <PageHead title="My machine" />;
+}

@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function MembersPage() {
+  return <PageHead title="Members" />;
+}

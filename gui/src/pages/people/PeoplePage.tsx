@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function PeoplePage() {
+  return <PageHead title="People" />;
+}

@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function PolicyPage() {
+  return <PageHead title="Policy" />;
+}

@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function SpacePage() {
+  return <PageHead title="Teamspace" />;
+}

@@ -1,0 +1,5 @@
+import { PageHead } from "../../parts";
+
+export function SpacesPage() {
+  return <PageHead title="Teamspaces" />;
+}

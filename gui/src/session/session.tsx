@@ -1,0 +1,76 @@
+import { useQuery } from "@tanstack/react-query";
+import { createContext, useContext, type ReactNode } from "react";
+
+import { hub, told } from "../api/hub";
+import type { Me, OwnOrganization, Permission } from "../api/hub.generated";
+import { Problem } from "../api/problem";
+import { keepCsrf } from "../api/send";
+import { where } from "../api/where";
+
+/** Who looks at this page. `me` is null at a console of somebody who is not signed in to a Hub; `problem` says why. */
+export interface Session {
+  me: Me | null;
+  problem: Problem | null;
+}
+
+const TheSession = createContext<Session>({ me: null, problem: null });
+
+/** Ask the Hub who this is; a browser that is not signed in there goes to its sign-in page and comes back. */
+async function whoIs(): Promise<Session> {
+  try {
+    const me = await told(hub.GET("/api/v1/auth/me"));
+    keepCsrf(me.csrf ?? "");
+    return { me, problem: null };
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    if (where().served_by === "console") return { me: null, problem: error };
+    if (error.status === 401) {
+      goToSignIn();
+      return await new Promise<Session>(() => undefined);
+    }
+    throw error;
+  }
+}
+
+/** Leave for the Hub's sign-in page, which leads back here. */
+export function goToSignIn(): void {
+  location.assign(`/sign-in?${new URLSearchParams({ return_to: location.pathname }).toString()}`);
+}
+
+export function useSessionQuery() {
+  return useQuery({ queryKey: ["session"], queryFn: whoIs, staleTime: Infinity, retry: false });
+}
+
+export function SessionProvider({ session, children }: { session: Session; children: ReactNode }) {
+  return <TheSession value={session}>{children}</TheSession>;
+}
+
+/** Who looks at this page. */
+export function useSession(): Session {
+  return useContext(TheSession);
+}
+
+const TheOrganization = createContext<OwnOrganization | null>(null);
+
+export function OrganizationProvider({
+  organization,
+  children,
+}: {
+  organization: OwnOrganization;
+  children: ReactNode;
+}) {
+  return <TheOrganization value={organization}>{children}</TheOrganization>;
+}
+
+/** The organization whose page this is; to be used below `/o/$org` alone. */
+export function useOrganization(): OwnOrganization {
+  const organization = useContext(TheOrganization);
+  if (organization === null) throw new Error("useOrganization outside of an organization");
+  return organization;
+}
+
+/** Whether whoever looks may do what needs `permission` in the organization whose page this is: what they may not is not offered. */
+export function useMay(): (permission: Permission) => boolean {
+  const organization = useContext(TheOrganization);
+  return (permission) => organization?.permissions.includes(permission) ?? false;
+}
