@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from codezero.hub.context import Hub
     from codezero.hub.signin.providers import Provider
 
+NO_GUI = Path("/nonexistent")
 PASSWORD = "correct horse battery"
 TOKEN_PATH = "/api/v1/auth/token"
 CALLBACK = "http://127.0.0.1:40123/callback"
@@ -253,12 +255,12 @@ class Place:
 
 
 @asynccontextmanager
-async def place_of(hub: "Hub", *providers: "Provider") -> AsyncGenerator[Place, None]:
-    """`hub` with its API and pages."""
+async def place_of(hub: "Hub", *providers: "Provider", gui: Path = NO_GUI) -> AsyncGenerator[Place, None]:
+    """`hub` with its API and pages, and the GUI in the folder `gui`: by default none, whatever was built in this tree."""
     from codezero.hub.api import app
 
     known = replace(hub, providers=providers) if providers else hub
-    place = Place(known, app.create(known))
+    place = Place(known, app.create(known, gui=gui))
     try:
         yield place
     finally:

@@ -1,11 +1,13 @@
 """The Hub's API as one ASGI application."""
 
 from collections import Counter
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from codezero import __version__
+from codezero.gui.files import Site, Where
 from codezero.hub.api import (
     apikeys,
     audit,
@@ -28,12 +30,14 @@ from codezero.hub.api.guard import Guard
 from codezero.hub.api.limits import Limits
 from codezero.hub.context import Hub
 from codezero.hub.pages import routes as pages
+from codezero.hub.pages import ui
 
 ROUTERS: tuple[APIRouter, ...] = (
     version.routes,
     auth.routes,
     auth.plain,
     pages.router,
+    ui.router,
     organizations.routes,
     members.routes,
     invitations.routes,
@@ -49,11 +53,13 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 
 
-def create(hub: Hub, *, limits: Limits | None = None) -> ASGIApp:
-    """The API of `hub`, to be served at its public URL's root."""
+def create(hub: Hub, *, limits: Limits | None = None, gui: Path | None = None) -> ASGIApp:
+    """The API of `hub` and its pages, to be served at its public URL's root. `gui` is the folder of the GUI, if not the one that was built into us."""
     app = application()
     app.state.hub = hub
     app.state.limits = limits or Limits()
+    where = Where("hub", hub.public_url)
+    app.state.gui = Site(where) if gui is None else Site(where, gui)
     app.state.open_events = Counter[str]()
     app.state.strangers = Counter[str]()
     return Guard(problems.Answering(app), public_url=hub.public_url, limits=app.state.limits)

@@ -51,16 +51,18 @@ def sign_in(providers: Sequence[Provider], *, return_to: str, email: str = "") -
     return joined([form, *links])
 
 
-def signed_in(user: User, *, csrf: str) -> Markup:
-    """Somebody is signed in already."""
+def signed_in(user: User, *, csrf: str, gui: str | None) -> Markup:
+    """Somebody is signed in already; `gui` is where they go on."""
     return markup(
         """<p>You are signed in as {who}.</p>
+{onward}
 <p><a href="/device">Type a code that <code>czctl auth login</code> shows</a></p>
 <form method="post" action="/sign-out">
 <input type="hidden" name="csrf" value="{csrf}">
 <button>Sign out</button>
 </form>""",
         who=_who(user),
+        onward=Markup() if gui is None else markup('<a class="button main" href="{gui}">Open Codezero</a>', gui=gui),
         csrf=csrf,
     )
 

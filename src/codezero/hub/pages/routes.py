@@ -11,9 +11,11 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from codezero.gui.files import PREFIX
 from codezero.hub.context import Hub
 from codezero.hub.pages import forms
 from codezero.hub.pages.markup import STYLE_PATH, joined, page
+from codezero.hub.pages.ui import site_of
 from codezero.hub.signin import (
     authorization,
     browser,
@@ -35,9 +37,14 @@ from codezero.model.problems import CodezeroError
 AUTHORIZE: Final = "/api/v1/auth/authorize"
 SIGN_IN: Final = "/sign-in"
 DEVICE: Final = "/device"
+_QUERY: Final = r"\?[A-Za-z0-9._~%&=+:/-]{1,3000}"
+# An address of the GUI: no part of its path is empty, or begins with a dot, by which one could leave it. Its filters are in the query.
+_PART: Final = r"(?!\.|%2[Ee])[A-Za-z0-9._~%+:@,-]{1,300}"
+_GUI: Final = rf"{PREFIX}(?:{_PART}(?:/{_PART}){{0,9}}/?)?(?:\?[A-Za-z0-9._~%&=+:/,@!*'()-]{{0,3000}})?"
 # Nowhere but to our own pages, with nothing in it that a browser could read otherwise.
 _RETURN: Final = re.compile(
-    rf"(?:{DEVICE}|{SIGN_IN}|(?:{invited.PATH}|{AUTHORIZE})\?[A-Za-z0-9._~%&=+:/-]{{1,3000}})", re.ASCII
+    rf"(?:{DEVICE}|{SIGN_IN}|(?:{invited.PATH}|{AUTHORIZE}){_QUERY}|{_GUI})",
+    re.ASCII,
 )
 
 router = APIRouter(include_in_schema=False)
@@ -60,9 +67,14 @@ def _hub(request: Request) -> Hub:
 TheHub = Annotated[Hub, Depends(_hub)]
 
 
-def return_to(path: str | None) -> str:
-    """Where a browser goes on after signing in, if that is one of our pages."""
-    return path if path is not None and _RETURN.fullmatch(path) else SIGN_IN
+def return_to(request: Request, path: str | None) -> str:
+    """Where a browser goes on after signing in: to `path` if that is one of our pages, else home."""
+    return path if path is not None and _RETURN.fullmatch(path) else home(request)
+
+
+def home(request: Request) -> str:
+    """Where people begin: the GUI, where there is one."""
+    return PREFIX if site_of(request).is_built else SIGN_IN
 
 
 def _as_page(title: str) -> Callable[[Handler], Handler]:
@@ -94,8 +106,13 @@ async def sign_in_page(request: Request, hub: TheHub) -> Response:
     """Sign in, or see who is."""
     signed = await signed_in(hub, request)
     if signed is not None:
-        return page("Signed in", forms.signed_in(signed.user, csrf=signed.csrf))
-    return page("Sign in", forms.sign_in(hub.providers, return_to=return_to(fields.of_query(request).get("return_to"))))
+        return page(
+            "Signed in",
+            forms.signed_in(signed.user, csrf=signed.csrf, gui=PREFIX if site_of(request).is_built else None),
+        )
+    return page(
+        "Sign in", forms.sign_in(hub.providers, return_to=return_to(request, fields.of_query(request).get("return_to")))
+    )
 
 
 @router.post(SIGN_IN)
@@ -103,7 +120,7 @@ async def sign_in_page(request: Request, hub: TheHub) -> Response:
 async def sign_in(request: Request, hub: TheHub) -> Response:
     """Sign in by password."""
     form = await own_form(request, hub)
-    back, email = return_to(form.get("return_to")), form.get("email", "")
+    back, email = return_to(request, form.get("return_to")), form.get("email", "")
     try:
         opened = await browser.sign_in(hub, email, form.get("password", ""), callers.visitor_of(request.scope))
     except CodezeroError as error:
@@ -149,7 +166,7 @@ async def make_first_owner(request: Request, hub: TheHub) -> Response:
     except CodezeroError as error:
         body = forms.first_owner(token=token, email=email, name=name, organization=organization)
         return page("First owner", joined([forms.alert(error), body]), status=error.problem.status)
-    return _entered(opened, SIGN_IN)
+    return _entered(opened, home(request))
 
 
 @router.get(forgotten.PATH)
@@ -170,7 +187,7 @@ async def set_new_password(request: Request, hub: TheHub) -> Response:
     except CodezeroError as error:
         body = joined([forms.alert(error), forms.new_password(token=token)])
         return page("New password", body, status=error.problem.status)
-    return _entered(opened, SIGN_IN)
+    return _entered(opened, home(request))
 
 
 @router.get(invited.PATH)
@@ -190,14 +207,14 @@ async def accept_invitation(request: Request, hub: TheHub) -> Response:
         if "csrf" in form:
             signed = await _checked(request, hub, form)
             await invited.accept(hub, token, visitor, user=signed.user.id)
-            return _back(SIGN_IN)
+            return _back(home(request))
         accepted = await invited.sign_up(
             hub, token, visitor, name=form.get("name", ""), password=form.get("password", ""), is_browser=True
         )
     except CodezeroError as error:
         return await _invitation(hub, request, token, error)
     assert accepted.opened is not None
-    return _entered(accepted.opened, SIGN_IN)
+    return _entered(accepted.opened, home(request))
 
 
 @router.get(AUTHORIZE)
@@ -265,7 +282,7 @@ async def device(request: Request, hub: TheHub) -> Response:
 @_as_page("Sign in")
 async def provider_start(provider: str, request: Request, hub: TheHub) -> Response:
     """Send the browser to a provider."""
-    back = return_to(fields.of_query(request).get("return_to"))
+    back = return_to(request, fields.of_query(request).get("return_to"))
     visitor = callers.visitor_of(request.scope)
     started = await oidc.start(hub, oidc.provider_of(hub, provider), return_to=back, visitor=visitor)
     answer = _back(started.location)
