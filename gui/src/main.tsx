@@ -1,3 +1,5 @@
+import "./trust";
+
 import "@mantine/core/styles.css";
 import "@mantine/notifications/styles.css";
 import "@mantine/spotlight/styles.css";
