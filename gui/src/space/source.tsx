@@ -2,8 +2,9 @@ import { useQuery, type UseQueryResult } from "@tanstack/react-query";
 import { createContext, useContext, type ReactNode } from "react";
 
 import { agent } from "../api/agent";
-import type { Activity, Presence, Service } from "../api/agent.generated";
+import type { Presence, Service } from "../api/agent.generated";
 import { everything, hub, told } from "../api/hub";
+import { ofAgent, ofHub, type Happened, type HubEvent } from "./happened";
 
 /**
  * Where what is shown of a Teamspace comes from: the Hub, which shows what the Teamspace told it last, or the agent of this machine, which is connected
@@ -30,7 +31,8 @@ export interface Told<T> {
 }
 
 type PictureKind = "catalog" | "presence" | "activity";
-const LIMIT = 200;
+// The most that the Hub gives at once: it reads all of a picture for each page.
+const LIMIT = 10_000;
 
 async function picture<T>(source: SpaceSource & { kind: "hub" }, kind: PictureKind): Promise<Told<T>> {
   const path = { organization: source.organization, space: source.space };
@@ -81,13 +83,15 @@ export function usePresence(): UseQueryResult<Told<Presence>> {
 }
 
 /** What happened last, oldest first. */
-export function useActivity(): UseQueryResult<Told<Activity>> {
+export function useActivity(): UseQueryResult<Told<Happened>> {
   const source = useSource();
   return useQuery({
     queryKey: keyOf(source, "activity"),
     queryFn: async () => {
-      if (source.kind === "hub") return await picture<Activity>(source, "activity");
-      return { items: (await agent.activity()).activities, staleSince: null, at: null };
+      if (source.kind === "agent")
+        return { items: ofAgent((await agent.activity()).activities), staleSince: null, at: null };
+      const found = await picture<HubEvent>(source, "activity");
+      return { ...found, items: found.items.map(ofHub) };
     },
   });
 }

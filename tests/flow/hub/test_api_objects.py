@@ -4,17 +4,22 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy.ext.asyncio import AsyncSession
 from tests.hub_api import NOBODY, Api, Asker, World, api_of, new_key, new_person, new_space, new_world
 
 from codezero.hub.context import Hub
+from codezero.hub.spaces import pictures
+from codezero.hub.storage.tables import Space
 from codezero.kit import certificates
 from codezero.model import problems
 from codezero.model.ids import Device
 from codezero.model.roles import Role
+from codezero.model.services import Service, ServiceKind, ServiceRef
 from codezero.transport import device_proof
 from codezero.wire.hub_channel import PROOF_SCHEME
 
@@ -114,6 +119,30 @@ async def test_lists_of_another_order_take_no_cursor_of_these(api: Api, world: W
     await api.ask(world.owner, "GET", at(world, f"/audit?cursor={page['next']}"), expect=422)
     await api.ask(world.owner, "GET", at(world, "/members?limit=0"), expect=422)
     await api.ask(world.owner, "GET", at(world, "/members?limit=201"), expect=422)
+
+
+async def test_a_whole_catalog_comes_in_one_answer_or_in_pages_that_hold_the_same(
+    api: Api, world: World, hub: Hub
+) -> None:
+    space = world.ids["space"]
+    services = [Service(ServiceRef("shop", f"s{number:04}"), ServiceKind.CLUSTER_IP, ()) for number in range(450)]
+
+    async def work(session: AsyncSession) -> None:
+        row = await session.get_one(Space, space)
+        content = msgspec.json.encode({"items": services, "stale_since": 7.0})
+        await pictures.keep(session, hub, row, pictures.Kind.CATALOG, content)
+
+    await hub.database.run(work)
+    path = at(world, f"/spaces/{space}/catalog")
+    whole = (await api.ask(world.owner, "GET", f"{path}?limit=10000", expect=200)).json()
+
+    assert [one["ref"]["name"] for one in whole["items"]] == [one.ref.name for one in services]
+    assert (whole["next"], whole["stale_since"]) == (None, 7.0)
+    assert await all_pages(api, world.owner, path, limit=200) == whole["items"]
+    assert await all_pages(api, world.owner, path, limit=225) == whole["items"], "pages that end where the list does"
+    for name, most in (("catalog", 10_000), ("presence", 10_000), ("activity", 10_000), ("sessions", 200)):
+        await api.ask(world.owner, "GET", at(world, f"/spaces/{space}/{name}?limit={most}"), expect=200)
+        await api.ask(world.owner, "GET", at(world, f"/spaces/{space}/{name}?limit={most + 1}"), expect=422)
 
 
 async def test_of_two_who_change_the_same_one_is_told_to_look_again(api: Api, world: World) -> None:

@@ -14,6 +14,8 @@ from codezero.model.problems import CodezeroError
 T = TypeVar("T")
 
 MOST: Final = 200
+# Of what a Teamspace told last: all of it is read for each page, so those who want all of it ask once.
+MOST_OF_A_PICTURE: Final = 10_000
 # Of a number that databases know.
 MOST_DIGITS: Final = 9
 _FORM: Final = "1:"
@@ -37,7 +39,18 @@ def page(
     return Page(limit, None if cursor is None else _key(cursor))
 
 
+def page_of_a_picture(
+    limit: Annotated[int, Query(ge=1, le=MOST_OF_A_PICTURE, description="How many entries at most.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next` of the page before this one; none for the first.")
+    ] = None,
+) -> Page:
+    """The page of a picture that a request asks for; it may be a large one."""
+    return page(limit, cursor)
+
+
 ThePage = Annotated[Page, Depends(page)]
+ThePageOfAPicture = Annotated[Page, Depends(page_of_a_picture)]
 
 
 def cursor(key: str) -> str:

@@ -3,13 +3,14 @@
 Of services, whoever asks is told of those that they may consume, in every list (T38); members who can change the policy, or read the audit, of all.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.api import listing, operations
-from codezero.hub.api.listing import Page, ThePage
+from codezero.hub.api.listing import Page, ThePage, ThePageOfAPicture
 from codezero.hub.api.permissions import TheActing, TheHub, needs
 from codezero.hub.api.shapes import Ending, Listed, Picture, Serve, Session
 from codezero.hub.api.spaces import ONE
@@ -32,7 +33,7 @@ routes = operations.router("sessions")
 
 
 @routes.get(ONE + "/catalog", openapi_extra=needs(Permission.SPACES_READ))
-async def catalog(space: str, acting: TheActing, hub: TheHub, page: ThePage) -> Picture:
+async def catalog(space: str, acting: TheActing, hub: TheHub, page: ThePageOfAPicture) -> Picture:
     """The services of the Teamspace, with who serves them."""
 
     async def work(session: AsyncSession, member: Member) -> Picture:
@@ -45,7 +46,7 @@ async def catalog(space: str, acting: TheActing, hub: TheHub, page: ThePage) -> 
 
 
 @routes.get(ONE + "/presence", openapi_extra=needs(Permission.SESSIONS_READ))
-async def presence(space: str, acting: TheActing, hub: TheHub, page: ThePage) -> Picture:
+async def presence(space: str, acting: TheActing, hub: TheHub, page: ThePageOfAPicture) -> Picture:
     """The laptops that are connected, with what they consume."""
 
     async def work(session: AsyncSession, member: Member) -> Picture:
@@ -60,7 +61,7 @@ async def presence(space: str, acting: TheActing, hub: TheHub, page: ThePage) ->
 
 
 @routes.get(ONE + "/activity", openapi_extra=needs(Permission.SESSIONS_READ))
-async def activity(space: str, acting: TheActing, hub: TheHub, page: ThePage) -> Picture:
+async def activity(space: str, acting: TheActing, hub: TheHub, page: ThePageOfAPicture) -> Picture:
     """What happened last, oldest first."""
 
     async def work(session: AsyncSession, member: Member) -> Picture:
@@ -151,7 +152,8 @@ async def _part(page: Page, items: Iterable[Any], key: Callable[[Any], str]) -> 
     ordered = sorted(items, key=key)
 
     async def read(after: str | None, limit: int) -> Sequence[Any]:
-        return [item for item in ordered if after is None or key(item) > after][:limit]
+        first = 0 if after is None else bisect_right(ordered, after, key=key)
+        return ordered[first : first + limit]
 
     return await listing.entries(page, read, key)
 
