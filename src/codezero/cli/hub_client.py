@@ -3,6 +3,7 @@
 One process of a user refreshes at a time, and the others take what it got: the tokens are rotated at each refresh (R28).
 """
 
+import contextlib
 import os
 import secrets
 import time
@@ -117,17 +118,22 @@ class HubClient:
 
     def lines(self, path: str, **query: str | int | None) -> Generator[str, None, None]:
         """A document of lines of JSON, line by line as they come; there is a deadline for each piece, and none for the whole."""
-        target = _target(path, query)
+        with self.opened(_target(path, query), _LINES) as (answer, pieces):
+            if answer.status >= 300:
+                self._reply(answer)
+            yield from _lines(pieces)
+
+    @contextlib.contextmanager
+    def opened(self, target: str, kind: str) -> Generator[tuple[Answer, Iterator[bytes]], None, None]:
+        """Something long of the content type `kind`, piece by piece; a refusal has no pieces. `target` is path and query. Otherwise as `answer`."""
         shown = self.authorization()
         for is_last in (False, True):
             headers = {"Authorization": shown}
-            with self.endpoint.opened(target, _LINES, headers=headers, deadline=_DEADLINE_SECONDS) as (answer, pieces):
+            with self.endpoint.opened(target, kind, headers=headers, deadline=_DEADLINE_SECONDS) as (answer, pieces):
                 if answer.status == 401 and self._can_refresh and not is_last:
                     shown = self._refreshed(unlike=shown)
                     continue
-                if answer.status >= 300:
-                    self._reply(answer)
-                yield from _lines(pieces)
+                yield answer, pieces
                 return
 
     def items(self, path: str, kind: type[T], *, limit: int | None = None, **query: str | int | None) -> Iterator[T]:
@@ -159,13 +165,25 @@ class HubClient:
         """One request, with fresh credentials; refreshed once more where the Hub does not take them."""
         content = msgspec.json.encode(body) if body is not None else None
         target = _target(path, query or {})
+        return self._reply(self.answer(method, target, content, headers=headers, deadline=deadline))
+
+    def answer(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        deadline: float | None = None,
+    ) -> Answer:
+        """As `ask`, with the Hub's answer as it is, which may be a refusal. `target` is path and query."""
         sent = {**(headers or {}), "Authorization": self.authorization()}
         within = deadline or _DEADLINE_SECONDS
-        answer = self.endpoint.request(method, target, body=content, headers=sent, deadline=within)
+        answer = self.endpoint.request(method, target, body=body, headers=sent, deadline=within)
         if answer.status == 401 and self._can_refresh:
             sent["Authorization"] = self._refreshed(unlike=sent["Authorization"])
-            answer = self.endpoint.request(method, target, body=content, headers=sent, deadline=within)
-        return self._reply(answer)
+            answer = self.endpoint.request(method, target, body=body, headers=sent, deadline=within)
+        return answer
 
     def post_form(self, path: str, fields: Mapping[str, str]) -> Answer:
         """A form that shows no credentials; the answer may be a refusal (RFC 6749)."""

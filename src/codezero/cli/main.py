@@ -24,6 +24,7 @@ COMMANDS = {
     "stop": ("agent", "stop", "Disconnect and put the machine back as it was."),
     "restart": ("agent", "restart", "Stop and start."),
     "status": ("status", "status", "Show how everything is."),
+    "ui": ("ui", "ui", "Open the console of this machine in the browser."),
     "services": ("services", "services", "Look at the Teamspace's services."),
     "consume": ("consume", "consume", "Choose which services this machine reaches by name."),
     "primary-namespace": ("consume", "primary_namespace", "Choose whose services answer to their bare names."),

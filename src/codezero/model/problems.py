@@ -488,4 +488,19 @@ BUNDLE_TOO_LARGE = Problem(
     500,
 )
 
+CONSOLE_CLOSED = Problem(
+    "CZ-CONSOLE-001",
+    "Local console not opened",
+    "The local console lets in the page that was opened with its one-time code, until that console ends.",
+    4,
+    401,
+)
+CONSOLE_FOREIGN = Problem(
+    "CZ-CONSOLE-002",
+    "Not the local console's page",
+    "The local console answers its own page in its user's browser; requests of other pages, names and users are refused.",
+    5,
+    403,
+)
+
 ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}

@@ -70,6 +70,13 @@ def start(file: Path | None, capture: str, names: str, log_level: str) -> None:
       czctl start
       czctl start --teamspace shop.json
     """
+    start_agent(file, capture=capture, names=names, log_level=log_level)
+
+
+def start_agent(
+    file: Path | None = None, *, capture: str = "auto", names: str = "auto", log_level: str = "info"
+) -> None:
+    """What `czctl start` does."""
     asked, daemon = places(), client()
     runs = agent.answers(daemon)
     access = _read_access(file) if file is not None else _selected_access(daemon.status() if runs else None)
@@ -89,8 +96,12 @@ def start(file: Path | None, capture: str, names: str, log_level: str) -> None:
 @click.command()
 def stop() -> None:
     """Disconnect and put the machine back as it was."""
-    asked = places()
-    if not _stop(asked, client()):
+    stop_agent()
+
+
+def stop_agent() -> None:
+    """What `czctl stop` does."""
+    if not _stop(places(), client()):
         say("not running")
 
 
