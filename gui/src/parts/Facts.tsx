@@ -1,0 +1,24 @@
+import { Box, Text } from "@mantine/core";
+import type { ReactNode } from "react";
+
+import classes from "./Facts.module.css";
+
+/** What is known of one thing, a line for each: its name and its value. Lines without a value are left out. */
+export function Facts({ facts }: { facts: readonly (readonly [name: string, value: ReactNode])[] }) {
+  return (
+    <Box component="dl" className={classes.facts}>
+      {facts
+        .filter(([, value]) => value !== null && value !== undefined && value !== false)
+        .map(([name, value]) => (
+          <Box key={name} className={classes.fact}>
+            <Text component="dt" size="sm" className={classes.name}>
+              {name}
+            </Text>
+            <Text component="dd" size="sm" m={0} miw={0} className={classes.value}>
+              {value}
+            </Text>
+          </Box>
+        ))}
+    </Box>
+  );
+}
