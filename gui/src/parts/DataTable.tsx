@@ -13,7 +13,7 @@ import { useRef, useState, type KeyboardEvent } from "react";
 
 import classes from "./DataTable.module.css";
 
-export type { ColumnDef } from "@tanstack/react-table";
+export type { ColumnDef, SortingState } from "@tanstack/react-table";
 
 /**
  * A table that is as quick with 10,000 rows as with ten: rows outside of the window are not in the document. Columns take `size` as their share of the
@@ -29,6 +29,7 @@ export function DataTable<T>({
   height = "calc(100dvh - 260px)",
   rowHeight = 48,
   initialSort = [],
+  onSort,
 }: {
   rows: T[];
   columns: ColumnDef<T>[];
@@ -39,13 +40,19 @@ export function DataTable<T>({
   height?: string | number;
   rowHeight?: number;
   initialSort?: SortingState;
+  /** Told how rows are sorted from now on, for the address. */
+  onSort?: (sorting: SortingState) => void;
 }) {
   const [sorting, setSorting] = useState<SortingState>(initialSort);
   const table = useReactTable({
     data: rows,
     columns,
     state: { sorting },
-    onSortingChange: setSorting,
+    onSortingChange: (change) => {
+      const next = typeof change === "function" ? change(sorting) : change;
+      setSorting(next);
+      onSort?.(next);
+    },
     getCoreRowModel: getCoreRowModel(),
     getSortedRowModel: getSortedRowModel(),
     getRowId: rowId,
