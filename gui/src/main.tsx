@@ -15,6 +15,7 @@ import { createRoot } from "react-dom/client";
 import { localConsole } from "./api/agent";
 import { Problem } from "./api/problem";
 import { learnWhere, where } from "./api/where";
+import { colours } from "./app/colours";
 import { router } from "./app/router";
 import { ProblemAlert } from "./parts";
 import { theme } from "./theme";
@@ -54,7 +55,12 @@ async function begin(): Promise<void> {
   }
   root.render(
     <StrictMode>
-      <MantineProvider theme={theme} defaultColorScheme="auto" getStyleNonce={() => nonce}>
+      <MantineProvider
+        cssVariablesResolver={colours}
+        theme={theme}
+        defaultColorScheme="auto"
+        getStyleNonce={() => nonce}
+      >
         <Notifications position="bottom-right" />
         {failed === null ? (
           <QueryClientProvider client={client}>

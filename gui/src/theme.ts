@@ -16,7 +16,7 @@ const sea: MantineColorsTuple = [
 
 export const theme = createTheme({
   primaryColor: "sea",
-  primaryShade: { light: 6, dark: 4 },
+  primaryShade: 6,
   colors: { sea },
   autoContrast: true,
   luminanceThreshold: 0.35,

@@ -83,7 +83,7 @@ export function Shell() {
         <Group h="100%" px="md" justify="space-between" wrap="nowrap">
           <Group gap="sm" wrap="nowrap">
             <Burger opened={opened} onClick={toggle} hiddenFrom="sm" size="sm" aria-label="Navigation" />
-            <UnstyledButton component={Link} to="/" aria-label="Codezero, start">
+            <UnstyledButton component={Link} to="/" title="Start">
               <Group gap={8} wrap="nowrap">
                 <img src="/ui/icon.svg" alt="" width={24} height={24} />
                 <Text fw={650} visibleFrom="xs">
@@ -187,7 +187,9 @@ function UserMenu() {
     <Menu position="bottom-end" width={220}>
       <Menu.Target>
         <UnstyledButton aria-label={`You: ${me.user.name}`}>
-          <Person name={me.user.name} id={me.user.id} size={30} hideName />
+          <span aria-hidden>
+            <Person name={me.user.name} id={me.user.id} size={30} hideName />
+          </span>
         </UnstyledButton>
       </Menu.Target>
       <Menu.Dropdown>

@@ -109,7 +109,6 @@ export const router = createRouter({
   routeTree: tree,
   basepath: "/ui",
   defaultPreload: "intent",
-  scrollRestoration: true,
   // Plain texts, so that addresses can be read: `?q=orders` and not `?q="orders"`.
   parseSearch: (text) => Object.fromEntries(new URLSearchParams(text)),
   stringifySearch: (search: Record<string, unknown>) => {
