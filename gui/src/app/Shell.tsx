@@ -236,11 +236,19 @@ function usePages(): { heading: string; base: string; entries: Entry[] }[] {
     entry.needs === undefined || (found?.permissions.includes(entry.needs) ?? false);
   const groups: { heading: string; base: string; entries: Entry[] }[] = [];
   if (organization !== undefined && space !== undefined) {
-    const name = spaces.data?.find((one) => one.id === space)?.name ?? "Teamspace";
-    groups.push({ heading: name, base: `/o/${organization}/spaces/${space}`, entries: OF_SPACE.filter(may) });
+    const name = spaces.data?.find((one) => one.id === space)?.name ?? "";
+    groups.push({
+      heading: `Teamspace ${name}`,
+      base: `/o/${organization}/spaces/${space}`,
+      entries: OF_SPACE.filter(may),
+    });
   }
   if (organization !== undefined && found !== undefined)
-    groups.push({ heading: found.name, base: `/o/${organization}`, entries: OF_ORGANIZATION.filter(may) });
+    groups.push({
+      heading: `Organization ${found.name}`,
+      base: `/o/${organization}`,
+      entries: OF_ORGANIZATION.filter(may),
+    });
   if (where().served_by === "console")
     groups.push({
       heading: "This machine",
@@ -269,6 +277,7 @@ function Navigation() {
                 key={entry.path}
                 component={Link}
                 to={group.base + entry.path}
+                activeOptions={{ exact: true }}
                 label={entry.title}
                 active={path === group.base + entry.path}
                 aria-current={path === group.base + entry.path ? "page" : undefined}
