@@ -61,6 +61,7 @@ export const agent = {
   endServe: (change: ServeEnd) => ask<ServeResult>("POST", "/agent/v1/serve/end", change),
   presence: () => ask<PresenceView>("GET", "/agent/v1/presence"),
   activity: () => ask<ActivityView>("GET", "/agent/v1/activity"),
+  leaveTeamspace: () => ask<StatusView>("DELETE", "/agent/v1/teamspace"),
   reset: () => ask<ConsumeView>("POST", "/agent/v1/reset"),
   events: (signal: AbortSignal, opened: () => void) => lines<Event>("/agent/v1/events", signal, opened),
   traces: (signal: AbortSignal, opened: () => void) => lines<TraceLine>("/agent/v1/traces", signal, opened),
@@ -71,6 +72,7 @@ export const localConsole = {
   signIn: (code: string) => ask<undefined>("POST", "/console/session", { code }),
   startAgent: () => ask<undefined>("POST", "/console/agent/start"),
   stopAgent: () => ask<undefined>("POST", "/console/agent/stop"),
+  /** How the agent is then; undefined where none runs: it goes there when it starts. */
   selectTeamspace: (organization: string, space: string) =>
-    ask<StatusView>("POST", "/console/teamspace", { organization, space }),
+    ask<StatusView | undefined>("POST", "/console/teamspace", { organization, space }),
 };
