@@ -1,0 +1,195 @@
+"""A real browser before a real Hub: `page` is the owner's, `browse` opens pages of others, `hub` is a `czhub` with people in it.
+
+Whatever a page complains of fails its test: errors of its console and of its programs, violations of its policy, and requests to anywhere but the Hub.
+A test that provokes one says so: `complaints.expect("pattern")`, and then it has to come.
+
+While Playwright runs, its loop is the thread's: `asyncio.run` does not work in these tests. It ends with each module, for the sake of those that come after.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebSocket, sync_playwright
+
+from codezero.gui.files import Site, Where
+from codezero.sandbox.browser import Browser as Person
+from codezero.testing.hub_process import HubProcess
+
+PROGRAMS: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+PASSWORD: Final = "correct horse battery staple"
+# What a page is allowed to take: much, because the machines of tests are slow and busy.
+PATIENCE_MS: Final = 30_000
+# A violation by a frame or a worker is in no console; each document tells of its own.
+_TELL_VIOLATIONS: Final = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy violated: ${event.effectiveDirective} by ${event.blockedURI} ${event.sample}`));
+"""
+
+
+@dataclass
+class Complaints:
+    """What pages complained of, in the order in which they did."""
+
+    heard: list[str] = field(default_factory=list)
+    _expected: list[str] = field(default_factory=list)
+
+    def expect(self, pattern: str) -> None:
+        """At least one complaint that matches has to come, and none of them fails the test."""
+        self._expected.append(pattern)
+
+    def check(self) -> None:
+        """Fail for what was heard and not expected, and for what was expected and not heard."""
+        unexpected = [one for one in self.heard if not any(re.search(pattern, one) for pattern in self._expected)]
+        missing = [pattern for pattern in self._expected if not any(re.search(pattern, one) for one in self.heard)]
+        assert not unexpected, "the page complained:\n" + "\n".join(unexpected)
+        assert not missing, f"nothing complained of {missing}; heard: {self.heard}"
+
+    def watch(self, context: BrowserContext, *origins: str) -> None:
+        """Hear all that pages of `context` complain of, and what they ask of anybody but `origins`."""
+        hosts = {urlsplit(origin).netloc for origin in origins}
+
+        def console(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                self.heard.append(f"console: {message.text} ({message.location.get('url', '')})")
+
+        def asked(request: Request) -> None:
+            parts = urlsplit(request.url)
+            if parts.scheme not in {"data", "blob", "about"} and parts.netloc not in hosts:
+                self.heard.append(f"request to another host: {request.url[:200]}")
+
+        def opened(socket: WebSocket) -> None:
+            if urlsplit(socket.url).netloc not in hosts:
+                self.heard.append(f"WebSocket to another host: {socket.url[:200]}")
+
+        context.add_init_script(_TELL_VIOLATIONS)
+        context.on("console", console)
+        context.on("weberror", lambda error: self.heard.append(f"page error: {error.error}"))
+        context.on("request", asked)
+        context.on("page", lambda page: page.on("websocket", opened))
+
+
+@dataclass
+class BrowsedHub:
+    """A Hub with an organization, whose owner is `owner`."""
+
+    process: HubProcess
+    owner: Person
+    organization: str
+    _people: dict[str, Person] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people and browsers."""
+        return self.process.url
+
+    def person(self, name: str, role: str = "developer") -> Person:
+        """Somebody of the organization with this role, signed in: invited by the owner when first asked for."""
+        if name not in self._people:
+            invited = {"email": f"{name.lower()}@example.com", "role": role}
+            made = self.owner.ask("POST", f"/organizations/{self.organization}/invitations", invited)
+            person = Person(self.process.endpoint)
+            person.accept_invitation(made["link"], name=name, password=PASSWORD)
+            self._people[name] = person
+        return self._people[name]
+
+    def address(self, path: str = "") -> str:
+        """The address of a page of the organization: `/members`, `/spaces/<id>/catalog`; without one, where the GUI begins."""
+        return f"{self.url}/ui/o/{self.organization}{path}" if path else f"{self.url}/ui/"
+
+
+@dataclass
+class Browsing:
+    """Opens pages: each in a context of its own, as in a browser of its own."""
+
+    chromium: Browser
+    hub: BrowsedHub
+    complaints: Complaints
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    def __call__(
+        self, person: Person | None = None, *, scheme: Literal["light", "dark"] = "light", **options: Any
+    ) -> Page:
+        """An empty page in the browser of `person`, who is signed in at the Hub; without one, of a stranger. `options` are those of Playwright's context."""
+        context = self.chromium.new_context(color_scheme=scheme, base_url=self.hub.url, locale="en-GB", **options)
+        self.contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        self.complaints.watch(context, self.hub.url)
+        if person is not None:
+            assert person.cookie is not None
+            name, _, value = person.cookie.partition("=")
+            cookie: Any = {"name": name, "value": value, "domain": urlsplit(self.hub.url).hostname, "path": "/"}
+            context.add_cookies([{**cookie, "secure": True, "httpOnly": True, "sameSite": "Lax"}])
+        return context.new_page()
+
+
+@pytest.fixture(scope="session")
+def chromium_program() -> Path:
+    """The browser of this machine."""
+    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"there is no Chromium; install one of {', '.join(PROGRAMS)}")
+    if not Site(Where("hub", None)).is_built:
+        pytest.fail("the GUI is not built: make gui")
+    return Path(found)
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_program: Path) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Its sandbox needs rights that containers lack, and it is shown nothing but our own pages.
+        # A page that a test has changed on the way comes from no address, and might not ask those of this machine.
+        started = playwright.chromium.launch(
+            executable_path=chromium_program,
+            chromium_sandbox=False,
+            args=[
+                "--disable-dev-shm-usage",
+                "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
+            ],
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowsedHub]:
+    """A Hub for the tests of a module: what they make in it has names of its own."""
+    process = HubProcess(tmp_path_factory.mktemp("hub") / "data")
+    try:
+        owner = process.start().owner()
+        yield BrowsedHub(process, owner, owner.ask("GET", "/organizations")["items"][0]["id"])
+    finally:
+        process.close()
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    return Complaints()
+
+
+@pytest.fixture
+def browse(
+    chromium: Browser, hub: BrowsedHub, complaints: Complaints, request: pytest.FixtureRequest
+) -> Iterator[Browsing]:
+    browsing = Browsing(chromium, hub, complaints)
+    yield browsing
+    folder = os.environ.get("CODEZERO_BROWSER_PICTURES")
+    for number, context in enumerate(browsing.contexts):
+        for page in context.pages:
+            if folder is not None:
+                name = re.sub(r"\W+", "-", request.node.name)
+                page.screenshot(path=Path(folder) / f"{name}-{number}.png", full_page=True)
+        context.close()
+    complaints.check()
+
+
+@pytest.fixture
+def page(browse: Browsing, hub: BrowsedHub) -> Page:
+    """An empty page in the browser of the owner."""
+    return browse(hub.owner)
