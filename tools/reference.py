@@ -42,7 +42,7 @@ CZCTL_VARIABLES = {
     hub_context.API_KEY_VARIABLE: ("", "API key to ask the Hub with; nothing is kept."),
     hub_context.ORGANIZATION_VARIABLE: ("", "Name or id of the organization, in place of the selected one."),
     hub_context.SPACE_VARIABLE: ("", "Name or id of the Teamspace, in place of the selected one."),
-    "BROWSER": ("", "The program that `czctl auth login` opens the Hub's page with."),
+    "BROWSER": ("", "The program that `czctl auth login` and `czctl ui` open their pages with."),
     "https_proxy": ("", "The proxy by which the Hub is reached; `no_proxy` names hosts that are reached without."),
     "VISUAL": ("", "The editor of `czctl consume edit`; it must wait (`code -w`)."),
     "EDITOR": ("", "The editor where `VISUAL` is not set."),

@@ -15,20 +15,36 @@ from codezero.cli.ui.entry import Entry
 from codezero.cli.ui.guard import Guard
 from codezero.cli.ui.hub_events import HubEvents
 from codezero.cli.ui.hub_passage import HubPassage
+from codezero.cli.ui.threads import Threads
 from codezero.gui.files import PREFIX, Site, Where
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
 _ABOUT: Final = f"{PREFIX}app.json"
 _CONSOLE: Final = "/console/"
+_HUB_THREADS: Final = 16
+
+
+class OwnThreads:
+    """The console's threads, until `close`: a Hub that does not answer must not keep the agent from being stopped."""
+
+    def __init__(self) -> None:
+        self.hub = Threads("hub", _HUB_THREADS)
+        self.agent = Threads("agent", 1)
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        self.hub.close()
+        self.agent.close()
 
 
 def application(
-    *, port: int, entry: Entry, users: frozenset[int], socket_path: Path, hub: HubPassage, gui: Path | None = None
+    *, port: int, entry: Entry, users: frozenset[int], socket_path: Path, threads: OwnThreads, gui: Path | None = None
 ) -> ASGIApp:
     """The console at `http://127.0.0.1:<port>` for the programs of `users`. `gui` is the folder of the GUI, if not the one that was built into us."""
     agent = AgentPassage(socket_path)
-    console = ConsoleApi(entry, hub)
+    hub = HubPassage(threads.hub)
+    console = ConsoleApi(entry, hub, threads.agent)
 
     async def answer(asked: Asked) -> None:
         if asked.path.startswith(f"{agent_passage.PREFIX}/"):

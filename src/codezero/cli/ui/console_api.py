@@ -7,7 +7,6 @@ POST  /console/agent/start   204                                        (as `czc
 POST  /console/agent/stop    204                                        (as `czctl stop`)
 """
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from codezero.cli.ui.asking import Asked
 from codezero.cli.ui.entry import Entry
 from codezero.cli.ui.guard import SESSION_PATH
 from codezero.cli.ui.hub_passage import HubPassage
+from codezero.cli.ui.threads import Threads
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.wire.local_api import StatusView
@@ -52,11 +52,11 @@ class SelectedView(msgspec.Struct, frozen=True):
 class ConsoleApi:
     """Answers below `/console`."""
 
-    def __init__(self, entry: Entry, hub: HubPassage) -> None:
+    def __init__(self, entry: Entry, hub: HubPassage, turn: Threads) -> None:
+        """`turn` is one thread: starts, stops and moves of the one agent come one after the other."""
         self._entry = entry
         self._hub = hub
-        # Starts, stops and moves of the one agent, one after the other.
-        self._turn = asyncio.Lock()
+        self._turn = turn
         self._routes: Final[Mapping[tuple[str, str], Callable[[Asked], Awaitable[None]]]] = {
             ("POST", SESSION_PATH): self._let_in,
             ("GET", "/console/teamspace"): self._selected,
@@ -82,21 +82,18 @@ class ConsoleApi:
 
     async def _select(self, asked: Asked) -> None:
         wanted = asked.body_as(_Selection)
-        async with self._turn:
-            status = await self._hub.in_thread(lambda: self._followed(wanted))
+        status = await self._turn.run(lambda: self._followed(wanted))
         if status is None:
             await asked.answer(204)
         else:
             await asked.answer_json(status)
 
     async def _start(self, asked: Asked) -> None:
-        async with self._turn:
-            await self._hub.in_thread(_start)
+        await self._turn.run(_start)
         await asked.answer(204)
 
     async def _stop(self, asked: Asked) -> None:
-        async with self._turn:
-            await self._hub.in_thread(agent_commands.stop_agent)
+        await self._turn.run(agent_commands.stop_agent)
         await asked.answer(204)
 
     def _followed(self, wanted: _Selection) -> StatusView | None:

@@ -43,11 +43,14 @@ class HubEvents:
         """Until one end goes; raises `CodezeroError` where the Hub gives no stream."""
         if asked.target != PATH:
             raise CodezeroError(problems.NOT_FOUND, f"there is no stream at {asked.path[:200]}")
-        endpoint = (await self._hub.in_thread(self._hub.client)).endpoint
-        stream = await _connected(endpoint)
+        stream = await _connected(await self._hub.endpoint())
         try:
             await asked.receive()
-            await asked.send({"type": "websocket.accept"})
+            try:
+                await asked.send({"type": "websocket.accept"})
+            except OSError:
+                # The page has left meanwhile.
+                return
             await _pass_both_ways(stream, asked.receive, asked.send)
         finally:
             await stream.close()
@@ -86,9 +89,12 @@ async def _connected(endpoint: HubEndpoint) -> ClientConnection:
             )
     except InvalidStatus as error:
         raise problem_json.decode(bytes(error.response.body or b""), status=error.response.status_code) from None
-    except ssl.SSLCertVerificationError as error:
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", None) or error.reason or "TLS failed"
         raise CodezeroError(
-            problems.HUB_NOT_BELIEVED, f"what answers at {endpoint.url} could not prove to be the Hub: {error.reason}"
+            problems.HUB_NOT_BELIEVED,
+            f"what answers at {endpoint.url} could not prove to be the Hub, so nothing was sent: {why}",
+            fix="open the network's sign-in page if it has one; where the Hub has an authority of its own, sign in with --hub-ca FILE",
         ) from None
     except (OSError, WebSocketException, ValueError) as error:
         why = "it does not answer" if isinstance(error, TimeoutError) else str(error)[:200]

@@ -9,9 +9,8 @@ import socket
 from codezero.cli.console import say, write_now
 from codezero.cli.context import Places
 from codezero.cli.ui import opening, serving
-from codezero.cli.ui.application import application
+from codezero.cli.ui.application import OwnThreads, application
 from codezero.cli.ui.entry import CODE_SECONDS, Entry
-from codezero.cli.ui.hub_passage import HubPassage
 from codezero.kit.tasks import task_group
 from codezero.model.problems import CodezeroError
 
@@ -29,10 +28,10 @@ async def _run(places: Places, listener: socket.socket, *, opens: bool) -> None:
         loop.add_signal_handler(number, ending.set)
     port = listener.getsockname()[1]
     entry = Entry(port)
-    hub = HubPassage()
+    threads = OwnThreads()
     # Root can do all that the user can, whether it is asked or not; some forward connections as root.
     users = frozenset({os.geteuid(), 0})
-    app = application(port=port, entry=entry, users=users, socket_path=places.socket, hub=hub)
+    app = application(port=port, entry=entry, users=users, socket_path=places.socket, threads=threads)
     try:
         async with serving.serve(app, listener), task_group("console") as tasks:
             address = f"http://{serving.ADDRESS}:{port}/ui/#code={entry.code}"
@@ -44,7 +43,7 @@ async def _run(places: Places, listener: socket.socket, *, opens: bool) -> None:
                 tasks.start_service("opening", _open(address, entry))
             await ending.wait()
     finally:
-        hub.close()
+        threads.close()
     say("the local console has ended")
 
 
