@@ -125,6 +125,19 @@ def test_the_hub_has_what_it_needs_in_its_own_image(hub_root: Path) -> None:
     assert not (hub_root / "usr/local/bin/czsystem").exists()
 
 
+def test_the_gui_is_in_the_image_of_the_hub_alone(hub_root: Path, root: Path) -> None:
+    served = run(
+        hub_root,
+        "/usr/local/bin/python",
+        "-c",
+        "from codezero.gui.files import *; print(Site(Where('hub', None)).is_built)",
+    )
+
+    assert served.stdout == "True\n", served.stderr
+    assert (root / wheels.SITE / "codezero/gui").is_dir()
+    assert not (root / wheels.SITE / "codezero/gui/built").exists()
+
+
 def test_every_module_is_compiled_for_the_python_of_the_image(root: Path) -> None:
     """The root is read-only: what is not compiled would be compiled at each start."""
     folders = (f"/{wheels.SITE}/codezero", f"/{wheels.SITE}", "/usr/lib/python3.11")

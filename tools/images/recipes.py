@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.images import archive, debian, wheels
+from tools.images import BuildError, archive, debian, wheels
 from tools.images.archive import Image
 from tools.images.debian import Apt, Packages
 from tools.images.layers import Cache, Layer
@@ -18,6 +18,8 @@ REGISTRY = "docker.io/library"
 USER = "65532:65532"
 
 _COMMANDS = ("czsystem", "czorchestrator", "czrouter")
+# Of our wheel, what the Hub alone serves.
+_GUI = "codezero/gui/built"
 
 # What CPython needs for what we import. Debian's package also has modules for terminals, databases and NIS; they and what only they
 # (or installing packages) need is left out. That nothing that remains lacks a library is tested.
@@ -150,7 +152,7 @@ class _Builder:
 
     def _hub(self) -> Sequence[Layer]:
         python = self._packages(_PYTHON_OF_HUB)
-        return [python, self._locked("hub", python, without=()), self._own(python, commands=["czhub"])]
+        return [python, self._locked("hub", python, without=()), self._own(python, commands=["czhub"], has_gui=True)]
 
     def _peers(self) -> Sequence[Layer]:
         below = self.layers("router")
@@ -190,11 +192,13 @@ class _Builder:
 
         return self._cache.layer(["wheels", lock, python.digest], make)
 
-    def _own(self, python: Layer, *, commands: Sequence[str] = _COMMANDS) -> Layer:
+    def _own(self, python: Layer, *, commands: Sequence[str] = _COMMANDS, has_gui: bool = False) -> Layer:
+        if has_gui and not (ROOT / "src" / _GUI / "index.html").is_file():
+            raise BuildError("the GUI is not built: run `make gui`")
         wheel = wheels.own(ROOT, to=self._folder())
 
         def make() -> Tree:
-            tree = wheels.unpacked([wheel])
+            tree = wheels.unpacked([wheel], without=() if has_gui else (_GUI,))
             for name, launcher in wheels.launchers(wheel, commands).items():
                 tree.add(f"usr/local/bin/{name}", launcher)
             for name in ("python", "python3"):
@@ -202,7 +206,7 @@ class _Builder:
             return wheels.compiled(tree, [python], folder=wheels.SITE)
 
         return self._cache.layer(
-            ["own", *commands, hashlib.sha256(wheel.read_bytes()).hexdigest(), python.digest], make
+            ["own", f"gui={has_gui}", *commands, hashlib.sha256(wheel.read_bytes()).hexdigest(), python.digest], make
         )
 
     def _folder(self) -> Path:

@@ -56,8 +56,8 @@ def own(project: Path, *, to: Path) -> Path:
     return wheel
 
 
-def unpacked(wheels: Sequence[Path]) -> Tree:
-    """The modules of these wheels. Their commands are left out: they name the Python of whoever installs them."""
+def unpacked(wheels: Sequence[Path], *, without: Sequence[str] = ()) -> Tree:
+    """The modules of these wheels, but for the folders `without`. Their commands are left out: they name the Python of whoever installs them."""
     tree = Tree()
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
@@ -68,7 +68,7 @@ def unpacked(wheels: Sequence[Path]) -> Tree:
                     kind, _, path = rest.partition("/")
                     if kind not in ("purelib", "platlib"):
                         continue
-                if about.is_dir() or _LEFT_OUT.search(path):
+                if about.is_dir() or _LEFT_OUT.search(path) or path.startswith(tuple(f"{name}/" for name in without)):
                     continue
                 is_program = bool(about.external_attr >> 16 & 0o100)
                 tree.add(f"{SITE}/{path}", File(archive.read(about), is_program=is_program))
