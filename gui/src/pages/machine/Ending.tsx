@@ -1,0 +1,110 @@
+import { Box, Divider, Group, Stack, Text } from "@mantine/core";
+import { Fragment, type ReactNode } from "react";
+
+import { agent, localConsole } from "../../api/agent";
+import type { StatusView } from "../../api/agent.generated";
+import { AskFirst, Command, said } from "../../parts";
+import { Section } from "../../parts/Section";
+import { useMachineChanged } from "./queries";
+import { count } from "./words";
+
+/** What ends what this machine does: all of it, the connection, or the agent itself. */
+export function Ending({ status }: { status: StatusView }) {
+  const changed = useMachineChanged();
+  const name = status.teamspace?.name ?? "";
+  const now = `It consumes ${count(status.consumed, "service")} and serves ${count(status.served, "variant")} now.`;
+  const deeds: { title: string; about: string; action: ReactNode }[] = [
+    {
+      title: "Reset",
+      about:
+        "Ends all that this machine consumes and serves. It stays connected, and keeps its primary namespace.",
+      action: (
+        <AskFirst
+          label="Reset"
+          title="End all that this machine consumes and serves?"
+          action={agent.reset}
+          onDone={() => {
+            said("This machine consumes and serves nothing now");
+            void changed();
+          }}
+        >
+          {now} Open connections end, and its rules are gone. What your other machines do goes on.
+        </AskFirst>
+      ),
+    },
+  ];
+  if (status.teamspace !== null)
+    deeds.push({
+      title: "Leave the Teamspace",
+      about: "The agent keeps running, and is in no Teamspace until one is selected.",
+      action: (
+        <AskFirst
+          label="Leave"
+          title={`Leave ${name}?`}
+          action={agent.leaveTeamspace}
+          onDone={() => {
+            said(`This machine has left ${name}`);
+            void changed();
+          }}
+        >
+          {now} All of that ends. The access is forgotten on this machine; the Hub gives another one while you
+          are signed in.
+        </AskFirst>
+      ),
+    });
+  deeds.push({
+    title: "Stop the agent",
+    about:
+      "Disconnects, and puts the machine back as it was. What is consumed comes back with the next start.",
+    action: (
+      <AskFirst
+        label="Stop"
+        title="Stop the agent?"
+        action={localConsole.stopAgent}
+        onDone={() => {
+          said("The agent is stopped, and this machine is as it was");
+          void changed();
+        }}
+      >
+        {now} Names, addresses and packet rules are taken away. This page stays, and can start it again where
+        that asks for no password.
+      </AskFirst>
+    ),
+  });
+  return (
+    <Section title="End">
+      <Stack gap="sm">
+        {deeds.map((deed, number) => (
+          <Fragment key={deed.title}>
+            {number > 0 && <Divider />}
+            <Group justify="space-between" wrap="nowrap" gap="lg">
+              <Box miw={0}>
+                <Text size="sm" fw={500}>
+                  {deed.title}
+                </Text>
+                <Text size="sm">{deed.about}</Text>
+              </Box>
+              <Box style={{ flexShrink: 0 }}>{deed.action}</Box>
+            </Group>
+          </Fragment>
+        ))}
+      </Stack>
+    </Section>
+  );
+}
+
+/** Where to look when something is not as it should be, and no warning says why. */
+export function LookCloser() {
+  return (
+    <Section title="Look closer" about="In a terminal of this machine:">
+      <Stack gap="xs">
+        <Text size="sm">Requests and connections, as they end</Text>
+        <Command>{"czctl trace-connections"}</Command>
+        <Text size="sm">All of this page, for a report</Text>
+        <Command>{"czctl status -o json"}</Command>
+        <Text size="sm">The log of the agent</Text>
+        <Command>{"sudo tail -f /var/lib/codezero/agent.log"}</Command>
+      </Stack>
+    </Section>
+  );
+}

@@ -1,0 +1,69 @@
+import { Button, Group, Stack, Text } from "@mantine/core";
+import { IconPlayerPlay } from "@tabler/icons-react";
+import { useMutation } from "@tanstack/react-query";
+
+import { localConsole } from "../../api/agent";
+import { asProblem, type Problem } from "../../api/problem";
+import { Command, ProblemAlert, said } from "../../parts";
+import { Section } from "../../parts/Section";
+import { useMachineChanged } from "./queries";
+
+const NOT_RUNNING = "CZ-AGENT-001";
+const NEEDS_ROOT = "CZ-AGENT-005";
+
+/** There is no agent that answers: why, and how to start it. */
+export function NoAgent({ problem }: { problem: Problem }) {
+  const changed = useMachineChanged();
+  const start = useMutation({
+    mutationFn: localConsole.startAgent,
+    onSuccess: async () => {
+      said("The agent is started");
+      await changed();
+    },
+  });
+  if (problem.code !== NOT_RUNNING)
+    return (
+      <Stack gap="md" maw={760}>
+        <ProblemAlert error={problem} again={() => void changed()} />
+        <Text size="sm">
+          Where that does not help, this puts the machine back as it was, and starts anew:
+        </Text>
+        <Command>{"czctl cleanup"}</Command>
+        <Command>{"czctl start"}</Command>
+      </Stack>
+    );
+  const refused = start.error === null ? null : asProblem(start.error);
+  return (
+    <Stack maw={760}>
+      <Section
+        title="The agent is not running"
+        about="It connects this machine with a Teamspace. Without it nothing is consumed or served here, and the machine is as it was."
+      >
+        <Group>
+          <Button
+            leftSection={<IconPlayerPlay size={16} aria-hidden />}
+            loading={start.isPending}
+            onClick={() => {
+              start.mutate();
+            }}
+          >
+            Start the agent
+          </Button>
+        </Group>
+        {refused?.code === NEEDS_ROOT ? (
+          <Stack gap="xs" role="alert">
+            <Text size="sm">
+              It needs root for names, addresses and packet rules, and your password is asked for in a
+              terminal alone. There:
+            </Text>
+            <Command>{"czctl start"}</Command>
+            <Text size="sm">Installed as a service of this machine, it starts without a password:</Text>
+            <Command>{"sudo czctl daemon install"}</Command>
+          </Stack>
+        ) : (
+          refused !== null && <ProblemAlert error={refused} />
+        )}
+      </Section>
+    </Stack>
+  );
+}
