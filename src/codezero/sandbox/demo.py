@@ -15,12 +15,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from codezero.model.problems import CodezeroError
-from codezero.sandbox import layout, support
+from codezero.sandbox import layout, publishing, support
 from codezero.sandbox.control import Sandbox
 
 NAME = "demo"
@@ -82,6 +83,25 @@ class Demo:
         with step("a local process dies: the cluster answers instead, and says why") as told:
             told(self._lose_process())
         self._before = before
+
+    @contextlib.contextmanager
+    def console(self) -> Generator[str]:
+        """The first user's local console, on this machine's loopback, for as long as the block lasts: its address."""
+        with publishing.free_port() as listener:
+            port = str(listener.getsockname()[1])
+            console = self._sandbox.popen(
+                layout.LAPTOP, ["czctl", "ui", "--no-open", "--port", port], stdout=subprocess.PIPE, text=True
+            )
+            assert console.stdout is not None
+            with console.stdout, publishing.published(self._sandbox, layout.LAPTOP, listener):
+                try:
+                    with step("the local console's page comes to a browser of this machine") as told:
+                        address = console.stdout.readline().strip()
+                        told(_title(address))
+                    yield address
+                finally:
+                    console.terminate()
+                    console.wait()
 
     def stop(self) -> None:
         """Stop the agents and see that services and laptop are as they were."""
@@ -331,12 +351,15 @@ def _demonstrate(*, check: bool) -> bool:
         say(f"ok        the sandbox runs, after {time.monotonic() - began:.1f} s")
         demo = Demo(sandbox)
         demo.run()
-        if not check:
-            try:
-                _invite()
-                signal.pause()
-            except KeyboardInterrupt:
-                say("")
+        with demo.console() as address:
+            if not check:
+                try:
+                    _invite(address)
+                    # Not `pause`: an interrupt that comes just before it would be waited for in vain.
+                    while True:
+                        time.sleep(1.0)
+                except KeyboardInterrupt:
+                    say("")
         demo.stop()
         held = True
     except StepFailedError:
@@ -346,11 +369,14 @@ def _demonstrate(*, check: bool) -> bool:
     return _left_nothing(sandbox, namespace, machine) and held
 
 
-def _invite() -> None:
+def _invite(address: str) -> None:
     czctl = _shown(Path(sys.executable).parent / "czctl")
     enter = f"{czctl} sandbox shell --name {NAME}"
     say(
         f"""
+Look at it, in the browser of this machine (the address is good once):
+  {address}
+
 Try it, in another terminal:
   {enter}                      be on the laptop, then for example:
       curl http://sample-project-core:3000/api     the core, by its bare name
@@ -362,6 +388,14 @@ Try it, in another terminal:
   {czctl} sandbox status --name {NAME}
 Ctrl-C ends it and leaves nothing behind."""
     )
+
+
+def _title(address: str) -> str:
+    """What a browser shows of a page, before any of its programs runs."""
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - the console's own address
+        page: str = answer.read().decode()
+    expect("<title>Codezero</title>" in page, f"no page: {page[:80]!r}")
+    return f"{answer.status} {answer.url}"
 
 
 def _shown(path: Path) -> str:
