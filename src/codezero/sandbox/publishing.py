@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Final
 
+from codezero.kit.tasks import task_group
 from codezero.sandbox.control import Sandbox
 
 ADDRESS: Final = "127.0.0.1"
@@ -63,22 +64,24 @@ async def _lead(listener: socket.socket, dialler: socket.socket, begun: Future[C
                 there = await asyncio.to_thread(_dialled, dialler)
             if there is not None:
                 back, forth = await asyncio.open_connection(sock=there)
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(_pass_on(reader, forth))
-                    tasks.create_task(_pass_on(back, writer))
+                async with task_group("directions") as both:
+                    both.start("forth", _pass_on(reader, forth))
+                    both.start("back", _pass_on(back, writer))
         writer.close()
 
-    leading: set[asyncio.Task[None]] = set()
+    async def listen() -> None:
+        async with task_group("published") as connections:
 
-    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = loop.create_task(lead(reader, writer))
-        leading.add(task)
-        task.add_done_callback(leading.discard)
+            def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                connections.start("connection", lead(reader, writer))
 
-    server = await asyncio.start_server(accepted, sock=listener)
-    begun.set_result(lambda: loop.call_soon_threadsafe(ending.set) and None)
-    await ending.wait()
-    server.close()
+            async with await asyncio.start_server(accepted, sock=listener):
+                begun.set_result(lambda: loop.call_soon_threadsafe(ending.set) and None)
+                await asyncio.Event().wait()
+
+    async with task_group("publishing") as tasks:
+        tasks.start_service("listening", listen())
+        await ending.wait()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
