@@ -9,7 +9,7 @@ import {
   type SortingState,
 } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useRef, useState, type KeyboardEvent } from "react";
+import { useEffect, useRef, useState, type KeyboardEvent } from "react";
 
 import classes from "./DataTable.module.css";
 
@@ -30,6 +30,7 @@ export function DataTable<T>({
   rowHeight = 48,
   initialSort = [],
   onSort,
+  onEnd,
 }: {
   rows: T[];
   columns: ColumnDef<T>[];
@@ -42,6 +43,8 @@ export function DataTable<T>({
   initialSort?: SortingState;
   /** Told how rows are sorted from now on, for the address. */
   onSort?: (sorting: SortingState) => void;
+  /** Called when the last rows come into sight, for lists that are read page by page. */
+  onEnd?: () => void;
 }) {
   const [sorting, setSorting] = useState<SortingState>(initialSort);
   const table = useReactTable({
@@ -66,6 +69,11 @@ export function DataTable<T>({
     overscan: 8,
     getItemKey: (index) => found[index]?.id ?? index,
   });
+  const lastInSight = virtual.getVirtualItems().at(-1)?.index ?? -1;
+  const isAtEnd = found.length > 0 && lastInSight >= found.length - 1;
+  useEffect(() => {
+    if (isAtEnd) onEnd?.();
+  }, [isAtEnd, found.length, onEnd]);
   const widths = table
     .getVisibleLeafColumns()
     .map((column) => `minmax(0, ${String(column.getSize())}fr)`)
