@@ -8,13 +8,25 @@ export function SearchField({
   label,
   value,
   onChange,
+  width = 280,
 }: {
   label: string;
   value: string;
   onChange: (text: string) => void;
+  width?: number;
 }) {
   const [typed, setTyped] = useState(value);
-  const tell = useDebouncedCallback(onChange, 200);
+  const [before, setBefore] = useState(value);
+  const [asked, setAsked] = useState(value);
+  const tell = useDebouncedCallback((text: string) => {
+    setAsked(text);
+    onChange(text);
+  }, 200);
+  // What was changed elsewhere (a link, a step back) is shown; what comes back from here is older than what was typed since.
+  if (value !== before) {
+    setBefore(value);
+    if (value !== asked) setTyped(value);
+  }
   return (
     <TextInput
       aria-label={label}
@@ -26,13 +38,15 @@ export function SearchField({
             size="sm"
             aria-label="Clear"
             onClick={() => {
+              tell.cancel();
               setTyped("");
+              setAsked("");
               onChange("");
             }}
           />
         )
       }
-      w={280}
+      w={width}
       maxLength={200}
       value={typed}
       onChange={(event) => {

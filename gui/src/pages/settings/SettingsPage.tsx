@@ -1,5 +1,156 @@
-import { PageHead } from "../../parts";
+import { Button, Code, Group, Stack, Table, Text } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { useQuery } from "@tanstack/react-query";
+import type { ReactNode } from "react";
 
+import { hub, told } from "../../api/hub";
+import type { Organization } from "../../api/hub.generated";
+import { where } from "../../api/where";
+import { CopyButton, PageHead, Shown, When } from "../../parts";
+import { CreateOrganizationDialog } from "../../parts/CreateOrganization";
+import { Section } from "../../parts/Section";
+import { useMay, useOrganization, useSession } from "../../session/session";
+import { DeleteOrganization } from "./DeleteOrganization";
+import { Name } from "./Name";
+import { Settings } from "./Settings";
+import { settingsOf } from "./values";
+
+/** What an organization is, what it wants to be different, and its end. */
 export function SettingsPage() {
-  return <PageHead title="Settings" />;
+  const id = useOrganization().id;
+  const query = useQuery({
+    queryKey: ["hub", id, "organization", "one"],
+    queryFn: () =>
+      told(hub.GET("/api/v1/organizations/{organization}", { params: { path: { organization: id } } })),
+  });
+  return (
+    <>
+      <PageHead title="Settings" />
+      <Stack gap="lg" maw={840}>
+        <Shown query={query}>{(organization) => <Sections organization={organization} />}</Shown>
+        <TheHub />
+      </Stack>
+    </>
+  );
+}
+
+function Sections({ organization }: { organization: Organization }) {
+  const may = useMay();
+  const { me } = useSession();
+  const [creating, { open, close }] = useDisclosure(false);
+  const manages = may("organization.manage");
+  return (
+    <>
+      <Section title="Organization">
+        {/* Of another version the form begins anew: what was typed was about the one before. */}
+        {manages && <Name key={`name ${String(organization.version)}`} organization={organization} />}
+        <Facts
+          facts={[
+            ...(manages ? [] : [{ name: "Name", value: organization.name }]),
+            { name: "Id", value: organization.id, copy: true },
+            { name: "Since", value: <When at={organization.created_at} /> },
+          ]}
+        />
+      </Section>
+      <Section
+        title="How it works"
+        about={manages ? undefined : "Only an owner of the organization changes this."}
+      >
+        {manages ? (
+          <Settings key={`settings ${String(organization.version)}`} organization={organization} />
+        ) : (
+          <ReadSettings organization={organization} />
+        )}
+      </Section>
+      {me?.user.kind === "person" && (
+        <Section
+          title="Another organization"
+          about="Organizations know nothing of each other: each has its own members, Teamspaces, policies and audit."
+          action={
+            <Button variant="default" size="xs" onClick={open} style={{ flexShrink: 0 }}>
+              New organization
+            </Button>
+          }
+        >
+          <CreateOrganizationDialog opened={creating} onClose={close} />
+        </Section>
+      )}
+      {may("organization.delete") && <DeleteOrganization organization={organization} />}
+    </>
+  );
+}
+
+function ReadSettings({ organization }: { organization: Organization }) {
+  const settings = settingsOf(organization.settings);
+  return (
+    <Facts
+      facts={[
+        {
+          name: "Sign-in by a code on another device",
+          value: settings.deviceFlow ? "allowed" : "not allowed",
+        },
+        { name: "Audit is kept for", value: `${String(settings.auditDays)} days` },
+        { name: "Open Policy Agent", value: settings.opa === "" ? "none" : settings.opa },
+      ]}
+    />
+  );
+}
+
+function TheHub() {
+  const query = useQuery({
+    queryKey: ["hub", "self", "version"],
+    staleTime: Infinity,
+    queryFn: () => told(hub.GET("/api/v1/version")),
+  });
+  return (
+    <Section title="The Hub">
+      <Shown query={query} rows={2}>
+        {(version) => (
+          <Facts
+            facts={[
+              { name: "Address", value: version.url, copy: true },
+              { name: "Release", value: version.release },
+              ...(version.release === where().release
+                ? []
+                : [{ name: "Release of this page", value: where().release }]),
+            ]}
+          />
+        )}
+      </Shown>
+    </Section>
+  );
+}
+
+interface Fact {
+  name: string;
+  value: ReactNode;
+  copy?: boolean;
+}
+
+function Facts({ facts }: { facts: readonly Fact[] }) {
+  return (
+    <Table layout="fixed" withRowBorders={false} verticalSpacing={4} horizontalSpacing={0}>
+      <Table.Tbody>
+        {facts.map(({ name, value, copy }) => (
+          <Table.Tr key={name}>
+            <Table.Th scope="row" fw={400} w={240}>
+              {name}
+            </Table.Th>
+            <Table.Td>
+              {copy === true && typeof value === "string" ? (
+                <Group gap={4} wrap="nowrap">
+                  <Code style={{ overflowWrap: "anywhere" }}>{value}</Code>
+                  <CopyButton text={value} label={`Copy: ${name}`} />
+                </Group>
+              ) : (
+                <Text size="sm" component="div" style={{ overflowWrap: "anywhere" }}>
+                  <bdi>{value}</bdi>
+                </Text>
+              )}
+            </Table.Td>
+          </Table.Tr>
+        ))}
+      </Table.Tbody>
+    </Table>
+  );
 }
