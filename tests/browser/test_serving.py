@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Error, Page, Route, expect
@@ -212,14 +213,15 @@ def test_a_stranger_signs_in_and_is_back_at_the_address(
 ) -> None:
     complaints.expect(r"401.*/api/v1/auth/me")
     page = browse()
-    page.goto(hub.address("/members"))
+    page.goto(hub.address("/members?q=olga%40example.com+%E2%9C%93"))
     page.wait_for_url("**/sign-in?return_to=*")
     page.get_by_label("E-mail address").fill(OWNER["email"])
     page.get_by_label("Password").fill(OWNER["password"])
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(hub.address("/members"))
+    page.wait_for_url(hub.address("/members?q=*"))
 
     assert heading(page) == "Members"
+    assert parse_qs(urlsplit(page.url).query) == {"q": ["olga@example.com ✓"]}
 
 
 def test_whoever_is_invited_lands_in_the_gui(browse: Browsing, hub: BrowsedHub) -> None:

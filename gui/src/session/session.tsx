@@ -34,7 +34,9 @@ async function whoIs(): Promise<Session> {
 
 /** Leave for the Hub's sign-in page, which leads back here. */
 export function goToSignIn(): void {
-  location.assign(`/sign-in?${new URLSearchParams({ return_to: location.pathname }).toString()}`);
+  location.assign(
+    `/sign-in?${new URLSearchParams({ return_to: location.pathname + location.search }).toString()}`,
+  );
 }
 
 export function useSessionQuery() {

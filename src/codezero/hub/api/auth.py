@@ -14,10 +14,12 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from codezero.gui.files import PREFIX as GUI
 from codezero.hub.api import document, operations, permissions
 from codezero.hub.api.permissions import Need, TheCaller, TheHub, needs
 from codezero.hub.api.shapes import Asked, Email, Listed, Name, Secret, Told, Ulid
 from codezero.hub.context import Hub
+from codezero.hub.pages.ui import site_of
 from codezero.hub.signin import (
     accounts,
     authorization,
@@ -278,7 +280,7 @@ async def link(provider: str, request: Request, response: Response, caller: TheC
     started = await oidc.start(
         hub,
         oidc.provider_of(hub, provider),
-        return_to="/sign-in",
+        return_to=f"{GUI}account" if site_of(request).is_built else "/sign-in",
         visitor=callers.visitor_of(request.scope),
         link_to=caller.user,
     )
