@@ -56,7 +56,7 @@ function People({ laptops }: { laptops: Laptop[] }) {
     <>
       <Group gap="sm">
         <SearchField
-          label="Filter by person, laptop or service"
+          label="Person, laptop or service"
           value={q}
           onChange={(text) => {
             change({ q: text });
@@ -69,7 +69,7 @@ function People({ laptops }: { laptops: Laptop[] }) {
             change({ state: value });
           }}
           data={[
-            { value: "", label: "All" },
+            { value: "", label: "Any state" },
             { value: "online", label: "Online" },
             { value: "away", label: "Away" },
           ]}
@@ -81,7 +81,7 @@ function People({ laptops }: { laptops: Laptop[] }) {
             change({ does: value });
           }}
           data={[
-            { value: "", label: "All" },
+            { value: "", label: "Anything" },
             { value: "serves", label: "Serving" },
             { value: "consumes", label: "Consuming" },
           ]}
@@ -97,6 +97,7 @@ function People({ laptops }: { laptops: Laptop[] }) {
           rows={found}
           columns={columns}
           label="Laptops"
+          rowHeight={56}
           rowId={(one) => one.session}
           initialSort={sortOf(address.sort, [{ id: "person", desc: false }])}
           onSort={(sorting) => {
@@ -144,7 +145,7 @@ function columnsFor(nameOf: (laptop: Laptop) => string): ColumnDef<Laptop>[] {
     {
       id: "person",
       header: "Person",
-      size: 200,
+      size: 180,
       accessorFn: nameOf,
       cell: ({ row: { original: one } }) => (
         <Person name={nameOf(one)} id={one.user} away={one.state === "away"} />
@@ -153,7 +154,7 @@ function columnsFor(nameOf: (laptop: Laptop) => string): ColumnDef<Laptop>[] {
     {
       id: "laptop",
       header: "Laptop",
-      size: 150,
+      size: 140,
       accessorFn: (one) => one.name,
       cell: ({ row: { original: one } }) =>
         one.name === "" ? <Text c="dimmed">-</Text> : <bdi title={one.name}>{one.name}</bdi>,
@@ -161,7 +162,7 @@ function columnsFor(nameOf: (laptop: Laptop) => string): ColumnDef<Laptop>[] {
     {
       id: "state",
       header: "State",
-      size: 100,
+      size: 130,
       accessorFn: (one) => one.state,
       cell: ({ row: { original: one } }) => (
         <State tone={one.state === "online" ? "good" : "busy"}>
@@ -172,7 +173,7 @@ function columnsFor(nameOf: (laptop: Laptop) => string): ColumnDef<Laptop>[] {
     {
       id: "since",
       header: "Since",
-      size: 120,
+      size: 150,
       accessorFn: (one) => one.since ?? 0,
       cell: ({ row: { original: one } }) =>
         one.since === null ? <Text c="dimmed">-</Text> : <When at={one.since} />,
@@ -188,7 +189,7 @@ function columnsFor(nameOf: (laptop: Laptop) => string): ColumnDef<Laptop>[] {
     {
       id: "consumes",
       header: "Consumes",
-      size: 200,
+      size: 190,
       accessorFn: (one) => one.consumes.length,
       sortDescFirst: true,
       cell: ({ row: { original: one } }) => <Consumes services={one.consumes} />,
@@ -201,10 +202,15 @@ function Serves({ laptop }: { laptop: Laptop }) {
   if (first === undefined) return <Nobody>serves nothing</Nobody>;
   const words = answersInWords(first);
   return (
-    <span title={`${first.service} for ${words}`}>
-      <bdi>{first.service}</bdi> for <bdi>{words}</bdi>
-      {others.length > 0 && ` and ${String(others.length)} more`}
-    </span>
+    <>
+      <Text size="sm" truncate title={first.service}>
+        <bdi>{first.service}</bdi>
+        {others.length > 0 && ` and ${String(others.length)} more`}
+      </Text>
+      <Text size="xs" c="dimmed" truncate title={words}>
+        for <bdi>{words}</bdi>
+      </Text>
+    </>
   );
 }
 
