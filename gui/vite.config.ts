@@ -9,6 +9,8 @@ export default defineConfig({
     outDir: "../src/codezero/gui/built",
     emptyOutDir: true,
     target: "es2023",
+    // light-dark() as it is: taken apart for older browsers it does not know of the theme's color-scheme.
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
     sourcemap: false,
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
