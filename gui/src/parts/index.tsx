@@ -446,7 +446,7 @@ export function AskFirst({
 /** A link to documentation or another origin: opens elsewhere and tells nothing of this page. */
 export function Outside({ href, children }: { href: string; children: ReactNode }) {
   return (
-    <Anchor href={href} target="_blank" rel="noreferrer noopener">
+    <Anchor href={href} target="_blank" rel="noreferrer noopener" underline="always">
       {children}
     </Anchor>
   );
