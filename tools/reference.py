@@ -1,4 +1,5 @@
-"""Writes the reference pages that come from the code: commands, error codes, settings and options of the processes, values of a Teamspace, the Hub's API.
+"""Writes the reference pages that come from the code: commands, error codes, settings and options of the processes, values of a Teamspace, the Hub's API,
+and capabilities.
 
 Usage: python tools/reference.py [--check] [FOLDER]   (with --check it only says whether the pages of FOLDER are up to date)
 
@@ -22,7 +23,7 @@ from codezero.cli import context, hub_context
 from codezero.cli.main import COMMANDS, czctl
 from codezero.deploy import values_schema
 from codezero.kit.settings import Environment, SettingsError
-from codezero.model import problems
+from codezero.model import capabilities, problems
 from codezero.wire import local_api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -286,6 +287,39 @@ def _connect() -> str:
     return f"## Connect calls\n\n{module.__doc__}\n{calls}"
 
 
+def capability_list() -> str:
+    """What can be done, and how: by the page, by czctl, by the APIs."""
+    parts = [
+        NOTE,
+        "# Capabilities\n",
+        "Whatever Codezero does for a person can be done in three ways: in the page, by `czctl`, and by an API.\n"
+        "Where one of them is missing, the reason stands there; a test fails for whatever is added to one and not to the others.\n"
+        "Pages are paths below `/ui`, in the Hub or in the console of this machine (`czctl ui`); what is below `/machine` shows this machine in the console alone.\n"
+        "Operations below `/api/v1` are [the Hub's](hub-api.md), those below `/v1` the agent's, those below `/console` the console's.\n",
+    ]
+    for group, found in capabilities.GROUPS.items():
+        rows = [
+            (
+                f"`{one.name}`",
+                one.does,
+                _codes(one.pages, one.no_page),
+                _codes([f"czctl {command}" for command in one.commands], one.no_command),
+                _codes(one.operations, one.no_operation),
+            )
+            for one in found
+        ]
+        parts.append(f"## {group}\n\n{_table(('Name', 'What', 'Pages', 'Commands', 'Operations'), rows)}")
+    told = [f"- `czctl {command}`: {reason}.\n" for command, reason in capabilities.TERMINAL_COMMANDS.items()]
+    parts.append(f"## Commands without a page\n\n{''.join(told)}")
+    told = [f"- `{operation}`: {reason}.\n" for operation, reason in capabilities.MACHINE_OPERATIONS.items()]
+    parts.append(f"## Operations of machines\n\n{''.join(told)}")
+    return "\n".join(parts)
+
+
+def _codes(some: Sequence[str], missing: str) -> str:
+    return "<br>".join(f"`{one}`" for one in some) if some else f"- ({missing})"
+
+
 def _fields(operation: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     contents = operation.get("requestBody", {}).get("content", {}).values()
     for schema in (content["schema"] for content in contents):
@@ -460,6 +494,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 PAGES = {
+    "capabilities.md": capability_list,
     "czctl.md": commands,
     "errors.md": errors,
     "environment.md": environment,

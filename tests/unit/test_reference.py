@@ -11,7 +11,7 @@ from codezero.cli.main import COMMANDS
 from codezero.model import problems
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = {"czctl.md", "environment.md", "errors.md", "hub-api.md", "options.md", "values.md"}
+PAGES = {"capabilities.md", "czctl.md", "environment.md", "errors.md", "hub-api.md", "options.md", "values.md"}
 
 
 def reference(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
