@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Generator, Iterator
+from http.client import IncompleteRead
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from tests.process.test_daemon import Laptop
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from codezero.gui.files import Site, Where
 from codezero.sandbox.browser import Browser
 from codezero.testing.console_process import ConsoleProcess
 from codezero.testing.hub_process import HubProcess
@@ -304,6 +306,8 @@ def test_the_page_itself_is_for_everybody_who_opens_it_and_for_no_frame(console:
     assert "frame-ancestors 'none'" in opened.headers["content-security-policy"]
     assert (framed.status, fetched.status) == (403, 403)
     assert sent.status == 405
+    filtered = console.ask("GET", "/ui/o/x/catalog?filter=[%7B|^]&service=shop%2Forders", headers=page)
+    assert filtered.status == (200 if Site(Where("console", None)).is_built else 404)
     root = console.ask("GET", "/", headers=page)
     assert (root.status, root.headers["location"]) == (302, "/ui/")
 
@@ -650,6 +654,43 @@ def test_the_audit_comes_line_by_line(home: Home, console: ConsoleProcess) -> No
     assert len(lines.content.splitlines()) > 1
     assert refused.status in (403, 404)
     assert refused.json()["code"]
+
+
+def test_lines_that_are_cut_are_not_taken_for_whole_and_nobody_sends_to_a_page_that_left(
+    home: Home, console: ConsoleProcess
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n"
+    lines = {"Accept": "application/x-ndjson"}
+
+    def move(url: str) -> None:
+        home.folder.mkdir(parents=True, exist_ok=True)
+        (home.folder / "hub.json").write_text(json.dumps({"url": url}))
+        (home.folder / "credentials.json").write_text(json.dumps({"url": url, "api_key": "cz_key_of_a_test"}))
+
+    with _answering(head + b'content-length: 100\r\n\r\n{"a":1}\n') as cutting:
+        move(cutting)
+        connection, cut = console.open("GET", "/api/v1/lines", headers=lines)
+        with pytest.raises(IncompleteRead) as ended:
+            cut.read()
+        connection.close()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        move(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        page = socket.create_connection(("127.0.0.1", console.port))
+        request = f"{GET}\r\n{OWN}\r\n".format(host=console.host, cookie=console.cookie)
+        page.sendall(f"{request}Accept: application/x-ndjson\r\n\r\n".replace("/agent/v1", "/api/v1").encode())
+        connected, _ = listener.accept()
+        with connected:
+            connected.settimeout(60)
+            connected.recv(65536)
+            connected.sendall(head + b"\r\n" + b"{}\n" * 1000)
+            assert page.recv(100).startswith(b"HTTP/1.1 200 ")
+            page.close()
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                while True:
+                    connected.sendall(b"{}\n" * 10000)
+
+    assert ended.value.partial in (b'{"a":1}\n', b"")
+    assert console.ask("GET", "/console/teamspace").status == 200
 
 
 def test_a_teamspace_is_selected_on_this_machine_and_the_agent_follows(home: Home, console: ConsoleProcess) -> None:

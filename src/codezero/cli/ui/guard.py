@@ -173,7 +173,12 @@ def _headers(given: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
 
 
 def _check_target(path: bytes, query: bytes, *, is_api: bool) -> None:
-    if len(path) > MAX_PATH or not _TARGET.fullmatch(path) or (is_api and _AMBIGUOUS.search(path)):
+    if len(path) > MAX_PATH or not path.startswith(b"/"):
+        raise CodezeroError(problems.BAD_REQUEST, "the target of the request is no path")
+    if not is_api:
+        # An address within the GUI, which its own page makes sense of.
+        return
+    if not _TARGET.fullmatch(path) or _AMBIGUOUS.search(path):
         raise CodezeroError(problems.BAD_REQUEST, "the path of the request is not one of ours")
     if len(query) > MAX_QUERY or not _QUERY.fullmatch(query) or b"%00" in query:
         raise CodezeroError(

@@ -25,7 +25,9 @@ async def _run(places: Places, listener: socket.socket, *, opens: bool) -> None:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, ending.set)
+        # Whoever started us by nohup wants us to outlive the terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:
+            loop.add_signal_handler(number, ending.set)
     port = listener.getsockname()[1]
     entry = Entry(port)
     threads = OwnThreads()
