@@ -15,7 +15,7 @@ export const KINDS: Record<Service["kind"], string> = {
 
 /** How the endpoints of a service are, in words. */
 export function healthInWords(service: Service): string {
-  if (service.kind === "external-name") return "outside of the cluster";
+  if (service.kind === "external-name") return "outside";
   if (service.total === 0) return "no endpoints";
   return `${String(service.ready)} of ${String(service.total)} ready`;
 }

@@ -24,7 +24,7 @@ export function CatalogPage() {
     <>
       <PageHead
         title="Catalog"
-        about="The services of this Teamspace. Consume one to reach it by its name from this machine; serve one to answer some of its requests here."
+        about="Consume a service to reach it by its name from this machine; serve one to answer some of its requests here."
       >
         {hasAgent && <MachineBar namespaces={namespacesOf(catalog.data?.items ?? [])} />}
       </PageHead>
@@ -97,6 +97,7 @@ function Catalog({ told, hasAgent }: { told: Told<Service>; hasAgent: boolean })
       ) : (
         <DataTable
           label="Services"
+          height="calc(100dvh - 276px)"
           rows={rows}
           columns={columns}
           rowId={(service) => refOf(service.ref)}

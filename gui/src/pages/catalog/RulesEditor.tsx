@@ -23,7 +23,14 @@ export function RulesEditor({
   onClose: () => void;
 }) {
   return (
-    <Drawer opened={opened} onClose={onClose} title="Consume rules" position="right" size="lg">
+    <Drawer
+      opened={opened}
+      onClose={onClose}
+      title="Consume rules"
+      closeButtonProps={{ "aria-label": "Close" }}
+      position="right"
+      size="lg"
+    >
       <Editor view={view} onClose={onClose} />
     </Drawer>
   );

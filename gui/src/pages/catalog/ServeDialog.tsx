@@ -58,6 +58,7 @@ export function ServeDialog({
           Serve <bdi>{refOf(service.ref)}</bdi>
         </>
       }
+      closeButtonProps={{ "aria-label": "Close" }}
       size="lg"
     >
       <Serve service={service} isConsumed={isConsumed} beginning={beginning} onClose={onClose} />
@@ -131,9 +132,9 @@ function Serve({
             label="Mirror"
             allowDeselect={false}
             data={[
-              { value: "none", label: "None: requests are answered here" },
-              { value: "safe", label: "Copies of requests that change nothing" },
-              { value: "all", label: "Copies of all requests" },
+              { value: "none", label: "No: answer the requests" },
+              { value: "safe", label: "Copies of safe methods" },
+              { value: "all", label: "Copies of every method" },
             ]}
             {...form.getInputProps("mirror")}
           />
@@ -143,7 +144,14 @@ function Serve({
           description="So that connections opened before take part too."
           {...form.getInputProps("restart", { type: "checkbox" })}
         />
-        <Preflight form={form} result={preview.data} problem={problem} isAsking={preview.isFetching} />
+        <Preflight result={preview.data} problem={problem} isAsking={preview.isFetching} />
+        {(form.values.takeover || problem?.code === TAKEN) && (
+          <Checkbox
+            label="Take over from whoever serves the same requests"
+            description="Their variant ends, and they are told."
+            {...form.getInputProps("takeover", { type: "checkbox" })}
+          />
+        )}
         {serve.error !== null && problem === undefined && <ProblemAlert error={serve.error} />}
         <Group justify="flex-end">
           <Button variant="default" onClick={onClose}>
@@ -172,14 +180,14 @@ function PortRows({ form, service }: { form: Form; service: Service }) {
           return (
             <Group key={at} gap="sm" wrap="nowrap" align="flex-start">
               <Select
-                label="Port of the service"
+                label="Service port"
                 allowDeselect={false}
                 data={offered}
                 flex={1}
                 {...form.getInputProps(`${at}.remote`)}
               />
               <NumberInput
-                label="Port on this machine"
+                label="Local port"
                 min={1}
                 max={65_535}
                 allowDecimal={false}
@@ -189,7 +197,7 @@ function PortRows({ form, service }: { form: Form; service: Service }) {
                 {...form.getInputProps(`${at}.local`)}
               />
               <TextInput
-                label="Another host"
+                label="Host"
                 placeholder="this machine"
                 flex={1}
                 {...form.getInputProps(`${at}.host`)}
@@ -321,24 +329,20 @@ function ConditionRows({ form }: { form: Form }) {
 
 /** What serving would do, looked at before it is done. */
 function Preflight({
-  form,
   result,
   problem,
   isAsking,
 }: {
-  form: Form;
   result: ServeResult | undefined;
   problem: Problem | undefined;
   isAsking: boolean;
 }) {
-  const takeover = form.getInputProps("takeover", { type: "checkbox" });
   if (problem?.code === TAKEN)
     return (
       <Alert color="yellow" title="Somebody is in the way" role="status">
         <Stack gap="sm">
           <Text size="sm">{problem.detail}</Text>
-          <Text size="sm">Choose another condition, or take it over: its owner is told.</Text>
-          <Checkbox label="Take it over" {...takeover} />
+          <Text size="sm">Choose another condition, or take it over.</Text>
           <Text size="xs" ff="monospace">
             {problem.code}
           </Text>
@@ -374,7 +378,6 @@ function Preflight({
             and its owner is told.
           </Text>
         ))}
-        {form.values.takeover && <Checkbox label="Take over whoever is in the way" {...takeover} />}
       </Stack>
     </Alert>
   );

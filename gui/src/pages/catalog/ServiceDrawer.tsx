@@ -38,6 +38,7 @@ export function ServiceDrawer({
         const isHere = event.target instanceof Node && event.currentTarget.contains(event.target);
         if (event.key === "Escape" && isHere) onClose();
       }}
+      closeButtonProps={{ "aria-label": "Close" }}
       position="right"
       size="xl"
       title={<bdi>{opened}</bdi>}

@@ -8,7 +8,7 @@ import { Problem } from "../../api/problem";
 import { AskFirst, Command, Person, said, State, When } from "../../parts";
 import { useAgent } from "../../session/agent";
 import { useMay, useSession } from "../../session/session";
-import { conditionInWords, pairInWords } from "../../space/conditions";
+import { conditionInWords } from "../../space/conditions";
 import { refOf } from "../../space/services";
 import { useSource } from "../../space/source";
 import classes from "./Catalog.module.css";
@@ -108,7 +108,11 @@ function OneVariant({
           <dd>
             {variant.ports.map((pair) => (
               <bdi key={pair.remote} className={classes.line}>
-                {pairInWords(pair)}
+                {pair.remote} goes to{" "}
+                {pair.host === null
+                  ? `port ${String(pair.local)}`
+                  : `port ${String(pair.local)} of ${pair.host}`}
+                {pair.host === null && (isOwn ? " of your laptop" : " of their laptop")}
               </bdi>
             ))}
           </dd>

@@ -113,28 +113,28 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
     {
       id: "service",
       header: "Service",
-      size: 28,
+      size: 280,
       accessorFn: (service) => refOf(service.ref),
       cell: ({ row }) => <Name service={row.original} />,
     },
     {
       id: "ports",
       header: "Ports",
-      size: 20,
+      size: 200,
       accessorFn: (service) => service.ports[0]?.port ?? 0,
       cell: ({ row }) => <Ports service={row.original} />,
     },
     {
       id: "health",
       header: "Health",
-      size: 17,
+      size: 170,
       accessorFn: (service) => (service.total === 0 ? -1 : service.ready / service.total),
       cell: ({ row }) => <Health service={row.original} />,
     },
     {
       id: "kind",
       header: "Kind",
-      size: 14,
+      size: 140,
       accessorFn: (service) => KINDS[service.kind],
       cell: ({ row }) => KINDS[row.original.kind],
     },
@@ -143,7 +143,7 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
     columns.push({
       id: "consumed",
       header: "On this machine",
-      size: 18,
+      size: 180,
       accessorFn: (service) => consumption.consumed.get(refOf(service.ref))?.state ?? "~",
       cell: ({ row }) => <Consumed consumed={consumption.consumed.get(refOf(row.original.ref))} />,
     });
@@ -151,7 +151,7 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
     columns.push({
       id: "consumed",
       header: "Consumed by",
-      size: 16,
+      size: 160,
       sortDescFirst: true,
       accessorFn: (service) => consumption.consumers(service.ref).length,
       cell: ({ row }) => <ConsumedBy consumers={consumption.consumers(row.original.ref)} />,
@@ -159,7 +159,7 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
   columns.push({
     id: "variants",
     header: "Variants",
-    size: 16,
+    size: 160,
     sortDescFirst: true,
     accessorFn: (service) => service.serving?.variants.length ?? 0,
     cell: ({ row }) => <Variants service={row.original} />,
