@@ -33,6 +33,8 @@ const client = new QueryClient({
 });
 
 const nonce = document.querySelector<HTMLMetaElement>("meta[name=csp-nonce]")?.content ?? "";
+// Where what keeps the page still behind a dialog (get-nonce of react-remove-scroll) looks for it.
+Object.assign(globalThis, { __webpack_nonce__: nonce });
 const element = document.getElementById("root");
 if (element === null) throw new Error("no #root");
 const root = createRoot(element);
