@@ -122,10 +122,10 @@ function MistakeButton({ mistake, goTo }: { mistake: Mistake; goTo: GoTo }) {
           {mistake.code}
         </Badge>
       </Group>
-      <Text size="sm" className={classes.words}>
+      <Text size="sm" mt={6} className={classes.words}>
         <bdi>{mistake.message}</bdi>
       </Text>
-      <Text size="xs" c="dimmed" className={classes.words}>
+      <Text size="xs" c="dimmed" mt={4} className={classes.words}>
         <bdi>{mistake.fix}</bdi>
       </Text>
     </UnstyledButton>

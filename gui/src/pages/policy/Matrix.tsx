@@ -2,6 +2,7 @@ import {
   Alert,
   Button,
   Group,
+  Input,
   Paper,
   Progress,
   Stack,
@@ -74,10 +75,10 @@ function OfCatalog({
         }}
       >
         <Group align="flex-start" gap="md">
-          <Stack gap={4}>
-            <Text size="sm" fw={500} aria-hidden>
+          <Stack gap={0}>
+            <Input.Label labelElement="div" aria-hidden>
               Services
-            </Text>
+            </Input.Label>
             <SearchField
               label="Filter services"
               value={address.q ?? ""}

@@ -1,10 +1,10 @@
-import { Badge, Drawer, Group, SegmentedControl, Select, Stack, Text } from "@mantine/core";
+import { Drawer, Group, SegmentedControl, Select, Stack, Text } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useMemo, useRef, useState } from "react";
 
 import { hub, idempotencyKey, told } from "../../api/hub";
 import type { Policy, PolicyVersion } from "../../api/hub.generated";
-import { AskFirst, CopyButton, Shown, When, said } from "../../parts";
+import { AskFirst, CopyButton, Shown, State, When, said } from "../../parts";
 import { useMay } from "../../session/session";
 import { DiffView, sizeInWords } from "./DiffView";
 import { lineDiff, withContext } from "./lineDiff";
@@ -82,11 +82,7 @@ function Version({
             <Text size="sm" component="div">
               <bdi>{nameOf(shown.author)}</bdi>, <When at={shown.created_at} />
             </Text>
-            {isInForce && (
-              <Badge variant="light" color="teal" radius="sm" tt="none" fw={500}>
-                In force
-              </Badge>
-            )}
+            {isInForce && <State tone="good">In force</State>}
           </Group>
           {shown.comment !== "" && (
             <Text size="sm" style={{ overflowWrap: "anywhere" }}>

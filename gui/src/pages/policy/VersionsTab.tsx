@@ -1,8 +1,8 @@
-import { Badge, Group, Stack, Text } from "@mantine/core";
+import { Group, Stack, Text } from "@mantine/core";
 import { useMemo } from "react";
 
 import type { Policy, PolicyVersion } from "../../api/hub.generated";
-import { Person, Shown, When } from "../../parts";
+import { Person, Shown, State, When } from "../../parts";
 import { useAddress } from "../../parts/address";
 import { DataTable, type ColumnDef } from "../../parts/DataTable";
 import { useAuthor, useVersions } from "./policies";
@@ -76,11 +76,7 @@ function Table({
             <Text size="sm" fw={500}>
               {row.original.number}
             </Text>
-            {row.original.number === inForce && (
-              <Badge variant="light" color="teal" radius="sm" tt="none" fw={500}>
-                In force
-              </Badge>
-            )}
+            {row.original.number === inForce && <State tone="good">In force</State>}
           </Group>
         ),
       },
