@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.process.test_czctl_hub import Machine as Home
+from tests.process.test_czctl_hub import joined
 from tests.process.test_daemon import Laptop
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -29,6 +30,7 @@ from codezero.testing.scripted_daemon import Raw, ScriptedDaemon, in_chunks, wit
 from codezero.testing.teamspace import free_port
 from codezero.testing.views import CONSUME, SERVICES, STATUS
 from codezero.testing.waiting import eventually
+from codezero.wire import access_file
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
 
@@ -709,12 +711,15 @@ def test_a_teamspace_is_selected_on_this_machine_and_the_agent_follows(home: Hom
     assert chosen.status == 204
     assert now == {"organization": {"id": organization, "name": "Shop"}, "space": {"id": space, "name": "chosen"}}
     assert home.json("auth", "status")["space"]["id"] == space
+    shop = joined(home, "shop")["id"]
     with ScriptedDaemon(home.home / "run", {"GET /v1/status": STATUS, "PUT /v1/teamspace": STATUS}) as daemon:
-        # The Teamspace is in no cluster yet, so the Hub gives no access to it: that is what the page is told.
-        followed = console.ask("POST", "/console/teamspace", {"organization": organization, "space": space})
-        asked = daemon.lines()
-    assert "GET /v1/status" in asked
-    assert followed.headers["content-type"] in ("application/json", "application/problem+json")
+        followed = console.ask("POST", "/console/teamspace", {"organization": organization, "space": shop})
+        # One that is in no cluster yet: the Hub has no address to send anybody to.
+        away = console.ask("POST", "/console/teamspace", {"organization": organization, "space": space})
+    (given,) = [access_file.decode(one.body) for one in daemon.requests if one.line == "PUT /v1/teamspace"]
+    assert (followed.status, followed.content) == (200, msgspec.json.encode(STATUS))
+    assert (given.teamspace, given.device) == (shop, home.kept()["device"])
+    assert away.code == "CZ-SPACE-002"
 
 
 @needs_root
