@@ -5,10 +5,10 @@ import { agent } from "../../api/agent";
 import type { ConsumedService } from "../../api/agent.generated";
 import { refused, said, Shown, State } from "../../parts";
 import { DataTable, type ColumnDef } from "../../parts/DataTable";
-import { PageLink } from "../../parts/PageLink";
 import { Section } from "../../parts/Section";
 import { refOf } from "../../space/services";
 import { useCatalog } from "../../space/source";
+import { CatalogLink } from "./CatalogLink";
 import { useConsumed, useMachineChanged } from "./queries";
 import { CONSUME_STATES, count } from "./words";
 
@@ -22,13 +22,7 @@ export function Consumed() {
     <Section
       title="Consumed"
       about="Services that this machine reaches by their names."
-      action={
-        <Text size="sm">
-          <PageLink to="/machine/catalog" size="sm">
-            Change in the catalog
-          </PageLink>
-        </Text>
-      }
+      action={<CatalogLink>Change in the catalog</CatalogLink>}
     >
       <Shown query={query} rows={3}>
         {(view) => (
@@ -38,7 +32,7 @@ export function Consumed() {
               <Text size="sm">
                 {view.rules.length === 0
                   ? "Nothing yet. Choose services in the catalog, or write rules."
-                  : `${count(view.rules.length, "rule")} let nothing in that is there now.`}
+                  : `${count(view.rules.length, "rule")} ${view.rules.length === 1 ? "lets" : "let"} nothing in that is there now.`}
               </Text>
             ) : (
               <ConsumedTable consumed={view.consumed} />
@@ -94,16 +88,21 @@ function ConsumedTable({ consumed }: { consumed: ConsumedService[] }) {
       accessorFn: (one) => refOf(one.service),
       size: 200,
       cell: ({ row }) => (
-        <Text size="sm" fw={500} truncate title={refOf(row.original.service)}>
-          <bdi>{refOf(row.original.service)}</bdi>
-        </Text>
+        <Stack gap={0} miw={0} title={refOf(row.original.service)}>
+          <Text size="sm" fw={500} truncate>
+            <bdi>{row.original.service.name}</bdi>
+          </Text>
+          <Text size="xs" truncate>
+            <bdi>{row.original.service.namespace}</bdi>
+          </Text>
+        </Stack>
       ),
     },
     {
       id: "state",
       header: "State",
       accessorFn: (one) => CONSUME_STATES[one.state].word,
-      size: 190,
+      size: 150,
       cell: ({ row }) => (
         <Stack gap={0}>
           <State tone={CONSUME_STATES[row.original.state].tone}>
@@ -143,7 +142,7 @@ function ConsumedTable({ consumed }: { consumed: ConsumedService[] }) {
       id: "address",
       header: "Address",
       accessorFn: (one) => one.address ?? "",
-      size: 120,
+      size: 150,
       cell: ({ row }) => (
         <Text size="sm" ff="monospace" truncate>
           {row.original.address ?? "none"}
@@ -163,6 +162,7 @@ function ConsumedTable({ consumed }: { consumed: ConsumedService[] }) {
       rows={consumed}
       columns={columns}
       label="Consumed services"
+      rowHeight={52}
       rowId={(one) => refOf(one.service)}
       height={consumed.length > FEW ? 480 : "none"}
     />

@@ -4,10 +4,10 @@ import { Fragment } from "react";
 import { agent } from "../../api/agent";
 import type { ServedVariant } from "../../api/agent.generated";
 import { AskFirst, Command, said, Shown, State, When } from "../../parts";
-import { PageLink } from "../../parts/PageLink";
 import { Section } from "../../parts/Section";
 import { conditionInWords, pairInWords } from "../../space/conditions";
 import { refOf } from "../../space/services";
+import { CatalogLink } from "./CatalogLink";
 import { useMachineChanged, useServed } from "./queries";
 import { count } from "./words";
 
@@ -18,13 +18,7 @@ export function Served() {
     <Section
       title="Served"
       about="Variants: requests to services that this machine answers."
-      action={
-        <Text size="sm">
-          <PageLink to="/machine/catalog" size="sm">
-            Serve from the catalog
-          </PageLink>
-        </Text>
-      }
+      action={<CatalogLink>Serve from the catalog</CatalogLink>}
     >
       <Shown query={query} rows={2}>
         {({ serves }) =>
@@ -77,7 +71,8 @@ function Variant({ served }: { served: ServedVariant }) {
       </Group>
       <Text size="sm" style={{ overflowWrap: "anywhere" }}>
         {isMirror ? "Copies of requests with " : "Requests with "}
-        <bdi>{conditionInWords(variant.condition)}</bdi>, {variant.ports.map(pairInWords).join(", ")}
+        <bdi>{conditionInWords(variant.condition)}</bdi>; ports (yours:its){" "}
+        {variant.ports.map(pairInWords).join(", ")}
       </Text>
       {served.detail !== "" && (
         <Text size="sm">
@@ -85,13 +80,17 @@ function Variant({ served }: { served: ServedVariant }) {
         </Text>
       )}
       <Text size="sm">
-        {count(served.requests, "request")} since it began,{" "}
-        {served.failed === 0 ? "none" : String(served.failed)} of them without an answer of your program; ends{" "}
-        <When at={variant.expires} />
+        {requestsInWords(served)}; ends <When at={variant.expires} />
       </Text>
       {served.curl !== null && <Command>{served.curl}</Command>}
     </Stack>
   );
+}
+
+function requestsInWords({ requests, failed }: ServedVariant): string {
+  if (requests === 0) return "No request yet";
+  const answered = failed === 0 ? "" : `; your program could not be reached for ${String(failed)} of them`;
+  return `${count(requests, "request")} so far${answered}`;
 }
 
 /** Its own state where its service is well, else the service's. */

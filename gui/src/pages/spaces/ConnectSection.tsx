@@ -44,7 +44,7 @@ function ThisMachine({ organization, space }: { organization: string; space: Spa
           {status.tunnel.state === "connected"
             ? "This machine is connected here. "
             : "This machine is connecting to it. "}
-          <PageLink to="/machine" size="sm">
+          <PageLink to="/machine" size="sm" underline="always">
             My machine
           </PageLink>
         </Text>
@@ -87,7 +87,7 @@ function ThisMachine({ organization, space }: { organization: string; space: Spa
       {status === undefined && !isLoading && (
         <Text size="sm">
           The agent is not running: it goes there when it is started.{" "}
-          <PageLink to="/machine" size="sm">
+          <PageLink to="/machine" size="sm" underline="always">
             Start it
           </PageLink>
         </Text>

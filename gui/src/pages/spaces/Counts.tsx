@@ -2,7 +2,7 @@ import { Paper, SimpleGrid, Text } from "@mantine/core";
 import type { ReactNode } from "react";
 
 import { PageLink } from "../../parts/PageLink";
-import { Stale } from "../../parts";
+import { ProblemAlert, Stale } from "../../parts";
 import { useMay } from "../../session/session";
 import { useCatalog, usePresence } from "../../space/source";
 import classes from "./Counts.module.css";
@@ -20,6 +20,16 @@ export function Counts({ organization, space }: { organization: string; space: s
   return (
     <>
       <Stale since={catalog.data?.staleSince} />
+      {(catalog.isError || presence.isError) && (
+        <ProblemAlert
+          error={catalog.error ?? presence.error}
+          title="What is there was not read"
+          again={() => {
+            void catalog.refetch();
+            void presence.refetch();
+          }}
+        />
+      )}
       <SimpleGrid cols={{ base: 1, xs: 3 }} spacing="md">
         <Count number={services?.length} one="service" many="services" failed={catalog.isError}>
           <PageLink to="/o/$org/spaces/$space/catalog" params={params} className={classes.link ?? ""}>
@@ -77,7 +87,7 @@ function Count({
   return (
     <Paper withBorder p="md" className={classes.count ?? ""}>
       <Text fz={28} fw={600} lh={1.2}>
-        {number ?? (failed ? "?" : "…")}
+        {number ?? (failed ? "–" : "…")}
       </Text>
       <Text size="sm">
         {number === 1 ? one : many}

@@ -79,13 +79,13 @@ export function DoorSection({ organization, space }: { organization: string; spa
             <Text size="sm">
               The package <Code>@c6o/codezero-agent</Code> fetches tokens by an{" "}
               {may("apikeys.read") ? (
-                <PageLink to="/o/$org/apikeys" params={{ org: organization }} size="sm">
+                <PageLink to="/o/$org/apikeys" params={{ org: organization }} size="sm" underline="always">
                   API key
                 </PageLink>
               ) : (
                 "API key"
               )}{" "}
-              itself. Its environment:
+              itself: <Code>CZ_ORG_API_KEY</Code> from your secrets, and
             </Text>
             <Command label="Copy the variables">
               {nodeEnvironment(version.data?.url ?? location.origin, organization, space.id)}

@@ -23,8 +23,11 @@ export function InstallSteps({ invited }: { invited: Invited }) {
   const hubUrl = version.data?.url ?? location.origin;
   return (
     <Stack gap="md">
-      <Alert color="yellow" icon={<IconKey aria-hidden />} title="The join token is shown this once">
+      <Alert color="yellow" icon={<IconKey aria-hidden />}>
         <Stack gap="xs">
+          <Text size="sm" fw={600}>
+            The join token is shown this once
+          </Text>
           <Command label="Copy the join token">{invited.join_token}</Command>
           <Text size="sm">
             One cluster joins by it, once. It ends <When at={invited.join_expires_at} />. Whoever has it can

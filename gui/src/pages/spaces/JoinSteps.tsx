@@ -105,13 +105,13 @@ function Step({
   return (
     <Group component="li" align="flex-start" wrap="nowrap" gap="sm">
       {done ? (
-        <ThemeIcon size={22} radius="xl" color="teal.8" aria-label="Done">
+        <ThemeIcon size={22} radius="xl" color="teal.8" role="img" aria-label="Done">
           <IconCheck size={14} aria-hidden />
         </ThemeIcon>
       ) : busy ? (
-        <Loader size={20} m={1} aria-label="Under way" />
+        <Loader size={20} m={1} role="img" aria-label="Under way" />
       ) : (
-        <ThemeIcon size={22} radius="xl" variant="transparent" color="gray" aria-label="Not yet">
+        <ThemeIcon size={22} radius="xl" variant="transparent" color="gray" role="img" aria-label="Not yet">
           <IconCircle size={18} aria-hidden />
         </ThemeIcon>
       )}

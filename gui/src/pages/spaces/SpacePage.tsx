@@ -60,7 +60,10 @@ function Attention({ organization, space }: { organization: string; space: Space
   const { means } = STATES[space.state];
   if (space.state === "invited")
     return (
-      <Alert color="yellow" icon={<IconClock aria-hidden />} title="No cluster has joined yet">
+      <Alert color="yellow" icon={<IconClock aria-hidden />}>
+        <Text size="sm" fw={600} mb={4}>
+          No cluster has joined yet
+        </Text>
         <Group justify="space-between" gap="md">
           <Text size="sm" flex={1} miw={240}>
             {may("spaces.manage")
@@ -89,12 +92,10 @@ function Attention({ organization, space }: { organization: string; space: Space
     );
   if (space.state === "unreachable")
     return (
-      <Alert
-        color="red"
-        icon={<IconPlugConnectedX aria-hidden />}
-        title="Not connected with the Hub"
-        role="status"
-      >
+      <Alert color="red" icon={<IconPlugConnectedX aria-hidden />} role="status">
+        <Text size="sm" fw={600} mb={4}>
+          Not connected with the Hub
+        </Text>
         <Stack gap="xs">
           <Text size="sm">
             {means} It was seen <When at={space.seen_at} />.
@@ -106,18 +107,19 @@ function Attention({ organization, space }: { organization: string; space: Space
     );
   if (space.state === "suspended")
     return (
-      <Alert color="red" icon={<IconPlayerPause aria-hidden />} title="Suspended" role="status">
+      <Alert color="red" icon={<IconPlayerPause aria-hidden />} role="status">
+        <Text size="sm" fw={600} mb={4}>
+          Suspended
+        </Text>
         <Text size="sm">{means}</Text>
       </Alert>
     );
   if (space.host === null)
     return (
-      <Alert
-        color="yellow"
-        icon={<IconInfoCircle aria-hidden />}
-        title="No address for laptops yet"
-        role="status"
-      >
+      <Alert color="yellow" icon={<IconInfoCircle aria-hidden />} role="status">
+        <Text size="sm" fw={600} mb={4}>
+          No address for laptops yet
+        </Text>
         <Stack gap="xs">
           <Text size="sm">
             Its load balancer has no address yet, which may take five minutes or more. Where the cluster makes

@@ -141,7 +141,7 @@ function SpaceTable({
         id: "state",
         header: "State",
         accessorFn: (space) => STATES[space.state].word,
-        size: 210,
+        size: 220,
         cell: ({ row }) => (
           <Group gap="xs" wrap="nowrap">
             <State tone={STATES[row.original.state].tone}>{STATES[row.original.state].word}</State>
@@ -149,7 +149,7 @@ function SpaceTable({
               <Button
                 size="compact-xs"
                 variant="default"
-                aria-label={`Let a cluster become ${row.original.name}`}
+                aria-label={`Join a cluster as ${row.original.name}`}
                 onClick={(event) => {
                   event.stopPropagation();
                   onJoin(row.original);
@@ -191,7 +191,7 @@ function SpaceTable({
         id: "seen",
         header: "Seen",
         accessorFn: (space) => (space.connected ? "9" : (space.seen_at ?? "")),
-        size: 130,
+        size: 150,
         cell: ({ row }) => (
           <Text size="sm" truncate>
             {row.original.connected ? "connected now" : <When at={row.original.seen_at} />}
@@ -202,7 +202,7 @@ function SpaceTable({
         id: "created",
         header: "Created",
         accessorKey: "created_at",
-        size: 120,
+        size: 150,
         cell: ({ row }) => (
           <Text size="sm" truncate>
             <When at={row.original.created_at} />

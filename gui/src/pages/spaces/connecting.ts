@@ -26,14 +26,9 @@ export function curlThrough(
   ].join("\n");
 }
 
-/** What a job sets for the Node.js agent, and what its program says. */
+/** What a job sets for the Node.js agent, besides its key. */
 export function nodeEnvironment(hubUrl: string, organization: string, space: string): string {
-  return [
-    `CZ_HUB_SERVER_BASE_URL=${hubUrl}`,
-    `CZ_ORG_ID=${organization}`,
-    `CZ_SPACE_ID=${space}`,
-    "CZ_ORG_API_KEY from your secrets",
-  ].join("\n");
+  return [`CZ_HUB_SERVER_BASE_URL=${hubUrl}`, `CZ_ORG_ID=${organization}`, `CZ_SPACE_ID=${space}`].join("\n");
 }
 
 export const NODE_PROGRAM = [

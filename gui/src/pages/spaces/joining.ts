@@ -13,7 +13,7 @@ export const SEE_SERVICE = "kubectl get service codezero --namespace codezero";
 
 /** The command that installs a Teamspace; `namespaces` are those whose services may be served. */
 export function installCommand(command: string, namespaces: readonly string[]): string {
-  return [command, ...namespaces.map((name) => `--serve-namespace ${name}`)].join(" ");
+  return [command, ...namespaces.map((name) => `--serve-namespace ${name}`)].join(" \\\n  ");
 }
 
 /** The namespaces that a text names, by commas or spaces. */
