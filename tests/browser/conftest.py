@@ -6,17 +6,25 @@ A test that provokes one says so: `complaints.expect("pattern")`, and then it ha
 While Playwright runs, its loop is the thread's: `asyncio.run` does not work in these tests. It ends with each module, for the sake of those that come after.
 """
 
-import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebSocket, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Request,
+    WebSocket,
+    sync_playwright,
+)
 
 from codezero.gui.files import Site, Where
 from codezero.sandbox.browser import Browser as Person
@@ -31,6 +39,18 @@ _TELL_VIOLATIONS: Final = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy violated: ${event.effectiveDirective} by ${event.blockedURI} ${event.sample}`));
 """
+
+
+# Whether the test itself has failed, for what tidies up after it.
+FAILED: Final = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
 
 
 @dataclass
@@ -141,20 +161,28 @@ def chromium_program() -> Path:
 
 
 @pytest.fixture(scope="module")
-def chromium(chromium_program: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # Its sandbox needs rights that containers lack, and it is shown nothing but our own pages.
-        # A page that a test has changed on the way comes from no address, and might not ask those of this machine.
-        started = playwright.chromium.launch(
-            executable_path=chromium_program,
-            chromium_sandbox=False,
-            args=[
-                "--disable-dev-shm-usage",
-                "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
-            ],
-        )
-        yield started
-        started.close()
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright, chromium_program: Path) -> Iterator[Browser]:
+    started = launched(playwright, chromium_program)
+    yield started
+    started.close()
+
+
+def launched(playwright: Playwright, program: Path, *options: str) -> Browser:
+    """A browser, with more options of Chromium's command line."""
+    # A page that a test has changed on the way comes from no address, and might not ask those of this machine.
+    features = "LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets"
+    return playwright.chromium.launch(
+        executable_path=program,
+        # It needs rights that containers lack, and the browser is shown nothing but our own pages.
+        chromium_sandbox=False,
+        args=["--disable-dev-shm-usage", f"--disable-features={features}", *options],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -175,16 +203,15 @@ def complaints() -> Complaints:
 
 @pytest.fixture
 def browse(
-    chromium: Browser, hub: BrowsedHub, complaints: Complaints, request: pytest.FixtureRequest
+    chromium: Browser, hub: BrowsedHub, complaints: Complaints, request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Browsing]:
+    """Opens pages; what they show when a test fails is kept in its folder."""
     browsing = Browsing(chromium, hub, complaints)
     yield browsing
-    folder = os.environ.get("CODEZERO_BROWSER_PICTURES")
     for number, context in enumerate(browsing.contexts):
-        for page in context.pages:
-            if folder is not None:
-                name = re.sub(r"\W+", "-", request.node.name)
-                page.screenshot(path=Path(folder) / f"{name}-{number}.png", full_page=True)
+        for page in context.pages if request.node.stash.get(FAILED, False) else ():
+            page.screenshot(path=tmp_path / f"page-{number}.png", full_page=True)
+            print(f"{page.url} is shown in {tmp_path}/page-{number}.png")
         context.close()
     complaints.check()
 
