@@ -48,9 +48,10 @@ check: $(VENV)/.dev $(GUI_TYPES)
 	$(BIN)/pyright
 	$(NPM) run --silent check
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev $(GUI_TOOLS)
 	$(BIN)/ruff format src tests tools bench
 	$(BIN)/ruff check --fix src tests tools bench
+	$(NPM) run --silent format
 
 reference: $(VENV)/.dev
 	$(BIN)/python tools/reference.py
