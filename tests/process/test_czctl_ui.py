@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Generator, Iterator
@@ -484,12 +485,61 @@ def test_a_real_agent_is_used_from_the_page_until_it_is_stopped_there(laptop: La
 
         assert stopped.status == 204
         assert process.wait(timeout=20) == 0
-        # What was open ended with the Daemon, and was no error.
-        assert events.read().endswith((b"\n", b""))
+        # What was open ended with the Daemon, and was not cut.
+        assert all(json.loads(line)["what"] for line in events.read().splitlines())
         connection.close()
         assert console.ask("GET", "/agent/v1/status").code == "CZ-AGENT-001"
         assert console.ask("POST", "/console/agent/stop").status == 204
         assert console.stop() == 0
+
+
+# As the page: let in, then one request after the other; prints statuses and contents.
+ASK = """
+import http.client, json, sys
+port, code, *requests = sys.argv[1:]
+told, cookie = [], ""
+for request in (json.dumps(["POST", "/console/session", {"code": code}]), *requests):
+    method, path, *body = json.loads(request)
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
+    headers = {"X-Codezero-CSRF": "console", "Cookie": cookie, **({"Content-Type": "application/json"} if body else {})}
+    connection.request(method, path, json.dumps(body[0]) if body else None, headers)
+    answer = connection.getresponse()
+    cookie = cookie or answer.getheader("Set-Cookie").partition(";")[0]
+    told.append([answer.status, answer.read().decode()])
+print(json.dumps(told[1:]))
+"""
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.netns
+def test_where_no_password_is_asked_for_the_agent_is_started_and_stopped_from_the_page(folder: Path) -> None:
+    with Machine(folder) as machine:
+        before = machine.fingerprint()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "CODEZERO_RUN_FOLDER": str(machine.run_folder),
+            "CODEZERO_STATE_FOLDER": str(machine.state_folder),
+        }
+        with ConsoleProcess(environment, prefix=machine.inside()) as console:
+            requests = [
+                ("GET", "/agent/v1/status"),
+                ("POST", "/console/agent/start"),
+                ("GET", "/agent/v1/status"),
+                ("POST", "/console/agent/start"),
+                ("POST", "/console/agent/stop"),
+                ("GET", "/agent/v1/status"),
+            ]
+            asked = machine.do(
+                *(sys.executable, "-c", ASK, str(console.port), console.code), *map(json.dumps, requests), timeout=120
+            )
+
+        assert asked.status == 0, asked.errors
+        told = json.loads(asked.output)
+        assert [status for status, _ in told] == [503, 204, 200, 204, 204, 503]
+        assert json.loads(told[2][1])["supervised"]
+        assert machine.fingerprint() == before
 
 
 # --- the Hub -------------------------------------------------------------------------------------------------------------------------------
