@@ -67,7 +67,7 @@ function Listed({ now }: { now: Happened[] }) {
           aria-label="Kind"
           placeholder="Every kind"
           clearable
-          w={180}
+          w={150}
           data={KINDS}
           value={kind === "" ? null : kind}
           onChange={(value) => {
@@ -79,7 +79,7 @@ function Listed({ now }: { now: Happened[] }) {
           placeholder="Everybody"
           clearable
           searchable
-          w={180}
+          w={150}
           data={people}
           value={person === "" ? null : person}
           onChange={(value) => {
@@ -91,7 +91,7 @@ function Listed({ now }: { now: Happened[] }) {
           placeholder="Every service"
           clearable
           searchable
-          w={220}
+          w={170}
           limit={200}
           data={services}
           value={service === "" ? null : service}
@@ -131,7 +131,7 @@ function Listed({ now }: { now: Happened[] }) {
           label="What happened"
           rowId={(one) => one.id}
           rowHeight={44}
-          height="calc(100dvh - 320px)"
+          height="calc(100dvh - 330px)"
         />
       )}
     </Stack>
@@ -150,7 +150,7 @@ function columnsFor(nameOf: (user: string) => string): ColumnDef<Happened>[] {
     {
       id: "when",
       header: "When",
-      size: 130,
+      size: 160,
       enableSorting: false,
       cell: ({ row: { original: one } }) => <When at={one.at} />,
     },
@@ -169,7 +169,7 @@ function columnsFor(nameOf: (user: string) => string): ColumnDef<Happened>[] {
     {
       id: "kind",
       header: "What",
-      size: 190,
+      size: 180,
       enableSorting: false,
       cell: ({ row: { original: one } }) => <State tone={TONES[one.kind]}>{NAMES[one.kind]}</State>,
     },

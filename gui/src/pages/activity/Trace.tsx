@@ -102,7 +102,7 @@ function Traces({ trace }: { trace: Tracing }) {
           placeholder="Every service"
           clearable
           searchable
-          w={220}
+          w={170}
           data={services}
           value={service === "" ? null : service}
           onChange={(value) => {
@@ -141,7 +141,7 @@ function Traces({ trace }: { trace: Tracing }) {
           label="Requests and connections"
           rowId={(one) => String(one.id)}
           rowHeight={52}
-          height="calc(100dvh - 320px)"
+          height="calc(100dvh - 330px)"
           onOpen={setOpened}
           isOpen={(one) => one.id === opened?.id}
         />
