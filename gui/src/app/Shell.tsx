@@ -281,6 +281,7 @@ function Navigation() {
                 label={entry.title}
                 active={path === group.base + entry.path}
                 aria-current={path === group.base + entry.path ? "page" : undefined}
+                py={6}
                 leftSection={<entry.icon size={17} stroke={1.6} aria-hidden />}
                 style={{ borderRadius: "var(--mantine-radius-md)" }}
               />

@@ -266,11 +266,14 @@ export function Person({
       <Tooltip label={`${shown}${away ? ", away" : ""}`} disabled={!hideName && !away}>
         <Box pos="relative">
           <Avatar
+            variant="filled"
             name={shown}
             size={size}
             color={colourOf(id)}
             alt={hideName ? `${shown}${away ? ", away" : ""}` : ""}
-            opacity={away ? 0.55 : 1}
+            aria-hidden={hideName ? undefined : true}
+            // Initials in the colour itself are too pale on its tint (WCAG 2.2, 1.4.3).
+            styles={{ placeholder: { color: "var(--mantine-color-text)" } }}
           />
           {away && (
             <IconAlertTriangle
@@ -291,21 +294,22 @@ export function Person({
   );
 }
 
+// Each with at least 4.5:1 under white initials.
 const COLOURS: readonly MantineColor[] = [
-  "sea",
-  "teal",
-  "grape",
-  "indigo",
-  "orange",
-  "pink",
-  "lime",
-  "violet",
+  "sea.7",
+  "teal.9",
+  "grape.9",
+  "indigo.9",
+  "cyan.9",
+  "pink.9",
+  "gray.8",
+  "violet.9",
 ];
 
 function colourOf(id: string): MantineColor {
   let sum = 0;
   for (const character of id) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 9973;
-  return COLOURS[sum % COLOURS.length] ?? "sea";
+  return COLOURS[sum % COLOURS.length] ?? "sea.7";
 }
 
 /** A state in a word: never by colour alone. */
