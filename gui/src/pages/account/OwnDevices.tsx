@@ -1,7 +1,8 @@
-import { Badge, Group, Table, Text } from "@mantine/core";
+import { Group, Table, Text } from "@mantine/core";
 
 import type { Device } from "../../api/hub.generated";
 import { Command, When } from "../../parts";
+import { Mark } from "../../parts/Mark";
 import { RevokeDevice } from "../../parts/RevokeDevice";
 import { useSession } from "../../session/session";
 
@@ -35,7 +36,7 @@ export function OwnDevices({ devices }: { devices: readonly Device[] }) {
                   <Text size="sm" style={{ overflowWrap: "anywhere" }}>
                     <bdi>{device.name}</bdi>
                   </Text>
-                  {me?.device?.id === device.id && <Badge variant="default">This one</Badge>}
+                  {me?.device?.id === device.id && <Mark>This one</Mark>}
                 </Group>
               </Table.Td>
               <Table.Td>

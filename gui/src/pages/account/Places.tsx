@@ -1,4 +1,4 @@
-import { Badge, Box, Group, Stack, Table, Text } from "@mantine/core";
+import { Box, Group, Stack, Table, Text } from "@mantine/core";
 import { IconBrowser, IconTerminal2 } from "@tabler/icons-react";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 
@@ -6,6 +6,7 @@ import { hub, told } from "../../api/hub";
 import type { OwnSession } from "../../api/hub.generated";
 import { where } from "../../api/where";
 import { AskFirst, said, Shown, When } from "../../parts";
+import { Mark } from "../../parts/Mark";
 import { Section } from "../../parts/Section";
 import { goToSignIn } from "../../session/session";
 import { browserOf } from "./browser";
@@ -71,7 +72,7 @@ function Place({ place }: { place: OwnSession }) {
               <Text size="sm" title={place.name} style={{ overflowWrap: "anywhere" }}>
                 <bdi>{name}</bdi>
               </Text>
-              {place.is_this && <Badge variant="default">This one</Badge>}
+              {place.is_this && <Mark>This one</Mark>}
             </Group>
             <Text size="xs" c="dimmed">
               {place.kind === "browser" ? "browser" : "czctl"}

@@ -1,4 +1,4 @@
-import { Box, Button, Group, Stack, Text, Tooltip } from "@mantine/core";
+import { Box, Button, Group, Stack, Text, Tooltip, VisuallyHidden } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
 
 import { hub } from "../../api/hub";
@@ -88,7 +88,7 @@ export function ApiKeys({
     },
     {
       id: "actions",
-      header: "",
+      header: () => <VisuallyHidden>Actions</VisuallyHidden>,
       size: 13,
       enableSorting: false,
       cell: ({ row: { original: key } }) => {

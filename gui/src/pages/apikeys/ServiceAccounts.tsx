@@ -1,4 +1,4 @@
-import { Box, Button } from "@mantine/core";
+import { Box, Button, VisuallyHidden } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
 
 import { hub } from "../../api/hub";
@@ -41,7 +41,7 @@ export function ServiceAccounts({
     },
     {
       id: "actions",
-      header: "",
+      header: () => <VisuallyHidden>Actions</VisuallyHidden>,
       size: 18,
       enableSorting: false,
       cell: ({ row: { original: account } }) => (

@@ -1,4 +1,4 @@
-import { Group, Stack, Text } from "@mantine/core";
+import { Group, Stack, Text, VisuallyHidden } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 
 import { everything, hub, told } from "../../api/hub";
@@ -126,7 +126,7 @@ function DevicesTable({ devices, members }: { devices: Device[]; members: Readon
     },
     {
       id: "actions",
-      header: "",
+      header: () => <VisuallyHidden>Actions</VisuallyHidden>,
       size: 12,
       enableSorting: false,
       cell: ({ row: { original: device } }) => {

@@ -1,4 +1,4 @@
-import { Button, Text } from "@mantine/core";
+import { Button, Text, VisuallyHidden } from "@mantine/core";
 import { useQuery, type UseQueryResult } from "@tanstack/react-query";
 
 import { everything, hub, told } from "../../api/hub";
@@ -70,7 +70,7 @@ export function Invitations({
     },
     {
       id: "actions",
-      header: "",
+      header: () => <VisuallyHidden>Actions</VisuallyHidden>,
       size: 16,
       enableSorting: false,
       cell: ({ row: { original: one } }) => mayGive(held, one.role) && <Revoke invitation={one} />,

@@ -1,10 +1,11 @@
-import { Badge, Button, Group, Text } from "@mantine/core";
+import { Button, Group, Text, VisuallyHidden } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 
 import { hub } from "../../api/hub";
 import type { Member } from "../../api/hub.generated";
 import { AskFirst, Person, said, When } from "../../parts";
+import { Mark } from "../../parts/Mark";
 import { DataTable, type ColumnDef } from "../../parts/DataTable";
 import { useReadAnew } from "../../parts/members";
 import { mayGive, ROLES } from "../../parts/roles";
@@ -24,20 +25,20 @@ export function MembersTable({
     {
       id: "name",
       header: "Name",
-      size: 30,
+      size: 28,
       accessorFn: (member) => member.name,
       cell: ({ row: { original: member } }) => (
         <Group gap="xs" wrap="nowrap" miw={0}>
           <Person name={member.name} id={member.user} />
-          {member.user === me?.user.id && <Badge variant="default">You</Badge>}
-          {member.kind === "service" && <Badge variant="default">Service account</Badge>}
+          {member.user === me?.user.id && <Mark>You</Mark>}
+          {member.kind === "service" && <Mark>Service account</Mark>}
         </Group>
       ),
     },
     {
       id: "email",
       header: "Address",
-      size: 26,
+      size: 25,
       accessorFn: (member) => member.email ?? "",
       cell: ({ row: { original: member } }) => (
         <Text size="sm" truncate {...(member.email === null ? { c: "dimmed" } : { title: member.email })}>
@@ -60,8 +61,8 @@ export function MembersTable({
     },
     {
       id: "actions",
-      header: "",
-      size: 22,
+      header: () => <VisuallyHidden>Actions</VisuallyHidden>,
+      size: 25,
       enableSorting: false,
       cell: ({ row: { original: member } }) => {
         const isSelf = member.user === me?.user.id;
@@ -72,12 +73,12 @@ export function MembersTable({
               <Button
                 size="xs"
                 variant="default"
-                aria-label={`Change the role of ${member.name}`}
+                aria-label={`Change role of ${member.name}`}
                 onClick={() => {
                   onChangeRole(member);
                 }}
               >
-                Role
+                Change role
               </Button>
             )}
             {isSelf ? <Leave member={member} /> : may && <Remove member={member} />}
