@@ -306,7 +306,8 @@ const COLOURS: readonly MantineColor[] = [
   "violet.9",
 ];
 
-function colourOf(id: string): MantineColor {
+/** The colour of a person, by which they are known again. */
+export function colourOf(id: string): MantineColor {
   let sum = 0;
   for (const character of id) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 9973;
   return COLOURS[sum % COLOURS.length] ?? "sea.7";
