@@ -1,12 +1,14 @@
-import { Alert, Button, Group, SegmentedControl, Stack, Text } from "@mantine/core";
+import { Button, Group, Paper, SegmentedControl, Stack, Text, Title } from "@mantine/core";
 import { IconGitMerge } from "@tabler/icons-react";
 import { useEffect, useMemo, useRef, useState } from "react";
 
 import type { Policy } from "../../api/hub.generated";
 import { AskFirst, CopyButton, When } from "../../parts";
+import classes from "./Conflict.module.css";
 import { DiffView, sizeInWords } from "./DiffView";
 import type { Editing } from "./draft";
 import { lineDiff, withContext } from "./lineDiff";
+import { merged } from "./merge";
 import { asEdited } from "./policies";
 
 const SIDES = [
@@ -32,20 +34,26 @@ export function Conflict({
   }, [inForce.number]);
   const began = asEdited(editing.began.text);
   const theirs = asEdited(inForce.text);
+  const together = useMemo(() => merged(began, theirs, editing.text), [began, theirs, editing.text]);
   const compared = useMemo(() => {
     const found =
       side === "theirs" ? lineDiff(began, theirs) : lineDiff(side === "yours" ? began : theirs, editing.text);
     return { ...found, rows: withContext(found.rows) };
   }, [side, began, theirs, editing.text]);
   return (
-    <Alert
+    <Paper
       ref={element}
-      color="yellow"
-      role="alert"
-      icon={<IconGitMerge aria-hidden />}
-      title={`Version ${String(inForce.number)} was saved meanwhile`}
+      component="section"
+      withBorder
+      p="lg"
+      aria-label="Saved meanwhile"
+      className={classes.frame}
     >
       <Stack gap="md">
+        <Group gap="xs" wrap="nowrap" role="alert">
+          <IconGitMerge size={20} aria-hidden />
+          <Title order={2}>Version {inForce.number} was saved meanwhile</Title>
+        </Group>
         <Text size="sm" component="div">
           <bdi>{author}</bdi> saved it <When at={inForce.created_at} />
           {inForce.comment !== "" && (
@@ -53,8 +61,10 @@ export function Conflict({
               : <bdi>{inForce.comment}</bdi>
             </>
           )}
-          . Your text began with version {editing.began.number} and is all there. Put their change into it,
-          then go on from version {inForce.number}; saving replaces it.
+          . Your text began with version {editing.began.number} and is all there.{" "}
+          {together === null
+            ? "Both of you changed the same lines: put theirs into your text, then go on from it; saving replaces what is in force."
+            : "Your changes and theirs are in different places, so that they can be put together. Look at the result before you save it."}
         </Text>
         <Group justify="space-between">
           <SegmentedControl
@@ -72,13 +82,24 @@ export function Conflict({
           height={320}
         />
         <Group gap="sm">
+          {together !== null && (
+            <Button
+              size="xs"
+              onClick={() => {
+                editing.goOn(inForce, together);
+              }}
+            >
+              Put both together
+            </Button>
+          )}
           <Button
             size="xs"
+            variant={together === null ? "filled" : "default"}
             onClick={() => {
-              editing.goOn(inForce);
+              editing.goOn(inForce, editing.text);
             }}
           >
-            Go on from version {inForce.number}
+            Go on with yours alone
           </Button>
           <AskFirst
             size="xs"
@@ -94,6 +115,6 @@ export function Conflict({
           <CopyButton text={editing.text} label="Copy your text" />
         </Group>
       </Stack>
-    </Alert>
+    </Paper>
   );
 }

@@ -5,7 +5,7 @@ import { withHiddenShown } from "./editing";
 import type { DiffRow } from "./lineDiff";
 
 // Nobody reads more, and each line is a row in the document.
-const MOST = 1500;
+const MOST = 3000;
 const MARKS = { added: "+", removed: "-", same: " " } as const;
 const WORDS = { added: "added", removed: "removed", same: "" } as const;
 

@@ -111,7 +111,7 @@ export function DocumentTab({ inForce, editing }: { inForce: Policy; editing: Ed
           </Stack>
         </Grid.Col>
       </Grid>
-      {editing.isChanged && (
+      {editing.isChanged && !isOvertaken && (
         <Section
           title="What it would change"
           about={`Against version ${String(inForce.number)}, which is in force.`}

@@ -16,8 +16,8 @@ export interface Editing {
   began: Policy;
   isChanged: boolean;
   edit: (text: string) => void;
-  /** Go on from what is in force by now, with the same text. */
-  goOn: (from: Policy) => void;
+  /** Go on from what is in force by now, with that text. */
+  goOn: (from: Policy, text: string) => void;
   /** Forget the changes. */
   drop: () => void;
 }
@@ -37,9 +37,7 @@ export function useEditing(policy: Policy | undefined): Editing | undefined {
     edit: (text) => {
       put(began, text);
     },
-    goOn: (from) => {
-      if (draft !== null) put(from, draft.text);
-    },
+    goOn: put,
     drop: () => {
       setDraft(null);
     },
