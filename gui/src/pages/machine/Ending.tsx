@@ -1,9 +1,9 @@
-import { Box, Divider, Group, Stack, Text } from "@mantine/core";
-import { Fragment, type ReactNode } from "react";
+import { Stack, Text } from "@mantine/core";
 
 import { agent, localConsole } from "../../api/agent";
 import type { StatusView } from "../../api/agent.generated";
 import { AskFirst, Command, said } from "../../parts";
+import { Deed, Deeds } from "../../parts/Deed";
 import { Section } from "../../parts/Section";
 import { useMachineChanged } from "./queries";
 import { count } from "./words";
@@ -13,82 +13,57 @@ export function Ending({ status }: { status: StatusView }) {
   const changed = useMachineChanged();
   const name = status.teamspace?.name ?? "";
   const now = `It consumes ${count(status.consumed, "service")} and serves ${count(status.served, "variant")} now.`;
-  const deeds: { title: string; about: string; action: ReactNode }[] = [
-    {
-      title: "Reset",
-      about:
-        "Ends all that this machine consumes and serves. It stays connected, and keeps its primary namespace.",
-      action: (
-        <AskFirst
-          label="Reset"
-          title="End all that this machine consumes and serves?"
-          action={agent.reset}
-          onDone={() => {
-            said("This machine consumes and serves nothing now");
-            void changed();
-          }}
-        >
-          {now} Open connections end, and its rules are gone. What your other machines do goes on.
-        </AskFirst>
-      ),
-    },
-  ];
-  if (status.teamspace !== null)
-    deeds.push({
-      title: "Leave the Teamspace",
-      about: "The agent keeps running, and is in no Teamspace until one is selected.",
-      action: (
-        <AskFirst
-          label="Leave"
-          title={`Leave ${name}?`}
-          action={agent.leaveTeamspace}
-          onDone={() => {
-            said(`This machine has left ${name}`);
-            void changed();
-          }}
-        >
-          {now} All of that ends. The access is forgotten on this machine; the Hub gives another one while you
-          are signed in.
-        </AskFirst>
-      ),
-    });
-  deeds.push({
-    title: "Stop the agent",
-    about:
-      "Disconnects, and puts the machine back as it was. What is consumed comes back with the next start.",
-    action: (
-      <AskFirst
-        label="Stop"
-        title="Stop the agent?"
-        action={localConsole.stopAgent}
-        onDone={() => {
-          said("The agent is stopped, and this machine is as it was");
-          void changed();
-        }}
-      >
-        {now} Names, addresses and packet rules are taken away. This page stays, and can start it again where
-        that asks for no password.
-      </AskFirst>
-    ),
-  });
+  const done = (message: string) => () => {
+    said(message);
+    void changed();
+  };
   return (
     <Section title="End">
-      <Stack gap="sm">
-        {deeds.map((deed, number) => (
-          <Fragment key={deed.title}>
-            {number > 0 && <Divider />}
-            <Group justify="space-between" wrap="nowrap" gap="lg">
-              <Box miw={0}>
-                <Text size="sm" fw={500}>
-                  {deed.title}
-                </Text>
-                <Text size="sm">{deed.about}</Text>
-              </Box>
-              <Box style={{ flexShrink: 0 }}>{deed.action}</Box>
-            </Group>
-          </Fragment>
-        ))}
-      </Stack>
+      <Deeds>
+        <Deed
+          title="Reset"
+          about="Ends all that this machine consumes and serves. It stays connected, and keeps its primary namespace."
+        >
+          <AskFirst
+            label="Reset"
+            title="End all that this machine consumes and serves?"
+            action={agent.reset}
+            onDone={done("This machine consumes and serves nothing now")}
+          >
+            {now} Open connections end, and its rules are gone. What your other machines do goes on.
+          </AskFirst>
+        </Deed>
+        {status.teamspace !== null && (
+          <Deed
+            title="Leave the Teamspace"
+            about="The agent keeps running, and is in no Teamspace until one is selected."
+          >
+            <AskFirst
+              label="Leave"
+              title={`Leave ${name}?`}
+              action={agent.leaveTeamspace}
+              onDone={done(`This machine has left ${name}`)}
+            >
+              {now} All of that ends. The access is forgotten on this machine; the Hub gives another one while
+              you are signed in.
+            </AskFirst>
+          </Deed>
+        )}
+        <Deed
+          title="Stop the agent"
+          about="Disconnects, and puts the machine back as it was. What it consumes comes back with the next start."
+        >
+          <AskFirst
+            label="Stop"
+            title="Stop the agent?"
+            action={localConsole.stopAgent}
+            onDone={done("The agent is stopped, and this machine is as it was")}
+          >
+            {now} Names, addresses and packet rules are taken away. This page stays, and starts it again where
+            that asks for no password.
+          </AskFirst>
+        </Deed>
+      </Deeds>
     </Section>
   );
 }

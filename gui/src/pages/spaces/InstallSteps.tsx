@@ -35,6 +35,17 @@ export function InstallSteps({ invited }: { invited: Invited }) {
           </Text>
         </Stack>
       </Alert>
+      <TextInput
+        label="Namespaces whose services may be served"
+        description="Optional; several by commas, * for all. Without any, members consume and serve nothing."
+        placeholder="shop, billing"
+        value={typed}
+        error={problem}
+        spellCheck={false}
+        onChange={(event) => {
+          setTyped(event.currentTarget.value);
+        }}
+      />
       <Tabs defaultValue="czctl" keepMounted={false}>
         <Tabs.List>
           <Tabs.Tab value="czctl">With czctl</Tabs.Tab>
@@ -42,17 +53,6 @@ export function InstallSteps({ invited }: { invited: Invited }) {
         </Tabs.List>
         <Tabs.Panel value="czctl" pt="md">
           <Stack gap="sm">
-            <TextInput
-              label="Namespaces whose services may be served"
-              description="Optional; several by commas, * for all. Without any, members consume and serve nothing."
-              placeholder="shop, billing"
-              value={typed}
-              error={problem}
-              spellCheck={false}
-              onChange={(event) => {
-                setTyped(event.currentTarget.value);
-              }}
-            />
             <Text size="sm">Run this where kubectl knows the cluster; it asks for the token:</Text>
             <Command>{installCommand(invited.install_command, namespaces)}</Command>
           </Stack>
@@ -62,7 +62,7 @@ export function InstallSteps({ invited }: { invited: Invited }) {
             <Text size="sm">
               Write this into <Code>values.yaml</Code>; the URL letter by letter:
             </Text>
-            <Command label="Copy the values">{helmValues(hubUrl)}</Command>
+            <Command label="Copy the values">{helmValues(hubUrl, namespaces)}</Command>
             <Text size="sm">
               Put the token into <Code>token.txt</Code>, install, and hand the token over:
             </Text>

@@ -141,6 +141,8 @@ function SpaceFacts({ organization, space }: { organization: string; space: Spac
           "Channel",
           space.connected ? (
             "connected now"
+          ) : space.seen_at === null ? (
+            "not connected yet"
           ) : (
             <>
               not connected; seen <When at={space.seen_at} />

@@ -1,4 +1,4 @@
-import { Button, Group, Text } from "@mantine/core";
+import { Box, Button, Group, Text } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
@@ -144,7 +144,9 @@ function SpaceTable({
         size: 220,
         cell: ({ row }) => (
           <Group gap="xs" wrap="nowrap">
-            <State tone={STATES[row.original.state].tone}>{STATES[row.original.state].word}</State>
+            <Box style={{ flexShrink: 0 }}>
+              <State tone={STATES[row.original.state].tone}>{STATES[row.original.state].word}</State>
+            </Box>
             {row.original.state === "invited" && onJoin !== undefined && (
               <Button
                 size="compact-xs"
@@ -155,7 +157,7 @@ function SpaceTable({
                   onJoin(row.original);
                 }}
               >
-                Join a cluster
+                Join
               </Button>
             )}
           </Group>
@@ -194,7 +196,7 @@ function SpaceTable({
         size: 150,
         cell: ({ row }) => (
           <Text size="sm" truncate>
-            {row.original.connected ? "connected now" : <When at={row.original.seen_at} />}
+            {row.original.connected ? "now" : <When at={row.original.seen_at} />}
           </Text>
         ),
       },
