@@ -272,8 +272,6 @@ export function Person({
             color={colourOf(id)}
             alt={hideName ? `${shown}${away ? ", away" : ""}` : ""}
             aria-hidden={hideName ? undefined : true}
-            // Initials in the colour itself are too pale on its tint (WCAG 2.2, 1.4.3).
-            styles={{ placeholder: { color: "var(--mantine-color-text)" } }}
           />
           {away && (
             <IconAlertTriangle
