@@ -1,15 +1,4 @@
-import {
-  Alert,
-  Badge,
-  Group,
-  Loader,
-  Paper,
-  ScrollArea,
-  Stack,
-  Text,
-  Title,
-  UnstyledButton,
-} from "@mantine/core";
+import { Badge, Group, Loader, Paper, ScrollArea, Stack, Text, Title, UnstyledButton } from "@mantine/core";
 import { IconCircleCheck, IconEyeOff } from "@tabler/icons-react";
 import { useMemo } from "react";
 
@@ -137,8 +126,20 @@ export function HiddenCharacters({ text, goTo }: { text: string; goTo: GoTo }) {
   const found = useMemo(() => hiddenIn(text), [text]);
   if (found.length === 0) return null;
   return (
-    <Alert color="yellow" icon={<IconEyeOff aria-hidden />} title="Characters that nobody sees">
+    <Paper
+      withBorder
+      p="md"
+      component="section"
+      aria-label="Characters that nobody sees"
+      className={classes.hidden}
+    >
       <Stack gap={6}>
+        <Group gap="xs" wrap="nowrap" role="status">
+          <IconEyeOff size={18} aria-hidden />
+          <Text size="sm" fw={500}>
+            Characters that nobody sees
+          </Text>
+        </Group>
         <Text size="sm">They can make a policy read otherwise than it is. Look whether they are meant.</Text>
         <Group gap={6}>
           {found.map(({ line, column, name }) => (
@@ -154,6 +155,6 @@ export function HiddenCharacters({ text, goTo }: { text: string; goTo: GoTo }) {
           ))}
         </Group>
       </Stack>
-    </Alert>
+    </Paper>
   );
 }

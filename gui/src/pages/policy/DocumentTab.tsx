@@ -98,9 +98,11 @@ export function DocumentTab({ inForce, editing }: { inForce: Policy; editing: Ed
               goTo={goTo}
             />
             <HiddenCharacters text={editing.text} goTo={goTo} />
-            <Text size="xs" c="dimmed" id="why-not-saved">
-              {mayChange && whyNot({ ...editing, isOvertaken, isCurrent, isValid: checked?.valid === true })}
-            </Text>
+            {mayChange && (
+              <Text size="xs" c="dimmed" id="why-not-saved">
+                {whyNot({ ...editing, isOvertaken, isCurrent, isValid: checked?.valid === true })}
+              </Text>
+            )}
             <Text size="xs" c="dimmed">
               Policies are written in <Outside href={DOCUMENTATION}>Cedar</Outside>. Comments that begin with
               @test are tried whenever the document is saved:{" "}

@@ -134,7 +134,7 @@ export function Editor({
       <Group justify="space-between" mt={6} gap="sm">
         <Text size="xs" c="dimmed" id={help} role="status">
           {readOnly
-            ? "You may read this policy; who may change it has the permission policies.manage."
+            ? "You can read this policy. Owners and admins of the organization change it."
             : leaves
               ? "Tab leaves the editor now."
               : "Tab indents. Press Esc, then Tab, to leave the editor."}

@@ -43,7 +43,7 @@ export function VersionDrawer({
             <Version
               key={shown.number}
               shown={shown}
-              from={from ?? Math.max(1, shown.number - 1)}
+              from={from}
               all={all}
               inForce={inForce}
               onFrom={onFrom}
@@ -58,21 +58,22 @@ export function VersionDrawer({
 
 function Version({
   shown,
-  from,
+  from: named,
   all,
   inForce,
   onFrom,
   onClose,
 }: {
   shown: Policy;
-  from: number;
+  from: number | undefined;
   all: PolicyVersion[];
   inForce: Policy | undefined;
   onFrom: (number: number) => void;
   onClose: () => void;
 }) {
   const nameOf = useAuthor();
-  const [view, setView] = useState(shown.number === 1 ? "text" : "changes");
+  const [view, setView] = useState(shown.number === 1 && named === undefined ? "text" : "changes");
+  const from = named ?? Math.max(1, shown.number - 1);
   const isInForce = shown.number === inForce?.number;
   return (
     <Stack gap="md">
