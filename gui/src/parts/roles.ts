@@ -2,7 +2,7 @@ import type { Permission, Role } from "../api/hub.generated";
 
 /** The roles in words, the most first. */
 export const ROLES: Record<Role, { title: string; about: string }> = {
-  owner: { title: "Owner", about: "Everything, and may delete the organization. There is always one." },
+  owner: { title: "Owner", about: "Everything, the end of the organization as well. There is always one." },
   admin: {
     title: "Admin",
     about: "Looks after members, keys, Teamspaces and policies, and reads the audit.",

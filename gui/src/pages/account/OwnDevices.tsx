@@ -1,4 +1,4 @@
-import { Group, Table, Text } from "@mantine/core";
+import { Group, Table, Text, VisuallyHidden } from "@mantine/core";
 
 import type { Device } from "../../api/hub.generated";
 import { Command, When } from "../../parts";
@@ -19,13 +19,15 @@ export function OwnDevices({ devices }: { devices: readonly Device[] }) {
   const sorted = [...devices].sort((one, other) => other.last_seen_at.localeCompare(one.last_seen_at));
   return (
     <Table.ScrollContainer minWidth={520} type="native">
-      <Table>
+      <Table horizontalSpacing={0}>
         <Table.Thead>
           <Table.Tr>
             <Table.Th>Name</Table.Th>
             <Table.Th w={140}>Last seen</Table.Th>
             <Table.Th w={140}>Since</Table.Th>
-            <Table.Th w={100} aria-label="Actions" />
+            <Table.Th w={100}>
+              <VisuallyHidden>Actions</VisuallyHidden>
+            </Table.Th>
           </Table.Tr>
         </Table.Thead>
         <Table.Tbody>

@@ -1,4 +1,4 @@
-import { Box, Button, Group, Stack, Table, Text } from "@mantine/core";
+import { Box, Button, Group, Stack, Table, Text, VisuallyHidden } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQueryClient } from "@tanstack/react-query";
 
@@ -55,12 +55,14 @@ export function OwnOrganizations({ me }: { me: Me }) {
 
 function Organizations({ me }: { me: Me }) {
   return (
-    <Table>
+    <Table horizontalSpacing={0}>
       <Table.Thead>
         <Table.Tr>
           <Table.Th>Name</Table.Th>
           <Table.Th w={140}>Your role</Table.Th>
-          <Table.Th w={100} aria-label="Actions" />
+          <Table.Th w={100}>
+            <VisuallyHidden>Actions</VisuallyHidden>
+          </Table.Th>
         </Table.Tr>
       </Table.Thead>
       <Table.Tbody>

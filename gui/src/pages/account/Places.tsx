@@ -1,6 +1,7 @@
-import { Box, Group, Stack, Table, Text } from "@mantine/core";
+import { Box, Button, Group, Stack, Table, Text, VisuallyHidden } from "@mantine/core";
 import { IconBrowser, IconTerminal2 } from "@tabler/icons-react";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
 
 import { hub, told } from "../../api/hub";
 import type { OwnSession } from "../../api/hub.generated";
@@ -11,10 +12,13 @@ import { Section } from "../../parts/Section";
 import { goToSignIn } from "../../session/session";
 import { browserOf } from "./browser";
 
+// Those used last; there may be many where people use private windows.
+const FIRST = 8;
 const KEY = ["hub", "self", "sessions"];
 
 /** Where one is signed in, and an end to that. */
 export function Places() {
+  const [isWhole, setWhole] = useState(false);
   const query = useQuery({
     queryKey: KEY,
     refetchInterval: 30_000,
@@ -32,21 +36,35 @@ export function Places() {
             <Text size="sm">Nowhere but by the API key that this page uses.</Text>
           ) : (
             <Table.ScrollContainer minWidth={560} type="native">
-              <Table>
+              <Table horizontalSpacing={0}>
                 <Table.Thead>
                   <Table.Tr>
                     <Table.Th>Where</Table.Th>
                     <Table.Th w={140}>Last used</Table.Th>
                     <Table.Th w={140}>Ends</Table.Th>
-                    <Table.Th w={100} aria-label="Actions" />
+                    <Table.Th w={100}>
+                      <VisuallyHidden>Actions</VisuallyHidden>
+                    </Table.Th>
                   </Table.Tr>
                 </Table.Thead>
                 <Table.Tbody>
-                  {items.map((place) => (
+                  {(isWhole ? items : items.slice(0, FIRST)).map((place) => (
                     <Place key={place.id} place={place} />
                   ))}
                 </Table.Tbody>
               </Table>
+              {!isWhole && items.length > FIRST && (
+                <Button
+                  mt="sm"
+                  size="xs"
+                  variant="subtle"
+                  onClick={() => {
+                    setWhole(true);
+                  }}
+                >
+                  Show all {items.length}
+                </Button>
+              )}
             </Table.ScrollContainer>
           )
         }

@@ -110,7 +110,7 @@ function Export({ onDone }: { onDone: () => void }) {
         min={0}
         allowDecimal={false}
         allowNegative={false}
-        maw={260}
+        styles={{ wrapper: { maxWidth: 240 } }}
         {...form.getInputProps("after")}
       />
       <Checkbox

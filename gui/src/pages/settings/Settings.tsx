@@ -47,7 +47,7 @@ export function Settings({ organization }: { organization: Organization }) {
           min={1}
           max={MOST_AUDIT_DAYS}
           allowDecimal={false}
-          maw={240}
+          styles={{ wrapper: { maxWidth: 240 } }}
           {...form.getInputProps("auditDays")}
         />
         {wanted.auditDays >= 1 && wanted.auditDays < present.auditDays && (

@@ -28,7 +28,6 @@ export function SettingsPage() {
       <PageHead title="Settings" />
       <Stack gap="lg" maw={840}>
         <Shown query={query}>{(organization) => <Sections organization={organization} />}</Shown>
-        <TheHub />
       </Stack>
     </>
   );
@@ -75,6 +74,7 @@ function Sections({ organization }: { organization: Organization }) {
           <CreateOrganizationDialog opened={creating} onClose={close} />
         </Section>
       )}
+      <TheHub />
       {may("organization.delete") && <DeleteOrganization organization={organization} />}
     </>
   );
