@@ -6,10 +6,20 @@ import {
   getSortedRowModel,
   useReactTable,
   type ColumnDef,
+  type Row,
   type SortingState,
 } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useEffect, useRef, useState, type KeyboardEvent } from "react";
+import {
+  memo,
+  useEffect,
+  useRef,
+  useState,
+  type KeyboardEvent,
+  type MouseEvent,
+  type ReactNode,
+  type SyntheticEvent,
+} from "react";
 
 import classes from "./DataTable.module.css";
 
@@ -78,10 +88,16 @@ export function DataTable<T>({
     .getVisibleLeafColumns()
     .map((column) => `minmax(0, ${String(column.getSize())}fr)`)
     .join(" ");
-  const onKeyDown = (event: KeyboardEvent<HTMLDivElement>, index: number) => {
+  // One handler for all rows, so that a row that has not changed is not made anew while others scroll by.
+  const rowOf = (event: SyntheticEvent) => {
+    const at = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-index]") : null;
+    const index = Number(at?.dataset.index ?? -1);
+    return { at, index, row: found[index] };
+  };
+  const onKeyDown = (event: KeyboardEvent<HTMLDivElement>) => {
+    const { at, index, row } = rowOf(event);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key];
-    const row = found[index];
-    if (event.target !== event.currentTarget) return;
+    if (row === undefined || event.target !== at) return;
     if (step !== undefined) {
       event.preventDefault();
       const next = Math.max(0, Math.min(found.length - 1, index + step));
@@ -89,10 +105,14 @@ export function DataTable<T>({
       requestAnimationFrame(() =>
         scrolled.current?.querySelector<HTMLElement>(`[data-index="${String(next)}"]`)?.focus(),
       );
-    } else if (event.key === "Enter" && row !== undefined) {
+    } else if (event.key === "Enter") {
       event.preventDefault();
       onOpen?.(row.original);
     }
+  };
+  const onClick = (event: MouseEvent<HTMLDivElement>) => {
+    const { row } = rowOf(event);
+    if (row !== undefined) onOpen?.(row.original);
   };
   return (
     <Box role="table" aria-label={label} aria-rowcount={found.length + 1} className={classes.table}>
@@ -128,37 +148,30 @@ export function DataTable<T>({
           })}
         </Box>
       </Box>
-      <Box ref={scrolled} role="rowgroup" className={classes.body} style={{ maxHeight: height }}>
+      <Box
+        ref={scrolled}
+        role="rowgroup"
+        className={classes.body}
+        style={{ maxHeight: height }}
+        onClick={onClick}
+        onKeyDown={onKeyDown}
+      >
         <Box role="presentation" style={{ height: virtual.getTotalSize(), position: "relative" }}>
           {virtual.getVirtualItems().map((item) => {
             const row = found[item.index];
             if (row === undefined) return null;
             return (
-              <Box
+              <TableRow
                 key={item.key}
-                role="row"
-                aria-rowindex={item.index + 2}
-                data-index={item.index}
-                data-open={isOpen?.(row.original) ?? undefined}
-                data-clickable={onOpen !== undefined || undefined}
-                tabIndex={0}
-                className={classes.row}
-                style={{
-                  gridTemplateColumns: widths,
-                  height: rowHeight,
-                  transform: `translateY(${String(item.start)}px)`,
-                }}
-                onClick={() => onOpen?.(row.original)}
-                onKeyDown={(event) => {
-                  onKeyDown(event, item.index);
-                }}
-              >
-                {row.getVisibleCells().map((cell) => (
-                  <Box key={cell.id} role="cell" className={classes.cell}>
-                    {flexRender(cell.column.columnDef.cell, cell.getContext())}
-                  </Box>
-                ))}
-              </Box>
+                row={row}
+                columns={columns}
+                index={item.index}
+                start={item.start}
+                widths={widths}
+                height={rowHeight}
+                isOpen={isOpen?.(row.original)}
+                isClickable={onOpen !== undefined}
+              />
             );
           })}
         </Box>
@@ -166,3 +179,44 @@ export function DataTable<T>({
     </Box>
   );
 }
+
+interface TableRowProps<T> {
+  row: Row<T>;
+  /** What cells are made by: where these change, rows are made anew. */
+  columns: ColumnDef<T>[];
+  index: number;
+  start: number;
+  widths: string;
+  height: number;
+  isOpen: boolean | undefined;
+  isClickable: boolean;
+}
+
+const TableRow = memo(function TableRow<T>({
+  row,
+  index,
+  start,
+  widths,
+  height,
+  isOpen,
+  isClickable,
+}: TableRowProps<T>) {
+  return (
+    <div
+      role="row"
+      aria-rowindex={index + 2}
+      data-index={index}
+      data-open={isOpen}
+      data-clickable={isClickable || undefined}
+      tabIndex={0}
+      className={classes.row}
+      style={{ gridTemplateColumns: widths, height, transform: `translateY(${String(start)}px)` }}
+    >
+      {row.getVisibleCells().map((cell) => (
+        <div key={cell.id} role="cell" className={classes.cell}>
+          {flexRender(cell.column.columnDef.cell, cell.getContext())}
+        </div>
+      ))}
+    </div>
+  );
+}) as <T>(props: TableRowProps<T>) => ReactNode;

@@ -44,13 +44,13 @@ export function consumedInWords(consumed: ConsumedService): string {
     case "enabled":
       return "Consumed";
     case "unready":
-      return "Consumed, no ready endpoint";
+      return "No ready endpoint";
     case "refused":
       return "Refused by policy";
     case "conflict":
-      return "Conflict on this machine";
+      return "Conflict";
     case "pending":
-      return "Waiting for a decision";
+      return "Pending";
   }
 }
 

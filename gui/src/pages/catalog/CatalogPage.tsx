@@ -1,5 +1,5 @@
-import { Button, Stack } from "@mantine/core";
-import { useCallback, useMemo } from "react";
+import { Box, Button, Stack } from "@mantine/core";
+import { useCallback, useEffect, useMemo, useRef } from "react";
 
 import type { Service } from "../../api/agent.generated";
 import { Nothing, PageHead, Shown, Stale } from "../../parts";
@@ -59,6 +59,17 @@ function Catalog({ told, hasAgent }: { told: Told<Service>; hasAgent: boolean })
         : (consumption?.consumers(ref).length ?? 0) > 0;
     return filtered(services, { q, namespace, show }, isConsumed);
   }, [services, q, namespace, show, consumption]);
+  const table = useRef<HTMLDivElement>(null);
+  const toTop = () =>
+    table.current?.querySelector("[data-index]")?.closest('[role="rowgroup"]')?.scrollTo(0, 0);
+  const toFirst = () => {
+    toTop();
+    requestAnimationFrame(() => table.current?.querySelector<HTMLElement>('[data-index="0"]')?.focus());
+  };
+  // What is found begins at the top, wherever somebody had scrolled to in what was shown before.
+  useEffect(() => {
+    toTop();
+  }, [q, namespace, show]);
   const open = useCallback(
     (service: Service) => {
       setAddress({ service: refOf(service.ref) }, true);
@@ -81,7 +92,7 @@ function Catalog({ told, hasAgent }: { told: Told<Service>; hasAgent: boolean })
   return (
     <Stack gap="sm">
       <Stale since={told.staleSince} />
-      <Filters services={services} shown={rows.length} />
+      <Filters services={services} shown={rows.length} toFirst={toFirst} />
       {rows.length === 0 ? (
         <Nothing
           title="No service matches"
@@ -95,15 +106,17 @@ function Catalog({ told, hasAgent }: { told: Told<Service>; hasAgent: boolean })
           none.
         </Nothing>
       ) : (
-        <DataTable
-          label="Services"
-          height="calc(100dvh - 276px)"
-          rows={rows}
-          columns={columns}
-          rowId={(service) => refOf(service.ref)}
-          onOpen={open}
-          isOpen={(service) => refOf(service.ref) === opened}
-        />
+        <Box ref={table}>
+          <DataTable
+            label="Services"
+            height="calc(100dvh - 276px)"
+            rows={rows}
+            columns={columns}
+            rowId={(service) => refOf(service.ref)}
+            onOpen={open}
+            isOpen={(service) => refOf(service.ref) === opened}
+          />
+        </Box>
       )}
       <ServiceDrawer
         opened={opened}

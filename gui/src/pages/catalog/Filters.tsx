@@ -7,8 +7,16 @@ import type { Service } from "../../api/agent.generated";
 import { useAddress } from "../../parts/address";
 import { namespacesOf, showOf, SHOWS } from "./filtering";
 
-/** What of the catalog is shown: told by the address, and changed in it. */
-export function Filters({ services, shown }: { services: Service[]; shown: number }) {
+/** What of the catalog is shown: told by the address, and changed in it. `toFirst` leads to the first row. */
+export function Filters({
+  services,
+  shown,
+  toFirst,
+}: {
+  services: Service[];
+  shown: number;
+  toFirst: () => void;
+}) {
   const [address, setAddress] = useAddress();
   const namespaces = useMemo(() => namespacesOf(services), [services]);
   const total = services.length.toLocaleString("en");
@@ -17,6 +25,7 @@ export function Filters({ services, shown }: { services: Service[]; shown: numbe
       <Group gap="sm">
         <Quick
           value={address.q ?? ""}
+          toFirst={toFirst}
           onChange={(q) => {
             setAddress({ q });
           }}
@@ -24,7 +33,7 @@ export function Filters({ services, shown }: { services: Service[]; shown: numbe
         <Select
           aria-label="Namespace"
           placeholder="All namespaces"
-          w={220}
+          w={200}
           data={namespaces}
           value={address.namespace ?? null}
           clearable
@@ -44,7 +53,7 @@ export function Filters({ services, shown }: { services: Service[]; shown: numbe
           }}
         />
       </Group>
-      <Text size="sm" role="status" c="dimmed">
+      <Text size="sm" role="status" c="dimmed" style={{ whiteSpace: "nowrap" }}>
         {shown === services.length
           ? `${total} services`
           : `${shown.toLocaleString("en")} of ${total} services`}
@@ -54,7 +63,15 @@ export function Filters({ services, shown }: { services: Service[]; shown: numbe
 }
 
 /** The field for words. `f` leads to it, the down arrow from it to the first row. */
-function Quick({ value, onChange }: { value: string; onChange: (text: string) => void }) {
+function Quick({
+  value,
+  onChange,
+  toFirst,
+}: {
+  value: string;
+  onChange: (text: string) => void;
+  toFirst: () => void;
+}) {
   const field = useRef<HTMLInputElement>(null);
   const [typed, setTyped] = useState(value);
   const [seen, setSeen] = useState(value);
@@ -71,7 +88,7 @@ function Quick({ value, onChange }: { value: string; onChange: (text: string) =>
   const tellSoon = useDebouncedCallback(tell, 150);
   useHotkeys([["f", () => field.current?.focus()]]);
   return (
-    <Box w={280}>
+    <Box w={250}>
       <TextInput
         ref={field}
         aria-label="Filter services by name, port or person"
@@ -104,7 +121,7 @@ function Quick({ value, onChange }: { value: string; onChange: (text: string) =>
         onKeyDown={(event) => {
           if (event.key !== "ArrowDown") return;
           event.preventDefault();
-          document.querySelector<HTMLElement>('[role="table"] [data-index="0"]')?.focus();
+          toFirst();
         }}
       />
     </Box>

@@ -1,7 +1,6 @@
 import { memo } from "react";
 
 import type { ConsumedService, Presence, Service } from "../../api/agent.generated";
-import { Person } from "../../parts";
 import type { ColumnDef } from "../../parts/DataTable";
 import {
   consumedInWords,
@@ -13,6 +12,7 @@ import {
   type Consumers,
 } from "../../space/services";
 import classes from "./Catalog.module.css";
+import { Face } from "./Face";
 
 const MOST_FACES = 4;
 
@@ -62,28 +62,28 @@ const Consumed = memo(function Consumed({ consumed }: { consumed: ConsumedServic
   );
 });
 
-interface Face {
+interface Shown {
   key: string;
   user: string;
   name: string;
   away: boolean;
 }
 
-function Faces({ faces, nobody }: { faces: Face[]; nobody: string }) {
+function Faces({ faces, nobody }: { faces: Shown[]; nobody: string }) {
   if (faces.length === 0) return <span className={classes.second}>{nobody}</span>;
   const left = faces.length - MOST_FACES;
   return (
     <span className={classes.people}>
       {faces.slice(0, MOST_FACES).map((face) => (
-        <Person key={face.key} name={face.name} id={face.user} away={face.away} hideName />
+        <Face key={face.key} name={face.name} id={face.user} away={face.away} />
       ))}
-      {left > 0 && <span className={classes.second}>and {left} more</span>}
+      {left > 0 && <span className={classes.second}>+{left}</span>}
     </span>
   );
 }
 
 const ConsumedBy = memo(function ConsumedBy({ consumers }: { consumers: readonly Presence[] }) {
-  const faces = new Map<string, Face>();
+  const faces = new Map<string, Shown>();
   for (const { device, user_name, state } of consumers) {
     const before = faces.get(device.user);
     const away = state !== "online" && (before?.away ?? true);
@@ -113,28 +113,28 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
     {
       id: "service",
       header: "Service",
-      size: 280,
+      size: 270,
       accessorFn: (service) => refOf(service.ref),
       cell: ({ row }) => <Name service={row.original} />,
     },
     {
       id: "ports",
       header: "Ports",
-      size: 200,
+      size: 180,
       accessorFn: (service) => service.ports[0]?.port ?? 0,
       cell: ({ row }) => <Ports service={row.original} />,
     },
     {
       id: "health",
       header: "Health",
-      size: 170,
+      size: 140,
       accessorFn: (service) => (service.total === 0 ? -1 : service.ready / service.total),
       cell: ({ row }) => <Health service={row.original} />,
     },
     {
       id: "kind",
       header: "Kind",
-      size: 140,
+      size: 130,
       accessorFn: (service) => KINDS[service.kind],
       cell: ({ row }) => KINDS[row.original.kind],
     },
@@ -143,7 +143,7 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
     columns.push({
       id: "consumed",
       header: "On this machine",
-      size: 180,
+      size: 190,
       accessorFn: (service) => consumption.consumed.get(refOf(service.ref))?.state ?? "~",
       cell: ({ row }) => <Consumed consumed={consumption.consumed.get(refOf(row.original.ref))} />,
     });
@@ -151,7 +151,7 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
     columns.push({
       id: "consumed",
       header: "Consumed by",
-      size: 160,
+      size: 150,
       sortDescFirst: true,
       accessorFn: (service) => consumption.consumers(service.ref).length,
       cell: ({ row }) => <ConsumedBy consumers={consumption.consumers(row.original.ref)} />,
@@ -159,7 +159,7 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
   columns.push({
     id: "variants",
     header: "Variants",
-    size: 160,
+    size: 150,
     sortDescFirst: true,
     accessorFn: (service) => service.serving?.variants.length ?? 0,
     cell: ({ row }) => <Variants service={row.original} />,
