@@ -578,9 +578,6 @@ GROUPS: Final[Mapping[str, tuple[Capability, ...]]] = {
 }
 ALL: Final[tuple[Capability, ...]] = tuple(one for group in GROUPS.values() for one in group)
 
-# Pages that have a place in the router and show nothing yet.
-PAGES_TO_COME: Final[frozenset[str]] = frozenset(_in_both("graph"))
-
 # Operations by which machines and programs speak: no capability of a person.
 MACHINE_OPERATIONS: Final[Mapping[str, str]] = {
     "POST /api/v1/auth/token": "czctl gets and renews its tokens",
