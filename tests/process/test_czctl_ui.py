@@ -340,6 +340,25 @@ def test_another_user_of_the_machine_is_refused_also_with_the_cookie(
     assert daemon.lines() == ["GET /v1/services"]
 
 
+@needs_root
+@pytest.mark.root
+def test_another_user_who_holds_connections_takes_no_room_from_the_page(console: ConsoleProcess) -> None:
+    script = (
+        "import socket\n"
+        f"held = [socket.create_connection(('127.0.0.1', {console.port})) for _ in range(100)]\n"
+        "print('held', flush=True); input()"
+    )
+    command = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+
+        asked = [console.ask("GET", "/agent/v1/status").code for _ in range(10)]
+
+        other.communicate(b"\n")
+    assert set(asked) == {"CZ-AGENT-001"}
+
+
 def test_half_a_head_is_not_waited_for_and_there_are_only_so_many_connections(console: ConsoleProcess) -> None:
     halves = [socket.create_connection(("127.0.0.1", console.port), 60) for _ in range(64)]
     try:

@@ -35,7 +35,7 @@ async def _run(places: Places, listener: socket.socket, *, opens: bool) -> None:
     users = frozenset({os.geteuid(), 0})
     app = application(port=port, entry=entry, users=users, socket_path=places.socket, threads=threads)
     try:
-        async with serving.serve(app, listener), task_group("console") as tasks:
+        async with serving.serve(app, listener, users=users), task_group("console") as tasks:
             address = f"http://{serving.ADDRESS}:{port}/ui/#code={entry.code}"
             write_now(f"{address}\n")
             say(

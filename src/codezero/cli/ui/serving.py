@@ -5,7 +5,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Final, cast
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
@@ -20,6 +20,8 @@ from codezero.model.problems import CodezeroError
 
 ADDRESS: Final = "127.0.0.1"
 MAX_CONNECTIONS: Final = 64
+# Programs of other users are let connect up to so many connections in all.
+MOST_OF_OTHERS: Final = 8
 CLOSE_SECONDS: Final = 1.0  # for answers under way when the console ends
 
 
@@ -30,8 +32,14 @@ class _Connection(BoundedConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A program has connected."""
-        self.app_state = {**self.app_state, "peer_user": peers.user_of(transport.get_extra_info("socket"))}
+        user = peers.user_of(transport.get_extra_info("socket"))
+        self.app_state = {**self.app_state, "peer_user": user}
         super().connection_made(transport)
+        is_own = user is None or user in cast("frozenset[int]", self.app_state["users"])
+        if not is_own and len(self.connections) > MOST_OF_OTHERS:
+            # They are told why they are refused, as long as that takes no room from the page; not even until the loop has closed this one.
+            self.connections.discard(self)
+            transport.abort()
 
 
 def bind(port: int) -> socket.socket:
@@ -45,8 +53,8 @@ def bind(port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serve(app: ASGIApp, listener: socket.socket) -> AsyncGenerator[None]:
-    """Answer on a bound socket, which is owned, for as long as the block lasts."""
+async def serve(app: ASGIApp, listener: socket.socket, *, users: frozenset[int]) -> AsyncGenerator[None]:
+    """Answer on a bound socket, which is owned, for as long as the block lasts; `users` are those whose programs it is for."""
     config = Config(
         app,
         http=_Connection,
@@ -67,7 +75,7 @@ async def serve(app: ASGIApp, listener: socket.socket) -> AsyncGenerator[None]:
     state = ServerState()
     listener.setblocking(False)
     server = await asyncio.get_running_loop().create_server(
-        functools.partial(_Connection, config, state, {}), sock=listener
+        functools.partial(_Connection, config, state, {"users": users}), sock=listener
     )
     try:
         yield
