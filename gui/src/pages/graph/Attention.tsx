@@ -65,7 +65,7 @@ export function Attention({ items, onOpen }: { items: readonly Item[]; onOpen: (
                       <IconMoon size={16} aria-label="Away" style={{ flex: "none", marginTop: 2 }} />
                     )}
                     <Text size="sm" style={{ overflowWrap: "anywhere" }} lineClamp={3}>
-                      <Text span fw={500} size="sm">
+                      <Text span fw={600} size="sm">
                         <bdi>{item.name}</bdi>
                       </Text>{" "}
                       <bdi>{item.words}</bdi>

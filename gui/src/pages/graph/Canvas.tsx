@@ -12,13 +12,13 @@ import {
   ReactFlowProvider,
   useReactFlow,
   type Edge as FlowEdge,
+  type FitViewOptions,
   type Node as FlowNode,
-  type NodeHandle,
 } from "@xyflow/react";
 import { useEffect, useMemo, type FocusEvent } from "react";
 
 import { Attention } from "./Attention";
-import { placed, type Box } from "./layout";
+import { placed } from "./layout";
 import { Legend } from "./Legend";
 import { LaptopShown, NamespaceShown, Opening, ServiceShown, VariantShown } from "./Nodes";
 import classes from "./Nodes.module.css";
@@ -30,7 +30,16 @@ const TYPES = {
   variant: VariantShown,
   namespace: NamespaceShown,
 };
-const FIT = { padding: 0.08, maxZoom: 1, minZoom: 0.25 };
+
+/** What is brought into sight, beside what needs attention. */
+function fitting(hasAttention: boolean): FitViewOptions {
+  const beside = hasAttention && window.innerWidth >= 1000;
+  return {
+    padding: { top: "24px", right: "48px", bottom: "60px", left: beside ? "320px" : "24px" },
+    maxZoom: 1,
+    minZoom: 0.25,
+  };
+}
 
 /** The graph itself. `filter` says what is shown: where it changes, all of it is brought into sight. */
 export function Canvas(props: {
@@ -62,9 +71,11 @@ function Flow({
   const flow = useReactFlow();
   const { nodes, edges } = useMemo(() => drawn(picture), [picture]);
   const duration = isStill ? 0 : 250;
+  const hasAttention = picture.attention.length > 0;
+  const fit = useMemo(() => fitting(hasAttention), [hasAttention]);
   useEffect(() => {
-    void flow.fitView({ ...FIT, duration });
-  }, [flow, filter, duration]);
+    void flow.fitView({ ...fit, duration });
+  }, [flow, filter, fit, duration]);
 
   // Whoever goes through the nodes by keyboard sees where they are.
   const onFocus = (event: FocusEvent<HTMLDivElement>) => {
@@ -85,14 +96,14 @@ function Flow({
   const opening = useMemo(() => ({ opened, open: onOpen }), [opened, onOpen]);
   return (
     <Opening value={opening}>
-      <div className={classes.canvas} onFocus={onFocus}>
+      <div className={classes.canvas} data-less={picture.leftOut > 0 || undefined} onFocus={onFocus}>
         <ReactFlow
           nodes={nodes}
           edges={edges}
           nodeTypes={TYPES}
           colorMode={scheme}
           fitView
-          fitViewOptions={FIT}
+          fitViewOptions={fit}
           minZoom={0.1}
           maxZoom={1.6}
           nodesDraggable={false}
@@ -101,11 +112,12 @@ function Flow({
           edgesFocusable={false}
           elementsSelectable={false}
           zoomOnDoubleClick={false}
+          disableKeyboardA11y
           proOptions={{ hideAttribution: true }}
           aria-label="Laptops, services and variants"
         >
           <Background gap={24} />
-          <Controls showInteractive={false} position="bottom-right" fitViewOptions={FIT} />
+          <Controls showInteractive={false} position="bottom-right" fitViewOptions={fit} />
           <Panel position="top-left">
             <Attention items={picture.attention} onOpen={onOpen} />
           </Panel>
@@ -116,18 +128,6 @@ function Flow({
       </div>
     </Opening>
   );
-}
-
-function handle(type: "source" | "target", side: Position, box: Box): NodeHandle {
-  return {
-    id: `${type} ${side}`,
-    type,
-    position: side,
-    x: side === Position.Left ? 0 : box.width,
-    y: box.height / 2,
-    width: 1,
-    height: 1,
-  };
 }
 
 function drawn(picture: Picture): { nodes: FlowNode[]; edges: FlowEdge[] } {
@@ -141,11 +141,6 @@ function drawn(picture: Picture): { nodes: FlowNode[]; edges: FlowEdge[] } {
       width,
       height,
       measured: { width, height },
-      // Where lines begin and end is known, so nothing has to be measured in the document.
-      handles: [Position.Left, Position.Right].flatMap((side) => [
-        handle("source", side, box),
-        handle("target", side, box),
-      ]),
     };
   };
   return {
@@ -171,6 +166,7 @@ function line(edge: Edge): FlowEdge {
     target: edge.to,
     sourceHandle: `source ${from}`,
     targetHandle: `target ${to}`,
+    ariaLabel: isConsumed ? "consumes" : "is served by",
     className: [classes[edge.kind], edge.isAway ? classes.away : ""].join(" "),
     markerEnd: {
       type: MarkerType.ArrowClosed,

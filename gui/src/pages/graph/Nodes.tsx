@@ -1,6 +1,6 @@
-import { Text, UnstyledButton } from "@mantine/core";
+import { Text, UnstyledButton, VisuallyHidden } from "@mantine/core";
 import { IconAlertTriangle, IconArrowsSplit, IconCopy, IconMoon, IconServer2 } from "@tabler/icons-react";
-import type { Node as FlowNode, NodeProps } from "@xyflow/react";
+import { Handle, Position, type Node as FlowNode, type NodeProps } from "@xyflow/react";
 import { createContext, useContext, type ReactNode } from "react";
 
 import { Person } from "../../parts";
@@ -20,31 +20,47 @@ export type NamespaceFlow = FlowNode<{ name: string; count: number }>;
 
 function Button({
   id,
-  label,
   tone,
   className,
   children,
 }: {
   id: string;
-  label: string;
   tone?: "bad" | "busy" | undefined;
   className?: string | undefined;
   children: ReactNode;
 }) {
   const { opened, open } = useContext(Opening);
   return (
-    <UnstyledButton
-      className={className === undefined ? classes.node : `${classes.node ?? ""} ${className}`}
-      aria-label={label}
-      data-tone={tone}
-      data-node={id}
-      data-open={opened === id || undefined}
-      onClick={() => {
-        open(id);
-      }}
-    >
-      {children}
-    </UnstyledButton>
+    <>
+      <UnstyledButton
+        className={className === undefined ? classes.node : `${classes.node ?? ""} ${className}`}
+        data-tone={tone}
+        data-node={id}
+        data-open={opened === id || undefined}
+        onClick={() => {
+          open(id);
+        }}
+      >
+        {children}
+      </UnstyledButton>
+      <Ends />
+    </>
+  );
+}
+
+/** Where lines begin and end. */
+function Ends() {
+  return [Position.Left, Position.Right].flatMap((side) =>
+    (["source", "target"] as const).map((type) => (
+      <Handle
+        key={type + side}
+        id={`${type} ${side}`}
+        type={type}
+        position={side}
+        isConnectable={false}
+        className={classes.handle ?? ""}
+      />
+    )),
   );
 }
 
@@ -61,15 +77,12 @@ export function LaptopShown({ data: { node } }: NodeProps<OfKind<LaptopNode>>) {
   const isAway = laptop.state === "away";
   const machine = laptop.name === "" ? "laptop" : laptop.name;
   return (
-    <Button
-      id={node.id}
-      label={`${name}, ${machine}, ${isAway ? "away" : "online"}`}
-      tone={isAway ? "busy" : undefined}
-    >
+    <Button id={node.id} tone={isAway ? "busy" : undefined}>
       <div className={classes.texts}>
         <Person name={name} id={laptop.user} />
         <Second>
           <bdi>{machine}</bdi>
+          {!isAway && <VisuallyHidden>, online</VisuallyHidden>}
         </Second>
       </div>
       {isAway && (
@@ -86,7 +99,7 @@ export function ServiceShown({ data: { node } }: NodeProps<OfKind<ServiceNode>>)
   const serving = node.service.serving?.state;
   const words = problem?.words ?? healthInWords(node.service);
   return (
-    <Button id={node.id} label={`${node.ref}, ${words}`} tone={problem?.tone}>
+    <Button id={node.id} tone={problem?.tone}>
       {problem === undefined ? (
         <IconServer2 size={18} stroke={1.6} aria-hidden />
       ) : (
@@ -94,6 +107,7 @@ export function ServiceShown({ data: { node } }: NodeProps<OfKind<ServiceNode>>)
       )}
       <div className={classes.texts}>
         <Text size="sm" fw={500} truncate title={node.ref}>
+          <VisuallyHidden>{node.service.ref.namespace}/</VisuallyHidden>
           <bdi>{node.service.ref.name}</bdi>
         </Text>
         <Second>
@@ -108,14 +122,8 @@ export function ServiceShown({ data: { node } }: NodeProps<OfKind<ServiceNode>>)
 export function VariantShown({ data: { node } }: NodeProps<OfKind<VariantNode>>) {
   const { served } = node;
   const words = answersInWords(served);
-  const state = { active: "serves", pending: "pending", away: "away" }[served.state];
   return (
-    <Button
-      id={node.id}
-      className={classes.variant}
-      label={`Variant of ${served.service} by ${served.user_name}, ${state}: ${words}`}
-      tone={served.state === "active" ? undefined : "busy"}
-    >
+    <Button id={node.id} className={classes.variant} tone={served.state === "active" ? undefined : "busy"}>
       {served.mirror === null ? (
         <IconArrowsSplit size={16} stroke={1.6} aria-hidden />
       ) : (
@@ -127,6 +135,7 @@ export function VariantShown({ data: { node } }: NodeProps<OfKind<VariantNode>>)
         </Text>
         <Second>
           {served.mirror === null ? "variant" : "mirror"} of <bdi>{served.user_name}</bdi>
+          <VisuallyHidden> for {served.service}</VisuallyHidden>
           {served.state !== "active" && `, ${served.state}`}
         </Second>
       </div>
@@ -143,6 +152,7 @@ export function NamespaceShown({ data: { name, count } }: NodeProps<NamespaceFlo
           {count === 1 ? "1 service" : `${String(count)} services`}
         </Text>
       </Text>
+      <Ends />
     </div>
   );
 }

@@ -21,6 +21,7 @@ const SERVICE = { width: 250, height: 54 };
 const PADDING = 14;
 const TITLE = 34;
 const GAP = 12;
+const NODE_GAP = 18;
 // One column is easiest to follow; a long one is easier to see when it is folded.
 const LONGEST_COLUMN = 12;
 
@@ -66,7 +67,7 @@ export function placed(picture: Picture): Placed {
   );
 
   const graph = new Graph();
-  graph.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 70 });
+  graph.setGraph({ rankdir: "LR", nodesep: NODE_GAP, ranksep: 70 });
   graph.setDefaultEdgeLabel(() => ({}));
   // From here each kind keeps its column, also where nothing leads to it.
   graph.setNode("root", { width: 1, height: 1 });
@@ -102,6 +103,7 @@ export function placed(picture: Picture): Placed {
     for (const [service, place] of places)
       boxes.set(service, { x: box.x + place.x, y: box.y + place.y, ...SERVICE });
   }
+  untangle(picture, boxes);
   return {
     boxes,
     namespaces: [...groups].map(([name, services]) => ({
@@ -110,4 +112,44 @@ export function placed(picture: Picture): Placed {
       count: services.length,
     })),
   };
+}
+
+/**
+ * Variants beside what they stand for, laptops beside what they serve and consume: dagre knows but the namespaces of both, and would
+ * leave their lines tangled.
+ */
+function untangle(picture: Picture, boxes: Map<string, Box>): void {
+  const ends = new Map<string, number[]>();
+  const add = (id: string, other: string) => {
+    const box = boxes.get(other);
+    if (box !== undefined) ends.set(id, [...(ends.get(id) ?? []), box.y + box.height / 2]);
+  };
+  const settle = (kind: Node["kind"]) => {
+    const wanted = picture.nodes.flatMap((node) => {
+      const box = boxes.get(node.id);
+      if (node.kind !== kind || box === undefined) return [];
+      const found = ends.get(node.id) ?? [box.y + box.height / 2];
+      return [{ id: node.id, box, middle: found.reduce((sum, y) => sum + y, 0) / found.length }];
+    });
+    wanted.sort((a, b) => a.middle - b.middle);
+    // Each where it wants to be, or below the one before; then all of them up by as much as that has cost on average.
+    let free = -Infinity;
+    let cost = 0;
+    const tops = wanted.map(({ box, middle }) => {
+      const top = Math.max(free, middle - box.height / 2);
+      free = top + box.height + NODE_GAP;
+      cost += top - (middle - box.height / 2);
+      return top;
+    });
+    wanted.forEach(({ id, box }, number) => {
+      boxes.set(id, { ...box, y: (tops[number] ?? box.y) - cost / wanted.length });
+    });
+  };
+  for (const edge of picture.edges) if (edge.from.startsWith("service:")) add(edge.to, edge.from);
+  settle("variant");
+  for (const edge of picture.edges) {
+    if (edge.kind === "consumes") add(edge.from, edge.to);
+    else if (edge.to.startsWith("laptop:")) add(edge.to, edge.from);
+  }
+  settle("laptop");
 }
