@@ -15,7 +15,7 @@ export function Deeds({ children }: { children: ReactNode }) {
 /** One of them: what it is, what it means for whom, and its button. */
 export function Deed({ title, about, children }: { title: string; about: ReactNode; children: ReactNode }) {
   return (
-    <Group justify="space-between" wrap="nowrap" gap="lg" py="sm">
+    <Group justify="space-between" wrap="nowrap" gap="lg" className={classes.deed ?? ""}>
       <Box miw={0}>
         <Text size="sm" fw={500}>
           {title}

@@ -20,34 +20,36 @@ export function Ending({ status }: { status: StatusView }) {
   return (
     <Section title="End">
       <Deeds>
-        <Deed
-          title="Reset"
-          about="Ends all that this machine consumes and serves. It stays connected, and keeps its primary namespace."
-        >
-          <AskFirst
-            label="Reset"
-            title="End all that this machine consumes and serves?"
-            action={agent.reset}
-            onDone={done("This machine consumes and serves nothing now")}
-          >
-            {now} Open connections end, and its rules are gone. What your other machines do goes on.
-          </AskFirst>
-        </Deed>
         {status.teamspace !== null && (
-          <Deed
-            title="Leave the Teamspace"
-            about="The agent keeps running, and is in no Teamspace until one is selected."
-          >
-            <AskFirst
-              label="Leave"
-              title={`Leave ${name}?`}
-              action={agent.leaveTeamspace}
-              onDone={done(`This machine has left ${name}`)}
+          <>
+            <Deed
+              title="Reset"
+              about="Ends all that this machine consumes and serves. It stays connected, and keeps its primary namespace."
             >
-              {now} All of that ends. The access is forgotten on this machine; the Hub gives another one while
-              you are signed in.
-            </AskFirst>
-          </Deed>
+              <AskFirst
+                label="Reset"
+                title="End all that this machine consumes and serves?"
+                action={agent.reset}
+                onDone={done("This machine consumes and serves nothing now")}
+              >
+                {now} Open connections end, and its rules are gone. What your other machines do goes on.
+              </AskFirst>
+            </Deed>
+            <Deed
+              title="Leave the Teamspace"
+              about="The agent keeps running, and is in no Teamspace until one is selected."
+            >
+              <AskFirst
+                label="Leave"
+                title={`Leave ${name}?`}
+                action={agent.leaveTeamspace}
+                onDone={done(`This machine has left ${name}`)}
+              >
+                {now} All of that ends. The access is forgotten on this machine; the Hub gives another one
+                while you are signed in.
+              </AskFirst>
+            </Deed>
+          </>
         )}
         <Deed
           title="Stop the agent"

@@ -43,9 +43,8 @@ function Running({ status }: { status: StatusView }) {
   return (
     <Stack gap="lg">
       {status.warnings.length > 0 && <Warnings warnings={status.warnings} />}
-      {!isSomewhere && <ConnectTo status={status} />}
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
-        <Connection status={status} />
+        {isSomewhere ? <Connection status={status} /> : <ConnectTo status={status} />}
         <SetUp status={status} />
       </SimpleGrid>
       {isSomewhere && (

@@ -31,9 +31,8 @@ export function spanInWords(seconds: number): string {
   return `${String(whole)} s`;
 }
 
-/** How this machine is, in a word. */
+/** How the tunnel to the Teamspace is, in a word. */
 export function connectionOf(status: StatusView): { word: string; tone: Tone } {
-  if (status.teamspace === null) return { word: "No Teamspace", tone: "quiet" };
   if (status.tunnel.state === "connected") return { word: "Connected", tone: "good" };
   return { word: "Connecting", tone: "busy" };
 }

@@ -5,6 +5,7 @@ import { useState } from "react";
 
 import { hub, idempotencyKey, told } from "../../api/hub";
 import type { Invited, Space } from "../../api/hub.generated";
+import { asProblem } from "../../api/problem";
 import { ProblemAlert, Shown } from "../../parts";
 import { InstallSteps } from "./InstallSteps";
 import { JoinSteps } from "./JoinSteps";
@@ -12,6 +13,7 @@ import { useSpace, useSpacesChanged } from "./queries";
 import { nameProblem, progressOf } from "./words";
 
 const WATCH_MS = 3000;
+const ALREADY_THERE = "CZ-HUB-006";
 
 interface Handle {
   organization: string;
@@ -79,7 +81,9 @@ function NameStep({
       void changed();
       onMade(made);
     } catch (problem) {
-      setError(problem);
+      if (asProblem(problem).code === ALREADY_THERE)
+        form.setFieldError("name", `There is a Teamspace ${name} already; choose another name`);
+      else setError(problem);
     } finally {
       setBusy(false);
     }

@@ -77,15 +77,15 @@ export function DoorSection({ organization, space }: { organization: string; spa
         <Tabs.Panel value="node" pt="md">
           <Stack gap="xs">
             <Text size="sm">
-              The package <Code>@c6o/codezero-agent</Code> fetches tokens by an{" "}
+              The package <Code>@c6o/codezero-agent</Code> fetches tokens itself, by an{" "}
               {may("apikeys.read") ? (
                 <PageLink to="/o/$org/apikeys" params={{ org: organization }} size="sm" underline="always">
                   API key
                 </PageLink>
               ) : (
                 "API key"
-              )}{" "}
-              itself: <Code>CZ_ORG_API_KEY</Code> from your secrets, and
+              )}
+              : <Code>CZ_ORG_API_KEY</Code> from your secrets. The rest of its environment:
             </Text>
             <Command label="Copy the variables">
               {nodeEnvironment(version.data?.url ?? location.origin, organization, space.id)}
