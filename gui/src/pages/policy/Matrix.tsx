@@ -75,7 +75,7 @@ function OfCatalog({
         }}
       >
         <Group align="flex-start" gap="md">
-          <Stack gap={0}>
+          <Stack gap={3}>
             <Input.Label labelElement="div" aria-hidden>
               Services
             </Input.Label>

@@ -29,7 +29,8 @@ export function PolicyPage() {
         value={tab}
         keepMounted={false}
         onChange={(value) => {
-          change({ tab: value ?? "" }, true);
+          // What was opened in another tab is closed.
+          change({ tab: value ?? "", version: "", from: "" }, true);
         }}
       >
         <Tabs.List mb="md">

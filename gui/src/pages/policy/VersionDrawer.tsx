@@ -129,7 +129,7 @@ function Version({
 }
 
 function nameOfVersion(one: PolicyVersion, inForce: number | undefined): string {
-  const name = `Since version ${String(one.number)}`;
+  const name = `Compared with version ${String(one.number)}`;
   return one.number === inForce ? `${name} (in force)` : name;
 }
 
