@@ -5,7 +5,7 @@ export const USER_HEADER = "x-c6o-userid";
 
 /** What a condition can look at, as `czctl serve --condition-type` spells it, in words for a form. */
 export const CONDITION_KINDS = [
-  { value: "user", label: "User: requests that carry your user id" },
+  { value: "user", label: "User" },
   { value: "header", label: "Header" },
   { value: "baggage", label: "Baggage" },
   { value: "query", label: "Query parameter" },
@@ -13,7 +13,7 @@ export const CONDITION_KINDS = [
   { value: "path", label: "Path" },
   { value: "method", label: "Method" },
   { value: "percent", label: "Percent of requests" },
-  { value: "default", label: "Default: every request" },
+  { value: "default", label: "Default" },
 ] as const;
 
 export type ConditionKind = (typeof CONDITION_KINDS)[number]["value"];

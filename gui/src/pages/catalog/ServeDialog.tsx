@@ -33,6 +33,9 @@ import { begun, changeOf, servable, wrongWith, type Beginning, type ServeValues 
 /** Somebody else serves the very same requests. */
 const TAKEN = "CZ-SERVE-003";
 
+// How often it is asked how a new variant fares, besides what the agent tells by itself.
+const SOON_MS = 1500;
+
 type Form = UseFormReturnType<ServeValues>;
 
 /** Serve a service from this machine: told beforehand what it does and who is in the way, and afterwards how to try it. */
@@ -327,6 +330,11 @@ function ConditionRows({ form }: { form: Form }) {
   );
 }
 
+// As czctl prints it after "note:".
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** What serving would do, looked at before it is done. */
 function Preflight({
   result,
@@ -368,7 +376,7 @@ function Preflight({
         {result.effects.length > 0 && (
           <List size="sm">
             {result.effects.map((effect) => (
-              <List.Item key={effect}>{effect}</List.Item>
+              <List.Item key={effect}>{sentence(effect)}</List.Item>
             ))}
           </List>
         )}
@@ -396,7 +404,7 @@ function Served({
   onClose: () => void;
 }) {
   const before = result.served;
-  const now = useServes(true).data?.serves.find(
+  const now = useServes(true, SOON_MS).data?.serves.find(
     (one) => one.variant.variant_id === before?.variant.variant_id,
   );
   const served = now ?? before;
@@ -423,11 +431,6 @@ function Served({
           </Text>
         )}
       </Group>
-      {[...result.effects].map((effect) => (
-        <Text key={effect} size="sm">
-          {effect}
-        </Text>
-      ))}
       {result.taken.map((one) => (
         <Text key={one.variant_id} size="sm">
           The variant of <bdi>{one.user_name}</bdi> was taken over.

@@ -101,6 +101,12 @@ function OneVariant({
           <dt>{isMirror ? "Gets copies of" : "Answers"}</dt>
           <dd>
             <bdi>{conditionInWords(variant.condition)}</bdi>
+            {isOfUser && (
+              <>
+                , with the user id of <bdi>{variant.user_name}</bdi>
+              </>
+            )}
+            {variant.condition.some((part) => part.kind === "default") && ": every request"}
             {isMirror &&
               (variant.mirror === "safe" ? ", of methods that change nothing" : ", of every method")}
           </dd>

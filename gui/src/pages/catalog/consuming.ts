@@ -12,9 +12,9 @@ export function useConsume(enabled: boolean) {
   return useQuery({ queryKey: ["agent", "consume"], queryFn: agent.consume, enabled });
 }
 
-/** What this machine serves. */
-export function useServes(enabled: boolean) {
-  return useQuery({ queryKey: ["agent", "serve"], queryFn: agent.serves, enabled });
+/** What this machine serves; asked again every so often where `refetchInterval` (milliseconds) says so. */
+export function useServes(enabled: boolean, refetchInterval: number | false = false) {
+  return useQuery({ queryKey: ["agent", "serve"], queryFn: agent.serves, enabled, refetchInterval });
 }
 
 /** What is consumed, by `namespace/name`. */
