@@ -379,6 +379,23 @@ async def test_serving_that_takes_long_answers_with_what_stands(
     assert agent.status().served == 1
 
 
+async def test_how_a_served_service_fares_is_told_when_it_changes(
+    agent: Daemon, teamspace: ScriptedTeamspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a page that has seen the Router being prepared shows that for ever."""
+    monkeypatch.setattr(daemon, "SERVE_SECONDS", 0.1)
+    teamspace.state = ServingState.PREPARING
+    await served(agent)
+    listener = agent.events.listen()
+    teamspace.state = ServingState.ACTIVE
+    await teamspace.tell()
+
+    async with asyncio.timeout(10):
+        while (await listener.next()).what != "serve":
+            continue
+    assert agent.serves().serves[0].serving is ServingState.ACTIVE
+
+
 @pytest.mark.parametrize("answered", [True, False])
 async def test_daemon_that_was_killed_serves_on(
     tmp_path: Path, teamspace: ScriptedTeamspace, answered: bool, monkeypatch: pytest.MonkeyPatch

@@ -687,6 +687,9 @@ class Daemon:
         if what in {"services", "status"} and self._joined is not None:
             self._reconcile(self._joined)
         self.events.publish(what)
+        if what == "services" and self._joined is not None and self._joined.serving.held:
+            # How a variant's service fares is a part of how it is served.
+            self.events.publish("serve")
         self._pulse.touch()
 
     def _stepped(self, has_changed: bool) -> None:
@@ -715,7 +718,7 @@ class Daemon:
         )
 
     def _publish_all(self) -> None:
-        for what in ("status", "services", "consume", "presence"):
+        for what in ("status", "services", "consume", "serve", "presence"):
             self.events.publish(what)
 
     # --- Small things -------------------------------------------------------------------------------------------------------------------
