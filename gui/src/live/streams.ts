@@ -104,6 +104,9 @@ export function followHub(client: QueryClient, signal: AbortSignal): void {
         if (message.type === "changed")
           for (const kind of SHOWN_BY[message.kind ?? ""] ?? [])
             invalidate(["hub", message.organization, kind]);
+        // The channel of a Teamspace has come or gone, which its state tells.
+        if (message.kind === "picture" && message.id === "connection")
+          invalidate(["hub", message.organization, "spaces"]);
       };
       socket.onclose = () => {
         window.clearTimeout(silent);
