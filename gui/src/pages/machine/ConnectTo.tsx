@@ -57,11 +57,19 @@ function Choice({
   });
   return (
     <Section
-      title={teamspace === null ? "Connect to a Teamspace" : "Connect to another Teamspace"}
+      title={
+        status === undefined
+          ? "Select a Teamspace"
+          : teamspace === null
+            ? "Connect to a Teamspace"
+            : "Connect to another Teamspace"
+      }
       about={
-        teamspace === null
-          ? "One at a time. Other machines of yours stay where they are."
-          : "What this machine consumes and serves in the present one ends. Other machines of yours stay where they are."
+        status === undefined
+          ? "The agent goes there when it is started."
+          : teamspace === null
+            ? "One at a time. Other machines of yours stay where they are."
+            : "What this machine consumes and serves in the present one ends. Other machines of yours stay where they are."
       }
     >
       <Shown query={spaces} rows={1}>
@@ -111,7 +119,7 @@ function Choice({
                       if (space !== null) connect.mutate(space);
                     }}
                   >
-                    Connect
+                    {status === undefined ? "Select" : "Connect"}
                   </Button>
                 </Group>
               )}

@@ -23,7 +23,7 @@ export function Served() {
       <Shown query={query} rows={2}>
         {({ serves }) =>
           serves.length === 0 ? (
-            <Text size="sm">Nothing. The services&apos; own pods answer all requests.</Text>
+            <Text size="sm">This machine answers no requests now.</Text>
           ) : (
             <Stack gap="md">
               {serves.map((one, number) => (
