@@ -226,7 +226,7 @@ export function When({ at }: { at: number | string | null | undefined }) {
   }, []);
   if (at === null || at === undefined)
     return (
-      <Text span c="dimmed">
+      <Text span c="dimmed" inherit>
         never
       </Text>
     );

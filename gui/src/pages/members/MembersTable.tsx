@@ -25,7 +25,7 @@ export function MembersTable({
     {
       id: "name",
       header: "Name",
-      size: 26,
+      size: 22,
       accessorFn: (member) => member.name,
       cell: ({ row: { original: member } }) => (
         <Group gap="xs" wrap="nowrap" miw={0}>
@@ -38,7 +38,7 @@ export function MembersTable({
     {
       id: "email",
       header: "Address",
-      size: 24,
+      size: 28,
       accessorFn: (member) => member.email ?? "",
       cell: ({ row: { original: member } }) => (
         <Text size="sm" truncate {...(member.email === null ? { c: "dimmed" } : { title: member.email })}>
@@ -62,7 +62,7 @@ export function MembersTable({
     {
       id: "actions",
       header: () => <VisuallyHidden>Actions</VisuallyHidden>,
-      size: 28,
+      size: 26,
       enableSorting: false,
       cell: ({ row: { original: member } }) => {
         const isSelf = member.user === me?.user.id;
