@@ -118,12 +118,10 @@ function Traces({ trace }: { trace: Tracing }) {
           {counts(trace, found.length)}
         </Text>
       </Group>
-      {trace.error !== null && (
-        <ProblemAlert error={trace.error} title="Tracing has stopped" again={trace.start} />
-      )}
+      {trace.error !== null && <ProblemAlert error={trace.error} again={trace.start} />}
       {trace.dropped > 0 && (
         <Alert color="yellow" p="xs" role="status">
-          {trace.dropped} more were not told; there is too much going on. Filters here do not change that.
+          {trace.dropped} more were not told; there is too much going on.
         </Alert>
       )}
       {trace.lines.length === 0 ? (
@@ -179,7 +177,7 @@ const COLUMNS: ColumnDef<Traced>[] = [
   {
     id: "at",
     header: "Began",
-    size: 110,
+    size: 140,
     enableSorting: false,
     cell: ({ row: { original: one } }) => (
       <Text size="sm" ff="monospace" component="time" dateTime={new Date(one.at * 1000).toISOString()}>
@@ -190,7 +188,7 @@ const COLUMNS: ColumnDef<Traced>[] = [
   {
     id: "request",
     header: "Request",
-    size: 300,
+    size: 260,
     enableSorting: false,
     cell: ({ row: { original: one } }) => (
       <>
@@ -208,7 +206,7 @@ const COLUMNS: ColumnDef<Traced>[] = [
   {
     id: "direction",
     header: "Direction",
-    size: 100,
+    size: 115,
     enableSorting: false,
     cell: ({ row: { original: one } }) =>
       one.type === "mirror" ? "Mirrored" : directionOf(one) === "serve" ? "Served" : "Consumed",
@@ -216,7 +214,7 @@ const COLUMNS: ColumnDef<Traced>[] = [
   {
     id: "decided",
     header: "Answered by",
-    size: 230,
+    size: 225,
     enableSorting: false,
     cell: ({ row: { original: one } }) => (
       <>
@@ -234,7 +232,7 @@ const COLUMNS: ColumnDef<Traced>[] = [
   {
     id: "status",
     header: "Status",
-    size: 110,
+    size: 120,
     enableSorting: false,
     cell: ({ row: { original: one } }) => <Status one={one} />,
   },

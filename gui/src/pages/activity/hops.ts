@@ -51,6 +51,11 @@ const FALLBACKS: Record<string, string> = {
   unreachable: "its laptop, or the program on it, could not be reached",
 };
 
+const MISSED: Record<string, string> = {
+  away: "which is away",
+  unreachable: "but that, or the program on it, could not be reached",
+};
+
 export function fallbackInWords(fallback: string): string {
   return FALLBACKS[fallback] ?? fallback;
 }
@@ -121,7 +126,6 @@ function outcome(record: TraceRecord): Hop["facts"] {
     ["Status", record.status === 0 ? "none" : String(record.status)],
     ["Took", lasted(record.milliseconds)],
     ["Bytes", `${size(record.sent)} up, ${size(record.received)} down`],
-    ...(record.error === "" ? [] : [["Error", errorInWords(record.error)] as const]),
   ];
 }
 
@@ -135,14 +139,15 @@ function served(record: TraceRecord, known: Known): Hop[] {
     decision(record, variant),
   ];
   const laptop = ownerOf(record, record.user, known);
+  const wrong: Hop["facts"] = record.error === "" ? [] : [["Error", errorInWords(record.error)]];
   hops.push({
     where: "Variant",
     what: isFallback
-      ? `It should have gone to ${laptop}, but ${fallbackInWords(record.fallback)}.`
+      ? `It should have gone to ${laptop}, ${MISSED[record.fallback] ?? `but: ${record.fallback}`}.`
       : `It went through the tunnel to ${laptop}.`,
     facts: [
       ["Variant", record.variant],
-      ...(isFallback ? [["Reason", record.fallback] as const] : outcome(record)),
+      ...(isFallback ? [["Reason", record.fallback] as const, ...wrong] : [...outcome(record), ...wrong]),
     ],
     tone: isFallback || record.error !== "" ? "bad" : "good",
   });
@@ -151,7 +156,7 @@ function served(record: TraceRecord, known: Known): Hop[] {
       where: "Origin",
       what: "The service's own pods answered in its place. The answer says so in a header.",
       facts: [["Header", `x-codezero-fallback: ${record.fallback}`], ...outcome(record)],
-      tone: record.error === "" ? "quiet" : "bad",
+      tone: record.status >= 500 ? "bad" : "good",
     });
   return hops;
 }
@@ -184,7 +189,7 @@ function consumed(record: TraceRecord, known: Known): Hop[] {
         : "Its Router decides each request on the connection by itself; which of these answered is not known here.",
     facts: [
       ...variants.map((one) => [one.user_name, conditionInWords(one.condition, one.user_name)] as const),
-      ...outcome({ ...record, error: "" }).filter(([name]) => name !== "Status"),
+      ...outcome(record).filter(([name]) => name !== "Status"),
     ],
     tone: failed ? "bad" : "quiet",
   });

@@ -2,10 +2,19 @@ import { useCallback, useEffect, useRef, useState } from "react";
 
 import { agent } from "../../api/agent";
 import type { TraceLine } from "../../api/agent.generated";
+import { Problem } from "../../api/problem";
 import { NOTHING_TRACED, withLines, type TraceState } from "./tracing";
 
 // Lines come one by one, hundreds in a second; what is on screen changes no oftener than people read.
 const TOGETHER_MS = 200;
+
+const ENDED = new Problem({
+  status: 0,
+  code: "CZ-GUI-001",
+  title: "Tracing has stopped",
+  detail: "The agent has ended the stream, as it does when it stops.",
+  fix: "Start again when it runs. What came so far is still here.",
+});
 
 export interface Trace extends TraceState {
   start: () => void;
@@ -60,9 +69,9 @@ async function follow(signal: AbortSignal, take: (lines: TraceLine[]) => void): 
       waiting.push(line);
       timer ??= window.setTimeout(flush, TOGETHER_MS);
     }
-    return new TypeError("the agent ended the stream");
+    return ENDED;
   } catch (error) {
-    return error;
+    return error instanceof Problem ? error : ENDED;
   } finally {
     window.clearTimeout(timer);
     flush();
