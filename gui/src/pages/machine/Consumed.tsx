@@ -5,6 +5,7 @@ import { agent } from "../../api/agent";
 import type { ConsumedService } from "../../api/agent.generated";
 import { refused, said, Shown, State } from "../../parts";
 import { DataTable, type ColumnDef } from "../../parts/DataTable";
+import { useNarrow } from "../../parts/narrow";
 import { Section } from "../../parts/Section";
 import { refOf } from "../../space/services";
 import { useCatalog } from "../../space/source";
@@ -81,6 +82,7 @@ function PrimaryNamespace({ selected }: { selected: string | null }) {
 }
 
 function ConsumedTable({ consumed }: { consumed: ConsumedService[] }) {
+  const narrow = useNarrow();
   const columns: ColumnDef<ConsumedService>[] = [
     {
       id: "service",
@@ -160,7 +162,7 @@ function ConsumedTable({ consumed }: { consumed: ConsumedService[] }) {
   return (
     <DataTable
       rows={consumed}
-      columns={columns}
+      columns={narrow ? columns.filter(({ id }) => id === "service" || id === "state") : columns}
       label="Consumed services"
       rowHeight={52}
       rowId={(one) => refOf(one.service)}

@@ -54,7 +54,7 @@ export function DoorSection({ organization, space }: { organization: string; spa
       about="Jobs and programs that cannot have the agent reach services by HTTP CONNECT, at the same address, with a token that is good for minutes."
       action={
         isMachine ? (
-          <Button variant="default" loading={busy} onClick={() => void make()}>
+          <Button variant="default" style={{ flexShrink: 0 }} loading={busy} onClick={() => void make()}>
             Make a token
           </Button>
         ) : undefined

@@ -37,7 +37,7 @@ export function InstallSteps({ invited }: { invited: Invited }) {
       </Alert>
       <TextInput
         label="Namespaces whose services may be served"
-        description="Optional; several by commas, * for all. Without any, members consume and serve nothing."
+        description="Optional; several by commas, * for all. Without any, members consume, and cannot serve."
         placeholder="shop, billing"
         value={typed}
         error={problem}

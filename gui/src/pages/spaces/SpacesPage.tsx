@@ -9,6 +9,7 @@ import { useSpaces } from "../../app/Shell";
 import { Command, Nothing, PageHead, Shown, State, When } from "../../parts";
 import { PageLink } from "../../parts/PageLink";
 import { DataTable, type ColumnDef } from "../../parts/DataTable";
+import { useNarrow } from "../../parts/narrow";
 import { useMay, useOrganization } from "../../session/session";
 import { AddSpace, JoinSpace } from "./AddSpace";
 import { addressOf, STATES } from "./words";
@@ -116,6 +117,7 @@ function SpaceTable({
   onJoin: ((space: Space) => void) | undefined;
 }) {
   const navigate = useNavigate();
+  const narrow = useNarrow();
   const columns = useMemo<ColumnDef<Space>[]>(
     () => [
       {
@@ -217,7 +219,7 @@ function SpaceTable({
   return (
     <DataTable
       rows={spaces}
-      columns={columns}
+      columns={narrow ? columns.filter(({ id }) => id === "name" || id === "state") : columns}
       label="Teamspaces"
       rowId={(space) => space.id}
       initialSort={[{ id: "name", desc: false }]}
