@@ -30,7 +30,7 @@ export function ApiKeys({
     {
       id: "name",
       header: "Name",
-      size: 24,
+      size: 240,
       accessorFn: (key) => key.name,
       cell: ({ row: { original: key } }) => (
         <Stack gap={0}>
@@ -47,7 +47,7 @@ export function ApiKeys({
     {
       id: "account",
       header: "Service account",
-      size: 20,
+      size: 200,
       accessorFn: (key) => account(key)?.name ?? "",
       cell: ({ row: { original: key } }) => {
         const found = account(key);
@@ -68,28 +68,28 @@ export function ApiKeys({
     {
       id: "scopes",
       header: "May",
-      size: 18,
+      size: 180,
       accessorFn: (key) => key.scopes.length,
       cell: ({ row: { original: key } }) => <Scopes scopes={key.scopes} />,
     },
     {
       id: "used",
       header: "Last used",
-      size: 13,
+      size: 130,
       accessorFn: (key) => key.last_used_at ?? "",
       cell: ({ row: { original: key } }) => <When at={key.last_used_at} />,
     },
     {
       id: "expires",
       header: "Ends",
-      size: 17,
+      size: 170,
       accessorFn: (key) => key.expires_at ?? "9999",
       cell: ({ row: { original: key } }) => <Expiry at={key.expires_at} now={now} />,
     },
     {
       id: "actions",
       header: () => <VisuallyHidden>Actions</VisuallyHidden>,
-      size: 13,
+      size: 130,
       enableSorting: false,
       cell: ({ row: { original: key } }) => {
         const found = account(key);

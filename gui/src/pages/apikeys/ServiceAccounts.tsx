@@ -26,23 +26,23 @@ export function ServiceAccounts({
     {
       id: "name",
       header: "Name",
-      size: 36,
+      size: 360,
       accessorFn: (account) => account.name,
       cell: ({ row: { original: account } }) => <Person name={account.name} id={account.id} />,
     },
-    { id: "role", header: "Role", size: 16, accessorFn: (account) => ROLES[account.role].title },
-    { id: "keys", header: "Keys", size: 12, accessorFn: keysOf },
+    { id: "role", header: "Role", size: 160, accessorFn: (account) => ROLES[account.role].title },
+    { id: "keys", header: "Keys", size: 120, accessorFn: keysOf },
     {
       id: "since",
       header: "Since",
-      size: 18,
+      size: 180,
       accessorFn: (account) => account.created_at,
       cell: ({ row: { original: account } }) => <When at={account.created_at} />,
     },
     {
       id: "actions",
       header: () => <VisuallyHidden>Actions</VisuallyHidden>,
-      size: 18,
+      size: 180,
       enableSorting: false,
       cell: ({ row: { original: account } }) => (
         <Box ta="right">

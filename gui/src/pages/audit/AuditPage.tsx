@@ -24,21 +24,21 @@ const COLUMNS: ColumnDef<AuditEntry>[] = [
   {
     id: "at",
     header: "When",
-    size: 14,
+    size: 140,
     enableSorting: false,
     cell: ({ row: { original: entry } }) => <When at={entry.at} />,
   },
   {
     id: "actor",
     header: "Who",
-    size: 20,
+    size: 200,
     enableSorting: false,
     cell: ({ row: { original: entry } }) => <Named thing={entry.actor} />,
   },
   {
     id: "action",
     header: "What was done",
-    size: 25,
+    size: 250,
     enableSorting: false,
     cell: ({ row: { original: entry } }) => (
       <Stack gap={0}>
@@ -54,14 +54,14 @@ const COLUMNS: ColumnDef<AuditEntry>[] = [
   {
     id: "target",
     header: "On what",
-    size: 25,
+    size: 250,
     enableSorting: false,
     cell: ({ row: { original: entry } }) => <Named thing={entry.target} />,
   },
   {
     id: "outcome",
     header: "Outcome",
-    size: 13,
+    size: 130,
     enableSorting: false,
     cell: ({ row: { original: entry } }) => <Outcome outcome={entry.outcome} />,
   },

@@ -101,7 +101,7 @@ export const ACTIONS: readonly { word: string; title: string; actions: Readonly<
       actions: {
         "session.begin": "Laptop connected",
         "session.end": "Laptop left",
-        "session.terminate": "Session ended by somebody else",
+        "session.terminate": "Session terminated",
       },
     },
     {
@@ -117,7 +117,7 @@ export const ACTIONS: readonly { word: string; title: string; actions: Readonly<
         "serve.end": "Serves no more",
         "serve.expire": "Variant expired",
         "serve.takeover": "Variant taken over",
-        "serve.terminate": "Variant ended by somebody else",
+        "serve.terminate": "Variant terminated",
         "serve.contest": "Variants contend",
         "serve.requests": "Requests to a variant",
       },
@@ -163,6 +163,8 @@ const KINDS: Readonly<Record<string, string>> = {
 /** What kind of thing it is, in words. */
 export function kindOf(thing: Readonly<Record<string, unknown>>): string {
   const kind = thing.kind;
+  // A member that is no person, and a service of a Teamspace, whose id is its name.
+  if (kind === "service" && /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/.test(String(thing.id))) return "service account";
   return typeof kind === "string" ? (KINDS[kind] ?? kind) : "";
 }
 

@@ -93,7 +93,7 @@ function DevicesTable({ devices, members }: { devices: Device[]; members: Readon
     {
       id: "name",
       header: "Name",
-      size: 30,
+      size: 300,
       accessorFn: (device) => device.name,
       cell: ({ row: { original: device } }) => (
         <Text size="sm" fw={500} truncate title={device.name}>
@@ -104,7 +104,7 @@ function DevicesTable({ devices, members }: { devices: Device[]; members: Readon
     {
       id: "owner",
       header: "Owner",
-      size: 28,
+      size: 280,
       accessorFn: (device) => members.get(device.user)?.name ?? "",
       cell: ({ row: { original: device } }) => (
         <Person name={members.get(device.user)?.name ?? ""} id={device.user} />
@@ -113,21 +113,21 @@ function DevicesTable({ devices, members }: { devices: Device[]; members: Readon
     {
       id: "seen",
       header: "Last seen",
-      size: 16,
+      size: 160,
       accessorFn: (device) => device.last_seen_at,
       cell: ({ row: { original: device } }) => <When at={device.last_seen_at} />,
     },
     {
       id: "since",
       header: "Since",
-      size: 14,
+      size: 140,
       accessorFn: (device) => device.created_at,
       cell: ({ row: { original: device } }) => <When at={device.created_at} />,
     },
     {
       id: "actions",
       header: () => <VisuallyHidden>Actions</VisuallyHidden>,
-      size: 12,
+      size: 120,
       enableSorting: false,
       cell: ({ row: { original: device } }) => {
         const owner = members.get(device.user);

@@ -4,8 +4,8 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 
 import { hub, told } from "../../api/hub";
 import type { Member, Role } from "../../api/hub.generated";
-import { asProblem } from "../../api/problem";
-import { said } from "../../parts";
+import { asProblem, Problem } from "../../api/problem";
+import { refused, said } from "../../parts";
 import { DialogForm } from "../../parts/FormDialog";
 import { useReadAnew } from "../../parts/members";
 import { RoleChoice } from "../../parts/RoleChoice";
@@ -35,6 +35,20 @@ export function ChangeRole({ member, onDone }: { member: Member; onDone: () => v
       onDone();
       if (member.user === me?.user.id) await client.invalidateQueries({ queryKey: ["session"] });
     },
+    onError: (error) => {
+      const problem = asProblem(error);
+      if (problem.status !== 412) return;
+      onDone();
+      refused(
+        new Problem({
+          status: 412,
+          code: problem.code,
+          title: problem.title,
+          detail: `Somebody else changed ${member.name} meanwhile.`,
+          fix: "The list shows what they are now: look at it, and decide anew.",
+        }),
+      );
+    },
     // A role that was changed by somebody meanwhile is shown before anybody decides anew.
     onSettled: () => readAnew("members", "service-accounts", "apikeys", "invitations"),
   });
@@ -44,9 +58,7 @@ export function ChangeRole({ member, onDone }: { member: Member; onDone: () => v
       submit="Change the role"
       change={change}
       onCancel={onDone}
-      disabled={
-        form.values.role === member.role || (change.error !== null && asProblem(change.error).status === 412)
-      }
+      disabled={form.values.role === member.role}
       onSubmit={form.onSubmit(({ role }) => {
         change.mutate(role);
       })}

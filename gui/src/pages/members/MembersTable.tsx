@@ -25,44 +25,43 @@ export function MembersTable({
     {
       id: "name",
       header: "Name",
-      size: 22,
+      size: 220,
       accessorFn: (member) => member.name,
       cell: ({ row: { original: member } }) => (
         <Group gap="xs" wrap="nowrap" miw={0}>
           <Person name={member.name} id={member.user} />
           {member.user === me?.user.id && <Mark>You</Mark>}
-          {member.kind === "service" && <Mark>Service account</Mark>}
         </Group>
       ),
     },
     {
       id: "email",
       header: "Address",
-      size: 28,
+      size: 280,
       accessorFn: (member) => member.email ?? "",
       cell: ({ row: { original: member } }) => (
         <Text size="sm" truncate {...(member.email === null ? { c: "dimmed" } : { title: member.email })}>
-          <bdi>{member.email ?? "none"}</bdi>
+          <bdi>{member.email ?? (member.kind === "service" ? "service account" : "none")}</bdi>
         </Text>
       ),
     },
     {
       id: "role",
       header: "Role",
-      size: 11,
+      size: 110,
       accessorFn: (member) => ROLES[member.role].title,
     },
     {
       id: "since",
       header: "Since",
-      size: 13,
+      size: 130,
       accessorFn: (member) => member.created_at,
       cell: ({ row: { original: member } }) => <When at={member.created_at} />,
     },
     {
       id: "actions",
       header: () => <VisuallyHidden>Actions</VisuallyHidden>,
-      size: 26,
+      size: 260,
       enableSorting: false,
       cell: ({ row: { original: member } }) => {
         const isSelf = member.user === me?.user.id;

@@ -1,5 +1,6 @@
 import { Alert, Button, Group, NumberInput, Stack, Switch, TextInput } from "@mantine/core";
 import { useForm } from "@mantine/form";
+import { useEffect } from "react";
 
 import type { Organization } from "../../api/hub.generated";
 import { ProblemAlert, said } from "../../parts";
@@ -7,7 +8,13 @@ import { useOrganizationChange } from "./change";
 import { changed, DEFAULT_AUDIT_DAYS, MOST_AUDIT_DAYS, opaMistake, settingsOf } from "./values";
 
 /** A form for what the organization wants to be different. */
-export function Settings({ organization }: { organization: Organization }) {
+export function Settings({
+  organization,
+  onTyped,
+}: {
+  organization: Organization;
+  onTyped: (isTyped: boolean) => void;
+}) {
   const present = settingsOf(organization.settings);
   const form = useForm<{ deviceFlow: boolean; auditDays: number | string; opa: string }>({
     initialValues: present,
@@ -21,6 +28,7 @@ export function Settings({ organization }: { organization: Organization }) {
   });
   const change = useOrganizationChange(organization, () => {
     said("The settings are in force");
+    onTyped(false);
   });
   const wanted = {
     ...form.values,
@@ -28,6 +36,10 @@ export function Settings({ organization }: { organization: Organization }) {
     opa: form.values.opa.trim(),
   };
   const difference = changed(present, wanted);
+  const isTyped = Object.keys(difference).length > 0;
+  useEffect(() => {
+    onTyped(isTyped);
+  }, [isTyped, onTyped]);
   return (
     <form
       noValidate
@@ -66,7 +78,7 @@ export function Settings({ organization }: { organization: Organization }) {
         />
         {change.error !== null && <ProblemAlert error={change.error} />}
         <Group>
-          <Button type="submit" loading={change.isPending} disabled={Object.keys(difference).length === 0}>
+          <Button type="submit" loading={change.isPending} disabled={!isTyped}>
             Save
           </Button>
           {form.isDirty() && (

@@ -11,6 +11,7 @@ import { CreateOrganizationDialog } from "../../parts/CreateOrganization";
 import { Section } from "../../parts/Section";
 import { useMay, useOrganization, useSession } from "../../session/session";
 import { DeleteOrganization } from "./DeleteOrganization";
+import { Fresh } from "./Fresh";
 import { Name } from "./Name";
 import { Settings } from "./Settings";
 import { settingsOf } from "./values";
@@ -41,8 +42,11 @@ function Sections({ organization }: { organization: Organization }) {
   return (
     <>
       <Section title="Organization">
-        {/* Of another version the form begins anew: what was typed was about the one before. */}
-        {manages && <Name key={`name ${String(organization.version)}`} organization={organization} />}
+        {manages && (
+          <Fresh organization={organization}>
+            {(shown, onTyped) => <Name organization={shown} onTyped={onTyped} />}
+          </Fresh>
+        )}
         <Facts
           facts={[
             ...(manages ? [] : [{ name: "Name", value: organization.name }]),
@@ -56,7 +60,9 @@ function Sections({ organization }: { organization: Organization }) {
         about={manages ? undefined : "Only an owner of the organization changes this."}
       >
         {manages ? (
-          <Settings key={`settings ${String(organization.version)}`} organization={organization} />
+          <Fresh organization={organization}>
+            {(shown, onTyped) => <Settings organization={shown} onTyped={onTyped} />}
+          </Fresh>
         ) : (
           <ReadSettings organization={organization} />
         )}

@@ -20,8 +20,8 @@ export function useOrganizationChange(organization: Organization, onDone: () => 
         }),
       ),
     onSuccess: async (fresh) => {
-      client.setQueryData(key, fresh);
       onDone();
+      client.setQueryData(key, fresh);
       await client.invalidateQueries({ queryKey: ["session"] });
     },
     onError: async (error) => {
