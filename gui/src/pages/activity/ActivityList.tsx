@@ -57,7 +57,7 @@ function Listed({ now }: { now: Happened[] }) {
     <Stack gap="md">
       <Group gap="sm">
         <SearchField
-          label="Text"
+          label="Filter"
           value={q}
           onChange={(text) => {
             change({ q: text });
@@ -169,7 +169,7 @@ function columnsFor(nameOf: (user: string) => string): ColumnDef<Happened>[] {
     {
       id: "kind",
       header: "What",
-      size: 180,
+      size: 200,
       enableSorting: false,
       cell: ({ row: { original: one } }) => <State tone={TONES[one.kind]}>{NAMES[one.kind]}</State>,
     },

@@ -180,7 +180,7 @@ const COLUMNS: ColumnDef<Traced>[] = [
     size: 140,
     enableSorting: false,
     cell: ({ row: { original: one } }) => (
-      <Text size="sm" ff="monospace" component="time" dateTime={new Date(one.at * 1000).toISOString()}>
+      <Text size="xs" ff="monospace" component="time" dateTime={new Date(one.at * 1000).toISOString()}>
         {clock.format(one.at * 1000)}
       </Text>
     ),
