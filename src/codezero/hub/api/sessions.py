@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.api import listing, operations
-from codezero.hub.api.listing import Page, ThePage, ThePageOfAPicture
+from codezero.hub.api.listing import Page, ThePageOfAPicture
 from codezero.hub.api.permissions import TheActing, TheHub, needs
 from codezero.hub.api.shapes import Ending, Listed, Picture, Serve, Session
 from codezero.hub.api.spaces import ONE
@@ -74,7 +74,7 @@ async def activity(space: str, acting: TheActing, hub: TheHub, page: ThePageOfAP
 
 
 @routes.get(ONE + "/sessions", openapi_extra=needs(Permission.SESSIONS_READ))
-async def sessions(space: str, acting: TheActing, hub: TheHub, page: ThePage) -> Listed[Session]:
+async def sessions(space: str, acting: TheActing, hub: TheHub, page: ThePageOfAPicture) -> Listed[Session]:
     """The laptops that are connected, with what they consume and serve."""
 
     async def work(session: AsyncSession, member: Member) -> Listed[Session]:
@@ -99,7 +99,7 @@ async def end_session(space: str, session: str, acting: TheActing, hub: TheHub, 
 
 
 @routes.get(ONE + "/serves", openapi_extra=needs(Permission.SESSIONS_READ))
-async def serves(space: str, acting: TheActing, hub: TheHub, page: ThePage) -> Listed[Serve]:
+async def serves(space: str, acting: TheActing, hub: TheHub, page: ThePageOfAPicture) -> Listed[Serve]:
     """Who serves what, on what condition."""
 
     async def work(session: AsyncSession, member: Member) -> Listed[Serve]:
