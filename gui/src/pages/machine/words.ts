@@ -6,6 +6,8 @@ import type {
   StatusView,
 } from "../../api/agent.generated";
 
+import type { Problem } from "../../api/problem";
+
 type Tone = "good" | "busy" | "bad" | "quiet";
 
 /** A number of bytes, short; as czctl writes them. */
@@ -96,4 +98,9 @@ export function namesInWords(host: HostView): string {
 
 export function count(number: number, one: string, many = `${one}s`): string {
   return `${String(number)} ${number === 1 ? one : many}`;
+}
+
+/** Whether it is the console that does not answer, or does not let this page in: of the agent nothing is known then. */
+export function isOfConsole(problem: Problem): boolean {
+  return problem.status === 0 || problem.code.startsWith("CZ-CONSOLE-");
 }
