@@ -37,7 +37,7 @@ export function Attention({ items, onOpen }: { items: readonly Item[]; onOpen: (
       >
         <Group gap="xs">
           Needs attention
-          <Badge size="sm" color="red" variant="filled" radius="sm">
+          <Badge size="sm" color="red.9" variant="filled" radius="sm">
             {items.length}
           </Badge>
         </Group>
