@@ -71,7 +71,8 @@ function OfCatalog({
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (whyNoHeader === null) void ask(shown, header, version);
+          if (asked.isAsking) stop();
+          else if (whyNoHeader === null) void ask(shown, header, version);
         }}
       >
         <Group align="flex-start" gap="md">
@@ -97,15 +98,18 @@ function OfCatalog({
             }}
           />
           <Group mt={25} gap="sm">
-            {asked.isAsking ? (
-              <Button variant="default" onClick={stop}>
-                Stop
-              </Button>
-            ) : (
-              <Button type="submit" disabled={shown.length === 0}>
-                {shown.length === 1 ? "Ask about 1 service" : `Ask about ${String(shown.length)} services`}
-              </Button>
-            )}
+            {/* One button, which keeps the focus when it becomes the other. */}
+            <Button
+              type="submit"
+              variant={asked.isAsking ? "default" : "filled"}
+              disabled={!asked.isAsking && shown.length === 0}
+            >
+              {asked.isAsking
+                ? "Stop"
+                : shown.length === 1
+                  ? "Ask about 1 service"
+                  : `Ask about ${String(shown.length)} services`}
+            </Button>
           </Group>
         </Group>
       </form>
