@@ -1,4 +1,5 @@
 import { Box, Button, Stack } from "@mantine/core";
+import { useMediaQuery } from "@mantine/hooks";
 import { useCallback, useEffect, useMemo, useRef } from "react";
 
 import type { Service } from "../../api/agent.generated";
@@ -51,7 +52,8 @@ function Catalog({ told, hasAgent }: { told: Told<Service>; hasAgent: boolean })
   const services = told.items;
   const { q = "", namespace = "", service: opened = "" } = address;
   const show = showOf(address.show);
-  const columns = useMemo(() => columnsOf(consumption), [consumption]);
+  const isWide = useMediaQuery("(min-width: 62em)", true, { getInitialValueInEffect: false });
+  const columns = useMemo(() => columnsOf(consumption, isWide), [consumption, isWide]);
   const rows = useMemo(() => {
     const isConsumed = ({ ref }: Service) =>
       consumption?.by === "machine"

@@ -8,6 +8,7 @@ import type { ConsumeView } from "../../api/agent.generated";
 import { ProblemAlert, said } from "../../parts";
 import { linesOf } from "../../space/rules";
 import { refOf } from "../../space/services";
+import { ALERT } from "./alert";
 import { useConsumeChanged } from "./consuming";
 
 const MOST_NAMED = 6;
@@ -80,7 +81,12 @@ function Editor({ view, onClose }: { view: ConsumeView; onClose: () => void }) {
           <Code>#</Code> begins a comment. A name alone means the primary namespace.
         </Text>
         {isOther && (
-          <Alert color="yellow" role="status" title="The rules were changed elsewhere meanwhile">
+          <Alert
+            color="yellow"
+            classNames={ALERT}
+            role="status"
+            title="The rules were changed elsewhere meanwhile"
+          >
             <Group justify="space-between">
               <Text size="sm">Applying yours replaces those.</Text>
               <Button

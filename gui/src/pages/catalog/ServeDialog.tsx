@@ -26,6 +26,7 @@ import { asProblem, type Problem } from "../../api/problem";
 import { Command, ProblemAlert, State } from "../../parts";
 import { CONDITION_KINDS, conditionInWords, takesKey, takesValue } from "../../space/conditions";
 import { refOf } from "../../space/services";
+import { ALERT } from "./alert";
 import { useConsumeService, useServes } from "./consuming";
 import { HowToAsk } from "./HowToAsk";
 import { begun, changeOf, servable, wrongWith, type Beginning, type ServeValues } from "./serveForm";
@@ -347,7 +348,7 @@ function Preflight({
 }) {
   if (problem?.code === TAKEN)
     return (
-      <Alert color="yellow" title="Somebody is in the way" role="status">
+      <Alert color="yellow" classNames={ALERT} title="Somebody is in the way" role="status">
         <Stack gap="sm">
           <Text size="sm">{problem.detail}</Text>
           <Text size="sm">Choose another condition, or take it over.</Text>
@@ -368,7 +369,12 @@ function Preflight({
       </Group>
     ) : null;
   return (
-    <Alert color={result.taken.length > 0 ? "yellow" : "sea"} title="Before you serve" role="status">
+    <Alert
+      color={result.taken.length > 0 ? "yellow" : "sea"}
+      classNames={ALERT}
+      title="Before you serve"
+      role="status"
+    >
       <Stack gap="xs">
         {result.effects.length === 0 && result.taken.length === 0 && (
           <Text size="sm">It can be served, and nobody is in the way. Nothing else changes.</Text>
@@ -438,7 +444,7 @@ function Served({
       ))}
       <HowToAsk service={service} variant={served.variant} curl={served.curl ?? undefined} />
       {!isConsumed && (
-        <Alert color="yellow" title="Not consumed on this machine">
+        <Alert color="yellow" classNames={ALERT} title="Not consumed on this machine">
           <Stack gap="sm" align="flex-start">
             <Text size="sm">So its name does not lead to it here yet.</Text>
             <Button

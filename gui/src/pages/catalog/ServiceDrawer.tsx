@@ -4,6 +4,7 @@ import { useState, type ReactNode } from "react";
 
 import type { ConsumedService, Presence, Service } from "../../api/agent.generated";
 import { CopyButton, Nothing, Person, State } from "../../parts";
+import { useMay } from "../../session/session";
 import { consumedInWords, healthInWords, healthOf, KINDS, refOf } from "../../space/services";
 import { usePresence } from "../../space/source";
 import classes from "./Catalog.module.css";
@@ -64,6 +65,7 @@ function OneService({ service, hasAgent }: { service: Service; hasAgent: boolean
     setBeginning(from);
     open();
   };
+  const mayConnect = useMay()("spaces.connect");
   const canBeServed =
     service.ports.some((port) => port.protocol === "TCP") && service.kind !== "external-name";
   return (
@@ -90,7 +92,7 @@ function OneService({ service, hasAgent }: { service: Service; hasAgent: boolean
             )}
           </>
         ) : (
-          <NoAgent service={ref} />
+          mayConnect && <NoAgent service={ref} />
         )}
       </Group>
       <Part title="Reach it">

@@ -250,7 +250,7 @@ function Terminate(ending: Ending) {
   return (
     <AskFirst
       size="xs"
-      label="Terminate…"
+      label="Terminate"
       title={`End the variant of ${variant.user_name}?`}
       reason
       action={async (reason) => {

@@ -107,8 +107,10 @@ const Variants = memo(function Variants({ service }: { service: Service }) {
   );
 });
 
-/** The columns of the catalog. */
-export function columnsOf(consumption: Consumption | undefined): ColumnDef<Service>[] {
+const ONLY_WIDE: readonly (string | undefined)[] = ["ports", "kind"];
+
+/** The columns of the catalog; where there is little room those without which a service is still known. */
+export function columnsOf(consumption: Consumption | undefined, isWide: boolean): ColumnDef<Service>[] {
   const columns: ColumnDef<Service>[] = [
     {
       id: "service",
@@ -164,5 +166,5 @@ export function columnsOf(consumption: Consumption | undefined): ColumnDef<Servi
     accessorFn: (service) => service.serving?.variants.length ?? 0,
     cell: ({ row }) => <Variants service={row.original} />,
   });
-  return columns;
+  return isWide ? columns : columns.filter((column) => !ONLY_WIDE.includes(column.id));
 }
