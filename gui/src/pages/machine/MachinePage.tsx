@@ -11,6 +11,7 @@ import { NoAgent } from "./NoAgent";
 import { Served } from "./Served";
 import { Warnings } from "./Warnings";
 import { WithoutConsole } from "./WithoutConsole";
+import { isOfConsole } from "./words";
 
 /** The machine that this page is looked at from: its agent, and what it does. */
 export function MachinePage() {
@@ -30,7 +31,7 @@ export function MachinePage() {
         problem !== undefined && (
           <Stack gap="lg" maw={760}>
             <NoAgent problem={problem} />
-            <ConnectTo status={undefined} />
+            {!isOfConsole(problem) && <ConnectTo status={undefined} />}
           </Stack>
         )
       )}

@@ -7,6 +7,7 @@ import { asProblem, type Problem } from "../../api/problem";
 import { Command, ProblemAlert, said } from "../../parts";
 import { Section } from "../../parts/Section";
 import { useMachineChanged } from "./queries";
+import { isOfConsole } from "./words";
 
 const NOT_RUNNING = "CZ-AGENT-001";
 const NEEDS_ROOT = "CZ-AGENT-005";
@@ -21,15 +22,20 @@ export function NoAgent({ problem }: { problem: Problem }) {
       await changed();
     },
   });
+  if (isOfConsole(problem)) return <NoConsole problem={problem} />;
   if (problem.code !== NOT_RUNNING)
     return (
       <Stack gap="md" maw={760}>
         <ProblemAlert error={problem} again={() => void changed()} />
-        <Text size="sm">
-          Where that does not help, this puts the machine back as it was, and starts anew:
-        </Text>
-        <Command>{"czctl cleanup"}</Command>
-        <Command>{"czctl start"}</Command>
+        {problem.status >= 500 && (
+          <>
+            <Text size="sm">
+              Where that does not help, this puts the machine back as it was, and starts anew:
+            </Text>
+            <Command>{"czctl cleanup"}</Command>
+            <Command>{"czctl start"}</Command>
+          </>
+        )}
       </Stack>
     );
   const refused = start.error === null ? null : asProblem(start.error);
@@ -65,5 +71,22 @@ export function NoAgent({ problem }: { problem: Problem }) {
         )}
       </Section>
     </Stack>
+  );
+}
+
+function NoConsole({ problem }: { problem: Problem }) {
+  return (
+    <Section
+      title={
+        problem.status === 0 ? "The local console has ended" : "The local console does not know this page"
+      }
+      about={
+        problem.status === 0
+          ? "It runs for as long as its command does. What this machine consumes and serves goes on without it. Open it again:"
+          : "It lets in the page that it opened itself, until it ends. Open it again:"
+      }
+    >
+      <Command>{"czctl ui"}</Command>
+    </Section>
   );
 }

@@ -5,7 +5,6 @@ import type {
   HubView,
   StatusView,
 } from "../../api/agent.generated";
-
 import type { Problem } from "../../api/problem";
 
 type Tone = "good" | "busy" | "bad" | "quiet";
