@@ -16,7 +16,8 @@ export function Root() {
         <Loader aria-label="Loading" />
       </Center>
     );
-  if (session.isError)
+  // Whoever was known stays so where that cannot be asked again: what they are typing is not taken from them.
+  if (session.data === undefined)
     return (
       <Container size="sm" pt={120}>
         <ProblemAlert error={session.error} again={() => void session.refetch()} />

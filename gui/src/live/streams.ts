@@ -1,15 +1,17 @@
-import type { QueryClient } from "@tanstack/react-query";
+import type { QueryClient, QueryKey } from "@tanstack/react-query";
 
 import { agent } from "../api/agent";
 import { hub, told } from "../api/hub";
+import { Problem } from "../api/problem";
+import type { Session } from "../session/session";
+import { readingAnew } from "./reading";
 import { tell } from "./state";
 
-// Of changes that come close together the first is shown at once and the others together.
-const TOGETHER_MS = 400;
 const SILENT_MS = 40_000;
 const LONGEST_PAUSE_MS = 15_000;
 
-interface HubMessage {
+/** A message of the Hub's stream (`codezero.hub.api.events`). */
+export interface HubMessage {
   type: "snapshot" | "changed" | "alive";
   kind?: string;
   organization?: string | null;
@@ -18,45 +20,64 @@ interface HubMessage {
 }
 
 /**
- * Keys of queries begin with their source and what they show: `["hub", organization, kind, ...]` and `["agent", what, ...]`.
- * A message of the Hub invalidates the keys whose kind shows what changed.
+ * Keys of queries begin with their source and what they show: `["hub", organization, kind, ...]` and `["agent", what, ...]`; what is of whoever looks has
+ * `self` in the organization's place. A message of the Hub has read anew what shows what changed.
  */
 const SHOWN_BY: Record<string, readonly string[]> = {
   apikey: ["apikeys", "service-accounts", "audit"],
   audit: ["audit"],
   device: ["devices", "audit"],
   invitation: ["invitations", "audit"],
-  member: ["members", "service-accounts", "audit"],
-  organization: ["organization"],
-  picture: ["picture"],
-  policy: ["policy", "spaces"],
-  space: ["spaces", "picture"],
+  member: ["members", "service-accounts", "policy", "audit"],
+  organization: ["organization", "audit"],
+  policy: ["policy", "spaces", "audit"],
+  space: ["spaces", "picture", "audit"],
   user: ["members"],
 };
+// Which of a Teamspace's pictures show what its message names; of another name: all of them.
+const PICTURES: Record<string, readonly string[]> = {
+  catalog: ["catalog", "laptops"],
+  presence: ["presence", "laptops"],
+  activity: ["activity"],
+};
 
-function invalidator(client: QueryClient): (key: readonly unknown[]) => void {
-  const waiting = new Map<string, readonly unknown[]>();
-  let timer: number | undefined;
-  const flush = () => {
-    timer = undefined;
-    const keys = [...waiting.values()];
-    waiting.clear();
-    if (keys.length > 0) timer = window.setTimeout(flush, TOGETHER_MS);
-    for (const queryKey of keys) void client.invalidateQueries({ queryKey });
-  };
-  return (key) => {
-    waiting.set(JSON.stringify(key), key);
-    timer ??= window.setTimeout(flush, 0);
-  };
+/** The keys of what shows what a message tells of; `self` is the id of whoever looks. */
+export function keysOf(message: HubMessage, self: string | undefined): QueryKey[] {
+  if (message.type === "snapshot") return [["hub"], ["session"]];
+  if (message.type !== "changed") return [];
+  const { kind = "", organization, space, id } = message;
+  if (kind === "picture") {
+    const told = PICTURES[id ?? ""];
+    if (told !== undefined) return told.map((one) => ["hub", organization, "picture", space, one]);
+    // The channel or the address of the Teamspace.
+    return [
+      ["hub", organization, "picture", space],
+      ["hub", organization, "spaces"],
+    ];
+  }
+  const isOfSelf = kind === "user" && id === self;
+  return [
+    ...(SHOWN_BY[kind] ?? []).map((one) => ["hub", organization, one]),
+    ...(kind === "device" || isOfSelf
+      ? [
+          ["hub", "self", "devices"],
+          ["hub", "self", "sessions"],
+        ]
+      : []),
+    // Who one is, and what one's organizations are called.
+    ...(kind === "organization" || isOfSelf ? [["session"]] : []),
+  ];
 }
 
 function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((done) => {
-    const timer = window.setTimeout(done, milliseconds);
-    signal.addEventListener("abort", () => {
+    const end = () => {
       window.clearTimeout(timer);
+      signal.removeEventListener("abort", end);
       done();
-    });
+    };
+    const timer = window.setTimeout(end, milliseconds);
+    signal.addEventListener("abort", end);
   });
 }
 
@@ -75,62 +96,77 @@ async function again(signal: AbortSignal, once: () => Promise<void>): Promise<vo
 
 /** Listen to the Hub until `signal`: what changes is read anew. */
 export function followHub(client: QueryClient, signal: AbortSignal): void {
-  const invalidate = invalidator(client);
+  const readAnew = readingAnew(client, signal);
   void again(signal, async () => {
-    const { ticket } = await told(hub.POST("/api/v1/events/tickets"));
-    await new Promise<void>((ended) => {
-      const socket = new WebSocket(
-        `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/events`,
-      );
-      let silent: number | undefined;
-      const heard = () => {
-        window.clearTimeout(silent);
-        silent = window.setTimeout(() => {
-          socket.close();
-        }, SILENT_MS);
-      };
+    let ticket: string;
+    try {
+      ({ ticket } = await told(hub.POST("/api/v1/events/tickets", { signal })));
+    } catch (error) {
+      tell("hub", "stale");
+      // Whoever was here has signed out, or in anew: somewhere else, by the same browser or czctl.
+      if (error instanceof Problem && [401, 403].includes(error.status)) readAnew(["session"]);
+      throw error;
+    }
+    const heard = (message: HubMessage) => {
+      const self = client.getQueryData<Session>(["session"])?.me?.user.id;
+      for (const key of keysOf(message, self)) readAnew(key);
+    };
+    if (!signal.aborted) await listen(ticket, signal, heard);
+  });
+}
+
+/** Until the stream ends, or is silent for too long. */
+function listen(
+  ticket: string,
+  signal: AbortSignal,
+  onMessage: (message: HubMessage) => void,
+): Promise<void> {
+  return new Promise((ended) => {
+    const socket = new WebSocket(
+      `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/events`,
+    );
+    let silent: number | undefined;
+    const end = () => {
+      window.clearTimeout(silent);
+      signal.removeEventListener("abort", end);
+      // A connection whose other end is gone takes its time to close.
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+      tell("hub", "stale");
+      ended();
+    };
+    const heard = () => {
+      window.clearTimeout(silent);
+      silent = window.setTimeout(end, SILENT_MS);
+    };
+    heard();
+    signal.addEventListener("abort", end);
+    socket.onopen = () => {
+      socket.send(JSON.stringify({ ticket }));
+    };
+    socket.onmessage = (event: MessageEvent<string>) => {
       heard();
-      signal.addEventListener("abort", () => {
-        socket.close();
-      });
-      socket.onopen = () => {
-        socket.send(JSON.stringify({ ticket }));
-      };
-      socket.onmessage = (event: MessageEvent<string>) => {
-        heard();
-        const message = JSON.parse(event.data) as HubMessage;
-        tell("hub", "live");
-        if (message.type === "snapshot") invalidate(["hub"]);
-        if (message.type === "changed")
-          for (const kind of SHOWN_BY[message.kind ?? ""] ?? [])
-            invalidate(["hub", message.organization, kind]);
-        // The channel of a Teamspace has come or gone, which its state tells.
-        if (message.kind === "picture" && message.id === "connection")
-          invalidate(["hub", message.organization, "spaces"]);
-      };
-      socket.onclose = () => {
-        window.clearTimeout(silent);
-        tell("hub", "stale");
-        ended();
-      };
-    });
+      tell("hub", "live");
+      onMessage(JSON.parse(event.data) as HubMessage);
+    };
+    socket.onclose = end;
   });
 }
 
 /** Listen to the agent until `signal`: what changes is read anew. */
 export function followAgent(client: QueryClient, signal: AbortSignal): void {
-  const invalidate = invalidator(client);
+  const readAnew = readingAnew(client, signal);
   void again(signal, async () => {
     try {
       const opened = () => {
         tell("agent", "live");
-        invalidate(["agent"]);
+        readAnew(["agent"]);
       };
       for await (const event of agent.events(signal, opened))
-        invalidate(event.gap ? ["agent"] : ["agent", event.what]);
+        readAnew(event.gap ? ["agent"] : ["agent", event.what]);
     } finally {
       tell("agent", "stale");
-      invalidate(["agent", "status"]);
+      readAnew(["agent", "status"]);
     }
   });
 }

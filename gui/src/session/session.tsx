@@ -16,14 +16,16 @@ export interface Session {
 const TheSession = createContext<Session>({ me: null, problem: null });
 
 /** Ask the Hub who this is; a browser that is not signed in there goes to its sign-in page and comes back. */
-async function whoIs(): Promise<Session> {
+async function whoIs(before: Session | undefined): Promise<Session> {
   try {
     const me = await told(hub.GET("/api/v1/auth/me"));
     keepCsrf(me.csrf ?? "");
     return { me, problem: null };
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    if (where().served_by === "console") return { me: null, problem: error };
+    // Whoever was signed in at a Hub still is where it cannot say so for a while.
+    const isAway = (error.status >= 500 || error.status === 429) && (before?.me ?? null) !== null;
+    if (where().served_by === "console" && !isAway) return { me: null, problem: error };
     if (error.status === 401) {
       goToSignIn();
       return await new Promise<Session>(() => undefined);
@@ -39,8 +41,19 @@ export function goToSignIn(): void {
   );
 }
 
+const SIGN_IN_LOOK_MS = 15_000;
+
+/** Who looks, as far as it is known; kept current by what the Hub tells (`live/streams`). */
 export function useSessionQuery() {
-  return useQuery({ queryKey: ["session"], queryFn: whoIs, staleTime: Infinity, retry: false });
+  return useQuery({
+    queryKey: ["session"],
+    queryFn: ({ client }) => whoIs(client.getQueryData<Session>(["session"])),
+    staleTime: Infinity,
+    retry: false,
+    // At the console people sign in elsewhere, in a terminal.
+    refetchInterval: ({ state }) => (state.data?.me === null ? SIGN_IN_LOOK_MS : false),
+    refetchOnWindowFocus: ({ state }) => (state.data?.me === null ? "always" : false),
+  });
 }
 
 export function SessionProvider({ session, children }: { session: Session; children: ReactNode }) {
