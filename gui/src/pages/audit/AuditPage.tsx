@@ -7,7 +7,7 @@ import type { AuditEntry } from "../../api/hub.generated";
 import { Nothing, PageHead, Shown, When } from "../../parts";
 import { useAddress } from "../../parts/address";
 import { DataTable, type ColumnDef } from "../../parts/DataTable";
-import { useOrganization } from "../../session/session";
+import { useMay, useOrganization } from "../../session/session";
 import { useEntries } from "./entries";
 import { EntryDrawer } from "./EntryDrawer";
 import { ExportDialog } from "./Export";
@@ -85,6 +85,7 @@ function Named({ thing }: { thing: Readonly<Record<string, unknown>> }) {
 /** What was done in the organization, by whom, and what was refused: the latest first. */
 export function AuditPage() {
   const organization = useOrganization();
+  const may = useMay()("audit.read");
   const [search, change] = useAddress();
   const [exporting, exports] = useDisclosure(false);
   const [verifying, verify] = useDisclosure(false);
@@ -121,28 +122,38 @@ export function AuditPage() {
           </>
         }
       >
-        <Button
-          variant="default"
-          leftSection={<IconShieldCheck size={16} aria-hidden />}
-          onClick={verify.open}
-        >
-          Verify
-        </Button>
-        <Button variant="default" leftSection={<IconDownload size={16} aria-hidden />} onClick={exports.open}>
-          Export
-        </Button>
+        {may && (
+          <>
+            <Button
+              variant="default"
+              leftSection={<IconShieldCheck size={16} aria-hidden />}
+              onClick={verify.open}
+            >
+              Verify
+            </Button>
+            <Button
+              variant="default"
+              leftSection={<IconDownload size={16} aria-hidden />}
+              onClick={exports.open}
+            >
+              Export
+            </Button>
+          </>
+        )}
       </PageHead>
       <Stack gap="md">
-        <Filters
-          filter={filter}
-          live={live}
-          onChange={(to) => {
-            change({ ...to, entry: "" });
-          }}
-          onLive={(on) => {
-            change({ live: on ? "" : "off" });
-          }}
-        />
+        {may && (
+          <Filters
+            filter={filter}
+            live={live}
+            onChange={(to) => {
+              change({ ...to, entry: "" });
+            }}
+            onLive={(on) => {
+              change({ live: on ? "" : "off" });
+            }}
+          />
+        )}
         <Shown query={query} rows={10}>
           {(found) =>
             found.length === 0 ? (

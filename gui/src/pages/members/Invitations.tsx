@@ -41,7 +41,7 @@ export function Invitations({
     {
       id: "email",
       header: "Address",
-      size: 320,
+      size: 380,
       accessorFn: (one) => one.email,
       cell: ({ row: { original: one } }) => (
         <Text size="sm" truncate title={one.email}>
@@ -49,11 +49,11 @@ export function Invitations({
         </Text>
       ),
     },
-    { id: "role", header: "Role", size: 140, accessorFn: (one) => ROLES[one.role].title },
+    { id: "role", header: "Role", size: 120, accessorFn: (one) => ROLES[one.role].title },
     {
       id: "by",
       header: "Invited by",
-      size: 220,
+      size: 200,
       accessorFn: (one) => members.get(one.invited_by)?.name ?? "",
       cell: ({ row: { original: one } }) => (
         <Text size="sm" truncate>
@@ -64,14 +64,14 @@ export function Invitations({
     {
       id: "expires",
       header: "Ends",
-      size: 160,
+      size: 150,
       accessorFn: (one) => one.expires_at,
       cell: ({ row: { original: one } }) => <When at={one.expires_at} />,
     },
     {
       id: "actions",
       header: () => <VisuallyHidden>Actions</VisuallyHidden>,
-      size: 160,
+      size: 150,
       enableSorting: false,
       cell: ({ row: { original: one } }) => mayGive(held, one.role) && <Revoke invitation={one} />,
     },

@@ -37,7 +37,7 @@ export function MembersTable({
     {
       id: "email",
       header: "Address",
-      size: 280,
+      size: 260,
       accessorFn: (member) => member.email ?? "",
       cell: ({ row: { original: member } }) => (
         <Text size="sm" truncate {...(member.email === null ? { c: "dimmed" } : { title: member.email })}>
@@ -54,7 +54,7 @@ export function MembersTable({
     {
       id: "since",
       header: "Since",
-      size: 130,
+      size: 150,
       accessorFn: (member) => member.created_at,
       cell: ({ row: { original: member } }) => <When at={member.created_at} />,
     },
