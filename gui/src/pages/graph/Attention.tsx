@@ -64,12 +64,14 @@ export function Attention({ items, onOpen }: { items: readonly Item[]; onOpen: (
                     ) : (
                       <IconMoon size={16} aria-label="Away" style={{ flex: "none", marginTop: 2 }} />
                     )}
-                    <Text size="sm" style={{ overflowWrap: "anywhere" }} lineClamp={3}>
-                      <Text span fw={600} size="sm">
+                    <Stack gap={0} miw={0}>
+                      <Text size="sm" fw={600} truncate title={item.name}>
                         <bdi>{item.name}</bdi>
-                      </Text>{" "}
-                      <bdi>{item.words}</bdi>
-                    </Text>
+                      </Text>
+                      <Text size="sm" style={{ overflowWrap: "anywhere" }} lineClamp={3}>
+                        <bdi>{item.words}</bdi>
+                      </Text>
+                    </Stack>
                   </Group>
                 </UnstyledButton>
               </li>

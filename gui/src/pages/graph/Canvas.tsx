@@ -37,7 +37,7 @@ function fitting(hasAttention: boolean): FitViewOptions {
   return {
     padding: { top: "24px", right: "48px", bottom: "60px", left: beside ? "320px" : "24px" },
     maxZoom: 1,
-    minZoom: 0.25,
+    minZoom: window.innerWidth >= 1000 ? 0.25 : 0.1,
   };
 }
 
