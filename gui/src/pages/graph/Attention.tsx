@@ -1,14 +1,4 @@
-import {
-  Badge,
-  Button,
-  Collapse,
-  Group,
-  Paper,
-  ScrollArea,
-  Stack,
-  Text,
-  UnstyledButton,
-} from "@mantine/core";
+import { Badge, Button, Collapse, Group, Paper, Stack, Text, UnstyledButton } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { IconAlertTriangle, IconChevronDown, IconChevronUp, IconMoon } from "@tabler/icons-react";
 
@@ -43,7 +33,7 @@ export function Attention({ items, onOpen }: { items: readonly Item[]; onOpen: (
         </Group>
       </Button>
       <Collapse expanded={isOpen}>
-        <ScrollArea.Autosize mah={260} type="auto">
+        <div className={classes.causes}>
           <Stack gap={0} p={4} component="ul" m={0} style={{ listStyle: "none" }}>
             {items.slice(0, MOST).map((item) => (
               <li key={item.node}>
@@ -82,7 +72,7 @@ export function Attention({ items, onOpen }: { items: readonly Item[]; onOpen: (
               and {items.length - MOST} more; filter to see them
             </Text>
           )}
-        </ScrollArea.Autosize>
+        </div>
       </Collapse>
     </Paper>
   );
