@@ -23,10 +23,13 @@ export class Problem extends Error {
   }
 }
 
+// As Chromium, Firefox and Safari say it. Faults of our own programs are of the same type.
+const AWAY = /fetch|network|load failed/i;
+
 /** Whatever was thrown, as a problem. */
 export function asProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
-  const away = error instanceof TypeError;
+  const away = error instanceof TypeError && AWAY.test(error.message);
   return new Problem({
     status: 0,
     code: away ? "CZ-GUI-001" : "CZ-GUI-002",

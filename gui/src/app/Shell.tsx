@@ -127,9 +127,11 @@ function LiveBadge() {
   const { me } = useSession();
   const fromHub = useLiveness("hub");
   const fromAgent = useLiveness("agent");
-  const looked = me === null ? fromAgent : fromHub;
+  const isOfMachine = useRouterState({ select: (state) => /^\/machine(\/|$)/.test(state.location.pathname) });
+  const isByAgent = me === null || (isOfMachine && where().served_by === "console");
+  const looked = isByAgent ? fromAgent : fromHub;
   const words = { live: "Live", connecting: "Connecting", stale: "Not live" }[looked.liveness];
-  const what = me === null ? "the agent of this machine" : "the Hub";
+  const what = isByAgent ? "the agent of this machine" : "the Hub";
   return (
     <Tooltip
       label={
@@ -383,13 +385,15 @@ function GoTo() {
       onClick: () => void navigate({ to: group.base + entry.path }),
     })),
   );
-  const others: SpotlightActionData[] = (spaces.data ?? []).map((space) => ({
-    id: space.id,
-    label: space.name,
-    description: "Teamspace",
-    onClick: () =>
-      void navigate({ to: "/o/$org/spaces/$space", params: { org: organization ?? "", space: space.id } }),
-  }));
+  const others: SpotlightActionData[] = (spaces.data ?? [])
+    .filter((space) => space.state !== "removed")
+    .map((space) => ({
+      id: space.id,
+      label: space.name,
+      description: "Teamspace",
+      onClick: () =>
+        void navigate({ to: "/o/$org/spaces/$space", params: { org: organization ?? "", space: space.id } }),
+    }));
   return (
     <Spotlight
       actions={[...pages, ...others]}

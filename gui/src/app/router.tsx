@@ -3,10 +3,22 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "
 import { ProblemAlert } from "../parts";
 import { InOrganization, InSpace, NotFound, OnMachine, Root, Start } from "./Root";
 
+/** In the place of what has failed. */
+function Failed({ error }: { error: unknown }) {
+  return (
+    <ProblemAlert
+      error={error}
+      again={() => {
+        location.reload();
+      }}
+    />
+  );
+}
+
 const root = createRootRoute({
   component: Root,
   notFoundComponent: NotFound,
-  errorComponent: ({ error }) => <ProblemAlert error={error} />,
+  errorComponent: Failed,
 });
 
 const start = createRoute({ getParentRoute: () => root, path: "/", component: Start });
@@ -109,6 +121,8 @@ export const router = createRouter({
   routeTree: tree,
   basepath: "/ui",
   defaultPreload: "intent",
+  // Of a page: what stands around it stays.
+  defaultErrorComponent: Failed,
   // Plain texts, so that addresses can be read: `?q=orders` and not `?q="orders"`.
   parseSearch: (text) => Object.fromEntries(new URLSearchParams(text)),
   stringifySearch: (search: Record<string, unknown>) => {

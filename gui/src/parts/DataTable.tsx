@@ -9,12 +9,14 @@ import {
   type Row,
   type SortingState,
 } from "@tanstack/react-table";
-import { useVirtualizer } from "@tanstack/react-virtual";
+import { useVirtualizer, type Virtualizer } from "@tanstack/react-virtual";
 import {
   memo,
   useEffect,
+  useLayoutEffect,
   useRef,
   useState,
+  type FocusEvent,
   type KeyboardEvent,
   type MouseEvent,
   type ReactNode,
@@ -27,7 +29,7 @@ export type { ColumnDef, SortingState } from "@tanstack/react-table";
 
 /**
  * A table that is as quick with 10,000 rows as with ten: rows outside of the window are not in the document. Columns take `size` as their share of the
- * width. Arrow keys move between rows, Enter opens one.
+ * width. Arrow keys move between rows, Enter opens one. One row alone is a stop of the Tab key, with what is in it: the others would have no end.
  */
 export function DataTable<T>({
   rows,
@@ -79,6 +81,9 @@ export function DataTable<T>({
     overscan: 8,
     getItemKey: (index) => found[index]?.id ?? index,
   });
+  const [current, setCurrent] = useState<string | undefined>(undefined);
+  const inSight = virtual.getVirtualItems().flatMap(({ index }) => found[index]?.id ?? []);
+  const stop = current !== undefined && inSight.includes(current) ? current : firstInSight(virtual, found);
   const lastInSight = virtual.getVirtualItems().at(-1)?.index ?? -1;
   const isAtEnd = found.length > 0 && lastInSight >= found.length - 1;
   useEffect(() => {
@@ -94,25 +99,38 @@ export function DataTable<T>({
     const index = Number(at?.dataset.index ?? -1);
     return { at, index, row: found[index] };
   };
+  // A row that is far away comes into the document some frames after it was scrolled to.
+  const focusRow = (index: number, frames = 30) => {
+    requestAnimationFrame(() => {
+      const there = scrolled.current?.querySelector<HTMLElement>(`[data-index="${String(index)}"]`);
+      if (there !== null && there !== undefined) there.focus();
+      else if (frames > 0) focusRow(index, frames - 1);
+    });
+  };
   const onKeyDown = (event: KeyboardEvent<HTMLDivElement>) => {
     const { at, index, row } = rowOf(event);
-    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key];
+    const step = STEPS[event.key];
     if (row === undefined || event.target !== at) return;
     if (step !== undefined) {
       event.preventDefault();
       const next = Math.max(0, Math.min(found.length - 1, index + step));
       virtual.scrollToIndex(next);
-      requestAnimationFrame(() =>
-        scrolled.current?.querySelector<HTMLElement>(`[data-index="${String(next)}"]`)?.focus(),
-      );
+      focusRow(next);
     } else if (event.key === "Enter") {
       event.preventDefault();
       onOpen?.(row.original);
     }
   };
   const onClick = (event: MouseEvent<HTMLDivElement>) => {
+    const { at, row } = rowOf(event);
+    const pressed = event.target instanceof Element ? event.target.closest(CONTROLS) : null;
+    // A link or a button in a row does its own thing.
+    if (row === undefined || (pressed !== null && pressed !== at && at?.contains(pressed) === true)) return;
+    onOpen?.(row.original);
+  };
+  const onFocus = (event: FocusEvent<HTMLDivElement>) => {
     const { row } = rowOf(event);
-    if (row !== undefined) onOpen?.(row.original);
+    if (row !== undefined) setCurrent(row.id);
   };
   return (
     <Box role="table" aria-label={label} aria-rowcount={found.length + 1} className={classes.table}>
@@ -155,6 +173,7 @@ export function DataTable<T>({
         style={{ maxHeight: height }}
         onClick={onClick}
         onKeyDown={onKeyDown}
+        onFocus={onFocus}
       >
         <Box role="presentation" style={{ height: virtual.getTotalSize(), position: "relative" }}>
           {virtual.getVirtualItems().map((item) => {
@@ -170,6 +189,7 @@ export function DataTable<T>({
                 widths={widths}
                 height={rowHeight}
                 isOpen={isOpen?.(row.original)}
+                isStop={row.id === stop}
                 isClickable={onOpen !== undefined}
               />
             );
@@ -178,6 +198,26 @@ export function DataTable<T>({
       </Box>
     </Box>
   );
+}
+
+const STEPS: Partial<Record<string, number>> = {
+  ArrowDown: 1,
+  ArrowUp: -1,
+  PageDown: 10,
+  PageUp: -10,
+  Home: -Infinity,
+  End: Infinity,
+};
+const CONTROLS = "a[href], button, input, select, textarea";
+
+/** The row that the Tab key comes to where none was chosen: the first that is seen. */
+function firstInSight<T>(
+  virtual: Virtualizer<HTMLDivElement, Element>,
+  rows: readonly Row<T>[],
+): string | undefined {
+  const offset = virtual.scrollOffset ?? 0;
+  const item = virtual.getVirtualItems().find(({ start }) => start >= offset);
+  return rows[item?.index ?? 0]?.id;
 }
 
 interface TableRowProps<T> {
@@ -189,6 +229,8 @@ interface TableRowProps<T> {
   widths: string;
   height: number;
   isOpen: boolean | undefined;
+  /** Whether the Tab key stops at it. */
+  isStop: boolean;
   isClickable: boolean;
 }
 
@@ -199,16 +241,30 @@ const TableRow = memo(function TableRow<T>({
   widths,
   height,
   isOpen,
+  isStop,
   isClickable,
 }: TableRowProps<T>) {
+  const element = useRef<HTMLDivElement>(null);
+  // Whenever cells may have been made anew.
+  useLayoutEffect(() => {
+    for (const control of element.current?.querySelectorAll<HTMLElement>(`${CONTROLS}, [tabindex]`) ?? [])
+      if (!isStop && control.tabIndex >= 0) {
+        control.tabIndex = -1;
+        control.dataset.passed = "";
+      } else if (isStop && control.dataset.passed !== undefined) {
+        control.tabIndex = 0;
+        delete control.dataset.passed;
+      }
+  });
   return (
     <div
+      ref={element}
       role="row"
       aria-rowindex={index + 2}
       data-index={index}
       data-open={isOpen}
       data-clickable={isClickable || undefined}
-      tabIndex={0}
+      tabIndex={isStop ? 0 : -1}
       className={classes.row}
       style={{ gridTemplateColumns: widths, height, transform: `translateY(${String(start)}px)` }}
     >

@@ -26,7 +26,7 @@ import {
   IconCopy,
   IconPlugConnectedX,
 } from "@tabler/icons-react";
-import { useEffect, useState, type ReactNode } from "react";
+import { useEffect, useRef, useState, type ReactNode } from "react";
 
 import { asProblem } from "../api/problem";
 
@@ -231,6 +231,13 @@ export function When({ at }: { at: number | string | null | undefined }) {
       </Text>
     );
   const moment = typeof at === "string" ? Date.parse(at) : at * 1000;
+  // What a Teamspace tells may be no moment that there is.
+  if (Number.isNaN(new Date(moment).getTime()))
+    return (
+      <Text span c="dimmed">
+        unknown
+      </Text>
+    );
   const seconds = Math.round((moment - now) / 1000);
   const [unit, length] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
   const words =
@@ -361,16 +368,25 @@ export function AskFirst({
   color?: MantineColor;
   disabled?: boolean;
 }) {
-  const [opened, { open, close }] = useDisclosure(false);
+  const [opened, { open, close: hide }] = useDisclosure(false);
+  const isClosed = useRef(true);
   const [why, setWhy] = useState("");
   const [typed, setTyped] = useState("");
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
   const start = () => {
-    setWhy("");
-    setTyped("");
-    setError(null);
+    // What was begun before is still under way.
+    if (!busy) {
+      setWhy("");
+      setTyped("");
+      setError(null);
+    }
+    isClosed.current = false;
     open();
+  };
+  const close = () => {
+    isClosed.current = true;
+    hide();
   };
   const go = async () => {
     setBusy(true);
@@ -381,6 +397,8 @@ export function AskFirst({
       onDone?.();
     } catch (problem) {
       setError(problem);
+      // Nobody looks at the dialog any more.
+      if (isClosed.current) refused(problem);
     } finally {
       setBusy(false);
     }
