@@ -1,4 +1,4 @@
-import { createTheme, Drawer, Modal, type MantineColorsTuple } from "@mantine/core";
+import { createTheme, Drawer, Modal, Notification, type MantineColorsTuple } from "@mantine/core";
 
 // Dark enough from shade 6 on for text on white, light enough up to shade 4 for text on black (WCAG 2.2, 1.4.3).
 const sea: MantineColorsTuple = [
@@ -34,5 +34,6 @@ export const theme = createTheme({
   components: {
     Drawer: Drawer.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
     Modal: Modal.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
+    Notification: Notification.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
   },
 });

@@ -450,7 +450,8 @@ export function AskFirst({
               </Button>
               <Button
                 type="submit"
-                color={color}
+                // Red as it is bears no white text (WCAG 2.2, 1.4.3).
+                color={color === "red" ? "red.9" : color}
                 loading={busy}
                 disabled={type !== undefined && typed.trim() !== type}
               >

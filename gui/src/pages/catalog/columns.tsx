@@ -129,14 +129,14 @@ export function columnsOf(consumption: Consumption | undefined, isWide: boolean)
     {
       id: "health",
       header: "Health",
-      size: 140,
+      size: 160,
       accessorFn: (service) => (service.total === 0 ? -1 : service.ready / service.total),
       cell: ({ row }) => <Health service={row.original} />,
     },
     {
       id: "kind",
       header: "Kind",
-      size: 130,
+      size: 120,
       accessorFn: (service) => KINDS[service.kind],
       cell: ({ row }) => KINDS[row.original.kind],
     },
