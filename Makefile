@@ -11,7 +11,7 @@ GUI_TYPES := gui/src/api/hub.generated.d.ts
 GUI_BUILT := src/codezero/gui/built/index.html
 NPM = $(BIN)/python tools/npm.py gui
 
-.PHONY: demo test test-k8s gui bench images check format reference lock clean
+.PHONY: demo test test-k8s gui screenshots bench images check format reference lock clean
 # They share the environment, and what is made in it.
 .NOTPARALLEL:
 
@@ -31,6 +31,11 @@ test-k8s: $(VENV)/.dev gui
 
 # The GUI, from where the Hub and the local console serve it and wheels take it. Where nothing has changed, nothing is done.
 gui: $(GUI_BUILT)
+
+# Pictures of every page in both colour schemes, in docs/screenshots. Some of them: SCREENSHOTS_ARGS="--only catalog".
+screenshots: $(VENV)/.dev gui
+	@tools/system-packages ip ss nft unshare nsenter curl getent chromium-headless-shell
+	@$(BIN)/python -m tools.screenshots $(SCREENSHOTS_ARGS)
 
 # Numbers for this machine; tests assert none. What it leaves is in build/bench; fewer rounds, or some parts: BENCH_ARGS="--rounds 1 --only path".
 bench: $(VENV)/.bench
