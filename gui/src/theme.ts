@@ -1,4 +1,4 @@
-import { createTheme, Drawer, Modal, Notification, type MantineColorsTuple } from "@mantine/core";
+import { Alert, createTheme, Drawer, Modal, Notification, type MantineColorsTuple } from "@mantine/core";
 
 // Dark enough from shade 6 on for text on white, light enough up to shade 4 for text on black (WCAG 2.2, 1.4.3).
 const sea: MantineColorsTuple = [
@@ -32,8 +32,21 @@ export const theme = createTheme({
   focusRing: "auto",
   respectReducedMotion: true,
   components: {
-    Drawer: Drawer.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
-    Modal: Modal.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
+    // Titles in the colour of the notice are too light on its ground.
+    Alert: Alert.extend({ styles: { title: { color: "var(--mantine-color-text)" } } }),
+    // The head of a dialog is no banner of the page.
+    Drawer: Drawer.extend({
+      defaultProps: {
+        closeButtonProps: { "aria-label": "Close" },
+        attributes: { header: { role: "presentation" } },
+      },
+    }),
+    Modal: Modal.extend({
+      defaultProps: {
+        closeButtonProps: { "aria-label": "Close" },
+        attributes: { header: { role: "presentation" } },
+      },
+    }),
     Notification: Notification.extend({ defaultProps: { closeButtonProps: { "aria-label": "Close" } } }),
   },
 });

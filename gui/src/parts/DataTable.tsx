@@ -89,6 +89,8 @@ export function DataTable<T>({
   useEffect(() => {
     if (isAtEnd) onEnd?.();
   }, [isAtEnd, found.length, onEnd]);
+  // What is narrower than most of what its columns would like to have scrolls sideways.
+  const least = Math.min(720, 0.8 * table.getTotalSize());
   const widths = table
     .getVisibleLeafColumns()
     .map((column) => `minmax(0, ${String(column.getSize())}fr)`)
@@ -133,7 +135,13 @@ export function DataTable<T>({
     if (row !== undefined) setCurrent(row.id);
   };
   return (
-    <Box role="table" aria-label={label} aria-rowcount={found.length + 1} className={classes.table}>
+    <Box
+      role="table"
+      aria-label={label}
+      aria-rowcount={found.length + 1}
+      className={classes.table}
+      __vars={{ "--least": `${String(least)}px` }}
+    >
       <Box role="rowgroup">
         <Box role="row" className={classes.head} style={{ gridTemplateColumns: widths }}>
           {table.getFlatHeaders().map((header) => {

@@ -170,7 +170,7 @@ function line(edge: Edge): FlowEdge {
     className: [classes[edge.kind], edge.isAway ? classes.away : ""].join(" "),
     markerEnd: {
       type: MarkerType.ArrowClosed,
-      color: isConsumed ? "var(--xy-edge-stroke)" : "var(--mantine-primary-color-filled)",
+      color: isConsumed ? "var(--xy-edge-stroke)" : "var(--codezero-accent)",
     },
     ...(edge.count === undefined ? {} : { label: `${String(edge.count)} services` }),
   };

@@ -41,7 +41,7 @@ export function RolesTable() {
                         size={18}
                         role="img"
                         aria-label="yes"
-                        color="var(--mantine-primary-color-filled)"
+                        color="var(--codezero-accent)"
                       />
                     ) : (
                       <Box component="span" c="dimmed" role="img" aria-label="no">
