@@ -84,8 +84,7 @@ export function NotFound() {
     <>
       <PageHead title="Not here" />
       <Nothing title="There is nothing at this address">
-        It may have been removed, or you may not see it. The pages on the left are those that are there for
-        you.
+        It may have been removed, or you may not see it. The navigation has the pages that are there for you.
       </Nothing>
     </>
   );

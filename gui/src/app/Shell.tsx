@@ -14,6 +14,7 @@ import {
   Text,
   Tooltip,
   UnstyledButton,
+  VisuallyHidden,
   useComputedColorScheme,
   useMantineColorScheme,
 } from "@mantine/core";
@@ -188,7 +189,8 @@ function UserMenu() {
   return (
     <Menu position="bottom-end" width={220}>
       <Menu.Target>
-        <UnstyledButton aria-label={`You: ${me.user.name}`}>
+        <UnstyledButton>
+          <VisuallyHidden>You: {me.user.name}</VisuallyHidden>
           <span aria-hidden>
             <Person name={me.user.name} id={me.user.id} size={30} hideName />
           </span>
@@ -270,7 +272,7 @@ function Navigation() {
       <PlaceSelect />
       <ScrollArea flex={1} mx={-4} px={4} type="never" component="nav" aria-label="Pages">
         {groups.map((group) => (
-          <Box key={group.heading + group.base} mb="md">
+          <Box key={group.heading + group.base} mb="sm">
             <Text size="xs" fw={600} c="dimmed" px={8} mb={4} truncate>
               <bdi>{group.heading}</bdi>
             </Text>
@@ -283,7 +285,7 @@ function Navigation() {
                 label={entry.title}
                 active={path === group.base + entry.path}
                 aria-current={path === group.base + entry.path ? "page" : undefined}
-                py={6}
+                py={4}
                 leftSection={<entry.icon size={17} stroke={1.6} aria-hidden />}
                 style={{ borderRadius: "var(--mantine-radius-md)" }}
               />

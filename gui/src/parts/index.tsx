@@ -55,7 +55,11 @@ export function PageHead({
           </Text>
         )}
       </Box>
-      {children !== undefined && <Group gap="sm">{children}</Group>}
+      {children !== undefined && (
+        <Group gap="sm" mih={31}>
+          {children}
+        </Group>
+      )}
     </Group>
   );
 }
@@ -200,7 +204,9 @@ export function Command({ children, label }: { children: string; label?: string 
       <Code block flex={1} miw={0} style={{ whiteSpace: "pre-wrap", overflowWrap: "anywhere" }} tabIndex={0}>
         {children}
       </Code>
-      <CopyButton text={children} label={label ?? "Copy the command"} />
+      <Box pt={5}>
+        <CopyButton text={children} label={label ?? "Copy the command"} />
+      </Box>
     </Group>
   );
 }
