@@ -1,13 +1,19 @@
 """Texts that somebody else wrote are shown as texts, whatever they are (T35): two hundred attempts by every field of the API that takes them."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Page, Playwright, expect
+from tests.browser import scene
 from tests.browser.conftest import PASSWORD, BrowsedHub, Browsing
+from tests.browser.journeys import Chromiums
+from tests.lab.conftest import start
 
 from codezero.model.problems import CodezeroError
 from codezero.sandbox.browser import Browser as Person
@@ -242,3 +248,37 @@ def test_what_would_be_noticed_is_noticed(browse: Browsing, hub: BrowsedHub) -> 
     page.wait_for_function("window.hostile === 1")
 
     assert len(page.evaluate(FOREIGN)) > 0
+
+
+@pytest.mark.lab
+@pytest.mark.netns
+@pytest.mark.nft
+def test_a_reason_is_told_as_it_was_written(
+    state_home: Path, chromium_program: Path, playwright: Playwright, tmp_path: Path
+) -> None:
+    """From whoever ends a variant to its owner's machine, through Hub, Teamspace and agent, and into everybody's activity and the audit."""
+    reason = f"{MARKUP[1]}{MARKUP[2]}{OTHERS[3]}"
+    with start(name=f"reason-{os.getpid()}", hub="sqlite") as sandbox, ExitStack() as ending:
+        looked_at = scene.set_up(sandbox, ending)
+        browsers = Chromiums(playwright, chromium_program, sandbox, tmp_path)
+        ending.callback(browsers.close)
+        admin, owner = looked_at.of_hub(browsers), looked_at.of_console(browsers)
+        at_hub, at_console = f"{looked_at.hub.url}/ui", f"{looked_at.console.origin}/ui"
+        scene.shown(admin, at_hub + looked_at.path(scene.HUB_PAGES["service"]))
+        variant = admin.get_by_role("article", name="Variant of dev1")
+        variant.get_by_role("button", name="Terminate").click()
+        dialog = admin.get_by_role("dialog", name="End the variant of dev1?")
+        dialog.get_by_role("textbox").fill(reason)
+        dialog.get_by_role("button", name="Terminate").click()
+        expect(variant).to_have_count(0)
+        for page, address in (
+            (owner, f"{at_console}/machine"),
+            (owner, f"{at_console}/machine/activity"),
+            (admin, at_hub + looked_at.path("/o/ORG/spaces/SPACE/activity")),
+        ):
+            scene.shown(page, address)
+            expect(page.get_by_text(MARKUP[1]).first).to_be_visible()
+            assert page.evaluate("window.hostile ?? null") is None
+            assert page.evaluate(FOREIGN) == []
+            page.goto("about:blank")
+        browsers.complaints.check()
