@@ -1,0 +1,115 @@
+"""Pages of the GUI while rights, sign-ins and contents change that they show: nobody goes on with what they may no more, and nothing that is old is shown as live."""
+
+import re
+from itertools import count
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from tests.browser.conftest import PASSWORD, BrowsedHub, Browsing, Complaints
+
+from codezero.sandbox.browser import Browser as Person
+
+pytestmark = [pytest.mark.browser]
+
+expect.set_options(timeout=30_000)
+
+
+def me(person: Person) -> str:
+    """Their id."""
+    return person.ask("GET", "/auth/me")["user"]["id"]
+
+
+def invite(hub: BrowsedHub, email: str) -> None:
+    hub.owner.ask(
+        "POST", f"/organizations/{hub.organization}/invitations", {"email": email, "role": "viewer"}, key=email
+    )
+
+
+def make_role(hub: BrowsedHub, person: Person, role: str) -> None:
+    hub.owner.ask("PATCH", f"/organizations/{hub.organization}/members/{me(person)}", {"role": role})
+
+
+def is_live(page: Page) -> None:
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
+def test_rights_that_change_are_seen_without_a_reload(browse: Browsing, hub: BrowsedHub) -> None:
+    person = hub.person("Rita", "viewer")
+    page = browse(person)
+    page.goto(hub.address("/members"))
+    is_live(page)
+    expect(page.get_by_role("button", name=re.compile("Invite"))).to_have_count(0)
+
+    make_role(hub, person, "admin")
+    expect(page.get_by_role("button", name=re.compile("Invite")).first).to_be_visible()
+    expect(page.get_by_role("link", name="Audit")).to_be_visible()
+
+    make_role(hub, person, "viewer")
+    expect(page.get_by_role("button", name=re.compile("Invite"))).to_have_count(0)
+    expect(page.get_by_role("link", name="Audit")).to_have_count(0)
+
+
+def test_an_organization_s_new_name_is_seen_without_a_reload(browse: Browsing, hub: BrowsedHub) -> None:
+    page = browse(hub.person("Nora", "viewer"))
+    page.goto(hub.address("/spaces"))
+    is_live(page)
+
+    hub.owner.ask("PATCH", f"/organizations/{hub.organization}", {"name": "Renamed"})
+
+    expect(page.get_by_text("Organization Renamed")).to_be_visible()
+
+
+def test_a_sign_in_that_was_ended_elsewhere_leads_to_the_sign_in_page_and_back(
+    browse: Browsing, hub: BrowsedHub, complaints: Complaints
+) -> None:
+    person = hub.person("Sven", "viewer")
+    page = browse(person)
+    page.goto(hub.address("/members?q=sven"))
+    is_live(page)
+    complaints.expect("401")
+
+    person.ask("POST", "/auth/logout")
+
+    page.wait_for_url(re.compile(r"/sign-in\?return_to="))
+    page.get_by_label("E-mail address").fill("sven@example.com")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(re.compile(r"/members\?q=sven$"))
+    is_live(page)
+
+
+def test_what_changes_all_the_time_is_shown_while_it_changes(page: Page, hub: BrowsedHub) -> None:
+    """A list takes longer to be read than it takes until it changes again, and is shown all the same."""
+    page.goto(hub.address("/members?tab=invitations"))
+    is_live(page)
+    page.wait_for_load_state("networkidle")
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    slow: dict[str, Any] = {"offline": False, "latency": 1500, "downloadThroughput": -1, "uploadThroughput": -1}
+    session.send("Network.emulateNetworkConditions", slow)
+    shown = page.get_by_text("busy0@example.com")
+
+    for number in count():
+        assert number < 100, "nothing was shown while it changed"
+        invite(hub, f"busy{number}@example.com")
+        page.wait_for_timeout(200)
+        if shown.count():
+            break
+
+
+def test_the_tab_key_leaves_a_long_table(page: Page, hub: BrowsedHub) -> None:
+    for number in range(60):
+        invite(hub, f"row{number:02}@example.com")
+    page.goto(hub.address("/members?tab=invitations"))
+    table = page.get_by_role("table").last
+    table.get_by_role("row").nth(1).focus()
+
+    page.keyboard.press("End")
+    expect(table.locator("[data-index]:focus")).to_have_attribute("aria-rowindex", re.compile(r"^[6-9]\d$|^1\d\d$"))
+    page.keyboard.press("Home")
+    expect(table.locator("[data-index]:focus")).to_have_attribute("aria-rowindex", "2")
+    for _ in range(5):
+        page.keyboard.press("Tab")
+
+    assert not table.locator(":focus").count(), "the rows below have no end"
