@@ -9,6 +9,7 @@ import { tell } from "./state";
 
 const SILENT_MS = 40_000;
 const LONGEST_PAUSE_MS = 15_000;
+const UNSEEN_MS = 5_000;
 
 /** A message of the Hub's stream (`codezero.hub.api.events`). */
 export interface HubMessage {
@@ -153,20 +154,65 @@ function listen(
   });
 }
 
-/** Listen to the agent until `signal`: what changes is read anew. */
+/**
+ * Listen to the agent until `signal`: what changes is read anew. Only while the page is looked at: its stream takes one of the six connections that a
+ * browser has to one server, and further tabs would wait for theirs in vain.
+ */
 export function followAgent(client: QueryClient, signal: AbortSignal): void {
   const readAnew = readingAnew(client, signal);
   void again(signal, async () => {
+    await seen(signal);
+    if (signal.aborted) return;
+    const looked = whileSeen(signal);
     try {
       const opened = () => {
         tell("agent", "live");
         readAnew(["agent"]);
       };
-      for await (const event of agent.events(signal, opened))
+      for await (const event of agent.events(looked.signal, opened))
         readAnew(event.gap ? ["agent"] : ["agent", event.what]);
     } finally {
+      looked.end();
       tell("agent", "stale");
       readAnew(["agent", "status"]);
     }
   });
+}
+
+/** Until somebody looks at the page, or `signal`. */
+function seen(signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      signal.removeEventListener("abort", look);
+      done();
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", look);
+    look();
+  });
+}
+
+/** A signal for as long as the page is looked at, within `signal`; a short look elsewhere does not count. */
+function whileSeen(signal: AbortSignal): { signal: AbortSignal; end: () => void } {
+  const controller = new AbortController();
+  let timer: number | undefined;
+  const stop = () => {
+    controller.abort();
+  };
+  const changed = () => {
+    window.clearTimeout(timer);
+    timer = document.hidden ? window.setTimeout(stop, UNSEEN_MS) : undefined;
+  };
+  signal.addEventListener("abort", stop);
+  document.addEventListener("visibilitychange", changed);
+  return {
+    signal: controller.signal,
+    end: () => {
+      window.clearTimeout(timer);
+      signal.removeEventListener("abort", stop);
+      document.removeEventListener("visibilitychange", changed);
+    },
+  };
 }

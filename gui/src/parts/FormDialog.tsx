@@ -1,9 +1,15 @@
 import { Button, Group, Modal, Stack } from "@mantine/core";
-import type { ReactNode, SyntheticEvent } from "react";
+import { createContext, useContext, useEffect, useState, type ReactNode, type SyntheticEvent } from "react";
 
 import { ProblemAlert } from "./index";
 
-/** A dialog. What is in it begins anew each time it is opened. */
+// By which the form in a dialog says that its answer is on its way.
+const Busy = createContext<(isBusy: boolean) => void>(() => undefined);
+
+/**
+ * A dialog. What is in it begins anew each time it is opened. While its form waits for an answer, which may be told once and never again, no stray key or
+ * click closes it.
+ */
 export function Dialog({
   title,
   opened,
@@ -20,6 +26,8 @@ export function Dialog({
   /** Closed by its button alone: what it shows is not shown again. */
   careful?: boolean;
 }) {
+  const [isBusy, setBusy] = useState(false);
+  const isLoose = !careful && !isBusy;
   return (
     <Modal
       opened={opened}
@@ -27,11 +35,11 @@ export function Dialog({
       title={title}
       size={size}
       centered
-      closeOnClickOutside={!careful}
-      closeOnEscape={!careful}
+      closeOnClickOutside={isLoose}
+      closeOnEscape={isLoose}
       withCloseButton={!careful}
     >
-      {children}
+      <Busy value={setBusy}>{children}</Busy>
     </Modal>
   );
 }
@@ -52,6 +60,14 @@ export function DialogForm({
   onCancel?: () => void;
   disabled?: boolean;
 }) {
+  const tellBusy = useContext(Busy);
+  const { isPending } = change;
+  useEffect(() => {
+    tellBusy(isPending);
+    return () => {
+      tellBusy(false);
+    };
+  }, [isPending, tellBusy]);
   return (
     <form onSubmit={onSubmit} noValidate>
       <Stack gap="md">
@@ -63,7 +79,7 @@ export function DialogForm({
               Cancel
             </Button>
           )}
-          <Button type="submit" loading={change.isPending} disabled={disabled}>
+          <Button type="submit" loading={isPending} disabled={disabled}>
             {submit}
           </Button>
         </Group>

@@ -459,7 +459,7 @@ export function AskFirst({
                 // Red as it is bears no white text (WCAG 2.2, 1.4.3).
                 color={color === "red" ? "red.9" : color}
                 loading={busy}
-                disabled={type !== undefined && typed.trim() !== type}
+                disabled={type !== undefined && typed.trim() !== type.trim()}
               >
                 {label}
               </Button>

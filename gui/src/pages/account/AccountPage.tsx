@@ -22,7 +22,7 @@ export function AccountPage() {
         <Nothing title="You are not signed in to a Hub">
           {problem !== null && <Text size="sm">{problem.detail}</Text>}
           <Text size="sm" mb="sm">
-            Sign this machine in, and reload this page:
+            Sign this machine in; this page goes on by itself:
           </Text>
           <Command>{`czctl auth login${where().hub === null ? " --hub https://hub.example.org" : ""}`}</Command>
         </Nothing>

@@ -66,11 +66,12 @@ function Editor({ view, onClose }: { view: ConsumeView; onClose: () => void }) {
     },
   });
   const isSame = rules.join("\n") === view.rules.join("\n");
+  const canApply = !isSame && !preview.isError && !apply.isPending;
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        apply.mutate();
+        if (canApply) apply.mutate();
       }}
     >
       <Stack gap="md">
@@ -119,7 +120,7 @@ function Editor({ view, onClose }: { view: ConsumeView; onClose: () => void }) {
           onKeyDown={(event) => {
             if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
               event.preventDefault();
-              apply.mutate();
+              if (canApply) apply.mutate();
             }
           }}
         />

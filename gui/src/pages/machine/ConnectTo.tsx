@@ -153,7 +153,9 @@ function NotSignedIn({ status }: { status: StatusView | undefined }) {
       <Command>
         {hub === null ? "czctl auth login --hub https://hub.example.org" : `czctl auth login --hub ${hub}`}
       </Command>
-      <Text size="sm">Then reload this page. Without a Hub, an access file leads into a Teamspace:</Text>
+      <Text size="sm">
+        This page goes on by itself then. Without a Hub, an access file leads into a Teamspace:
+      </Text>
       <Command>{"czctl start --teamspace shop.json"}</Command>
     </Section>
   );
