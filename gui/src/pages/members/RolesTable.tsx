@@ -37,12 +37,7 @@ export function RolesTable() {
                 {ALL_ROLES.map((role) => (
                   <Table.Td key={role} ta="center">
                     {PERMISSIONS[role].includes(permission) ? (
-                      <IconCheck
-                        size={18}
-                        role="img"
-                        aria-label="yes"
-                        color="var(--codezero-accent)"
-                      />
+                      <IconCheck size={18} role="img" aria-label="yes" color="var(--codezero-accent)" />
                     ) : (
                       <Box component="span" c="dimmed" role="img" aria-label="no">
                         –
