@@ -1,14 +1,25 @@
 """Pages of the GUI while rights, sign-ins and contents change that they show: nobody goes on with what they may no more, and nothing that is old is shown as live."""
 
+import os
 import re
+import shutil
+import tempfile
+from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
+from threading import Thread
 from typing import Any
 
+import msgspec
 import pytest
-from playwright.sync_api import Page, expect
-from tests.browser.conftest import PASSWORD, BrowsedHub, Browsing, Complaints
+from playwright.sync_api import Browser, Page, expect
+from tests.browser.conftest import PASSWORD, PATIENCE_MS, BrowsedHub, Browsing, Complaints
 
 from codezero.sandbox.browser import Browser as Person
+from codezero.testing.console_process import ConsoleProcess
+from codezero.testing.views import CONSUME, STATUS
+from codezero.wire.local_api import SOCKET_NAME
 
 pytestmark = [pytest.mark.browser]
 
@@ -113,3 +124,61 @@ def test_the_tab_key_leaves_a_long_table(page: Page, hub: BrowsedHub) -> None:
         page.keyboard.press("Tab")
 
     assert not table.locator(":focus").count(), "the rows below have no end"
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """The home of somebody whose agent tells what changes for as long as somebody listens, to however many."""
+    views = {"/v1/status": msgspec.json.encode(STATUS), "/v1/consume": msgspec.json.encode(CONSUME)}
+
+    class Local(StreamRequestHandler):
+        def handle(self) -> None:
+            path = self.rfile.readline().split()[1].decode()
+            while self.rfile.readline().strip():
+                pass
+            if path == "/v1/events":
+                line = b'{"what":"status","at":1.0}\n'
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n")
+                self.wfile.write(b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(line), line))
+                self.rfile.read()
+                return
+            body = views.get(path, b'{"serves":[]}')
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            self.wfile.write(head.encode() + body)
+
+    # pytest's own folders are too long for socket paths.
+    folder = Path(tempfile.mkdtemp(prefix="cz-"))
+    (folder / "run").mkdir()
+    with ThreadingUnixStreamServer(str(folder / "run" / SOCKET_NAME), Local) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield folder
+        server.shutdown()
+        thread.join()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_many_tabs_of_the_console_are_open_at_once(chromium: Browser, home: Path) -> None:
+    """A browser has six connections to one server, and each tab that is looked at keeps one for what the agent tells."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEZERO_RUN_FOLDER": str(home / "run")}
+    with ConsoleProcess(environment) as console:
+        context = chromium.new_context(locale="en-GB")
+        context.set_default_timeout(PATIENCE_MS)
+        for number in range(8):
+            page = context.new_page()
+            page.goto(console.address if number == 0 else f"{console.origin}/ui/machine")
+            expect(page.get_by_role("heading", level=1)).to_have_text("My machine")
+            is_live(page)
+            # As where somebody turns to another tab, which browsers without a window never say.
+            page.evaluate(
+                """() => {
+                  Object.defineProperty(document, "hidden", { get: () => true, configurable: true });
+                  document.dispatchEvent(new Event("visibilitychange"));
+                }"""
+            )
+        first = context.pages[0]
+        expect(first.get_by_text("Not live", exact=True)).to_be_visible()
+        first.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
+        is_live(first)
+        context.close()
