@@ -1,6 +1,7 @@
 import {
   ActionIcon,
   AppShell,
+  Avatar,
   Badge,
   Box,
   Burger,
@@ -29,7 +30,7 @@ import { everything, hub, told } from "../api/hub";
 import { where } from "../api/where";
 import { useLiveness } from "../live/state";
 import { followAgent, followHub } from "../live/streams";
-import { Person, refused } from "../parts";
+import { colourOf, refused } from "../parts";
 import { useAgent } from "../session/agent";
 import { goToSignIn, useSession } from "../session/session";
 import { OF_MACHINE, OF_ONESELF, OF_ORGANIZATION, OF_SPACE, type Entry } from "./navigation";
@@ -187,12 +188,12 @@ function UserMenu() {
     }
   };
   return (
-    <Menu position="bottom-end" width={220}>
+    <Menu position="bottom-end" width={220} withInitialFocusPlaceholder={false}>
       <Menu.Target>
         <UnstyledButton>
           <VisuallyHidden>You: {me.user.name}</VisuallyHidden>
           <span aria-hidden>
-            <Person name={me.user.name} id={me.user.id} size={30} hideName />
+            <Avatar variant="filled" name={me.user.name} size={30} color={colourOf(me.user.id)} alt="" />
           </span>
         </UnstyledButton>
       </Menu.Target>
@@ -400,6 +401,7 @@ function GoTo() {
     <Spotlight
       actions={[...pages, ...others]}
       shortcut={["mod + K", "/"]}
+      attributes={{ content: { "aria-label": "Go to" } }}
       nothingFound="There is no such page"
       highlightQuery
       limit={12}

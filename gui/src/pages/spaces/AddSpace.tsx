@@ -36,6 +36,7 @@ export function AddSpace({ organization, opened, onClose }: Handle) {
       }}
       title={invited === null ? "Add a Teamspace" : `Let a cluster become ${invited.name}`}
       size="lg"
+      centered
       closeOnClickOutside={invited === null}
     >
       {invited === null ? (
@@ -177,6 +178,7 @@ export function JoinSpace({ organization, space, opened, onClose }: Handle & { s
       }}
       title={`Let a cluster become ${space.name}`}
       size="lg"
+      centered
       closeOnClickOutside={invited === null}
     >
       {invited === null ? (
