@@ -275,7 +275,7 @@ export function Person({
 }) {
   const shown = name === "" ? "Somebody" : name;
   return (
-    <Group gap={8} wrap="nowrap" miw={0}>
+    <Group gap={8} wrap="nowrap" miw={0} {...(hideName ? { style: { flexShrink: 0 } } : {})}>
       <Tooltip label={`${shown}${away ? ", away" : ""}`} disabled={!hideName && !away}>
         <Box pos="relative">
           <Avatar

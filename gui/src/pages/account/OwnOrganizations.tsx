@@ -73,6 +73,8 @@ function Organizations({ me }: { me: Me }) {
                 to="/o/$org/spaces"
                 params={{ org: one.id }}
                 size="sm"
+                lineClamp={3}
+                title={one.name}
                 style={{ overflowWrap: "anywhere" }}
               >
                 <bdi>{one.name}</bdi>

@@ -150,14 +150,14 @@ function columnsFor(nameOf: (user: string) => string): ColumnDef<Happened>[] {
     {
       id: "when",
       header: "When",
-      size: 160,
+      size: 150,
       enableSorting: false,
       cell: ({ row: { original: one } }) => <When at={one.at} />,
     },
     {
       id: "person",
       header: "Who",
-      size: 150,
+      size: 125,
       enableSorting: false,
       cell: ({ row: { original: one } }) =>
         personOf(one) === "" ? (
@@ -169,14 +169,14 @@ function columnsFor(nameOf: (user: string) => string): ColumnDef<Happened>[] {
     {
       id: "kind",
       header: "What",
-      size: 200,
+      size: 175,
       enableSorting: false,
       cell: ({ row: { original: one } }) => <State tone={TONES[one.kind]}>{NAMES[one.kind]}</State>,
     },
     {
       id: "service",
       header: "Service",
-      size: 240,
+      size: 345,
       enableSorting: false,
       cell: ({ row: { original: one } }) =>
         one.service === null ? null : <ServiceLink service={refText(one.service)} />,
@@ -184,7 +184,7 @@ function columnsFor(nameOf: (user: string) => string): ColumnDef<Happened>[] {
     {
       id: "more",
       header: "Details",
-      size: 330,
+      size: 285,
       enableSorting: false,
       cell: ({ row: { original: one } }) => (
         <Text size="sm" truncate title={moreOf(one)}>

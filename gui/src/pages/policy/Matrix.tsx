@@ -76,7 +76,7 @@ function OfCatalog({
         }}
       >
         <Group align="flex-start" gap="md">
-          <Stack gap={3}>
+          <Stack gap={1} pt={2}>
             <Input.Label labelElement="div" aria-hidden>
               Services
             </Input.Label>

@@ -1,4 +1,4 @@
-import { Button, Code, Group, Stack, Table, Text } from "@mantine/core";
+import { Box, Button, Code, Group, Stack, Table, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import type { ReactNode } from "react";
@@ -27,9 +27,9 @@ export function SettingsPage() {
   return (
     <>
       <PageHead title="Settings" />
-      <Stack gap="lg" maw={840}>
+      <Box maw={960}>
         <Shown query={query}>{(organization) => <Sections organization={organization} />}</Shown>
-      </Stack>
+      </Box>
     </>
   );
 }
@@ -40,7 +40,7 @@ function Sections({ organization }: { organization: Organization }) {
   const [creating, { open, close }] = useDisclosure(false);
   const manages = may("organization.manage");
   return (
-    <>
+    <Stack gap="lg">
       <Section title="Organization">
         {manages && (
           <Fresh organization={organization}>
@@ -82,7 +82,7 @@ function Sections({ organization }: { organization: Organization }) {
       )}
       <TheHub />
       {may("organization.delete") && <DeleteOrganization organization={organization} />}
-    </>
+    </Stack>
   );
 }
 
