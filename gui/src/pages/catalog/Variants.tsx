@@ -66,9 +66,9 @@ export function Variants({
 
 const TONES = { active: "good", pending: "busy", away: "busy" } as const;
 const STATES: Record<VariantView["state"], string> = {
-  active: "active",
-  pending: "pending",
-  away: "away, own pods answer",
+  active: "Active",
+  pending: "Pending",
+  away: "Away, own pods answer",
 };
 
 function OneVariant({
