@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -182,3 +183,25 @@ def test_many_tabs_of_the_console_are_open_at_once(chromium: Browser, home: Path
         first.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
         is_live(first)
         context.close()
+
+
+def test_a_hub_that_says_nothing_keeps_nobody_from_their_machine(chromium: Browser, home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "CODEZERO_RUN_FOLDER": str(home / "run"),
+            "CODEZERO_HUB": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "CODEZERO_TOKEN": "one",
+        }
+        with ConsoleProcess(environment) as console:
+            context = chromium.new_context(locale="en-GB")
+            page = context.new_page()
+            page.goto(console.address)
+
+            # The console itself waits for the Hub for longer.
+            expect(page.get_by_role("heading", level=1)).to_have_text("My machine", timeout=25_000)
+            is_live(page)
+            page.goto(f"{console.origin}/ui/o/01ARZ3NDEKTSV4RRFFQ69G5FAV/spaces")
+            expect(page.get_by_role("alert")).to_contain_text("The Hub has not answered yet")
+            context.close()

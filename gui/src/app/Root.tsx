@@ -50,7 +50,9 @@ export function Start() {
 /** Pages of one organization. */
 export function InOrganization() {
   const { org } = useParams({ strict: false });
-  const { me } = useSession();
+  const { me, problem } = useSession();
+  // At a console: it is not known whether this is there.
+  if (problem !== null) return <ProblemAlert error={problem} />;
   const organization = me?.organizations.find((one) => one.id === org);
   if (organization === undefined) return <NotFound />;
   return (

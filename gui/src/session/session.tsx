@@ -15,17 +15,30 @@ export interface Session {
 
 const TheSession = createContext<Session>({ me: null, problem: null });
 
+const FIRST_ANSWER_MS = 5_000;
+const SILENT = new Problem({
+  status: 504,
+  code: "CZ-GUI-001",
+  title: "Hub not reachable",
+  detail: "The Hub has not answered yet.",
+  fix: "It is asked again by itself. What this machine does goes on without it.",
+});
+
 /** Ask the Hub who this is; a browser that is not signed in there goes to its sign-in page and comes back. */
 async function whoIs(before: Session | undefined): Promise<Session> {
+  const isConsole = where().served_by === "console";
+  // At the console there is much to see without the Hub, which may be behind a network that swallows what is sent.
+  const limit = isConsole && before === undefined ? { signal: AbortSignal.timeout(FIRST_ANSWER_MS) } : {};
   try {
-    const me = await told(hub.GET("/api/v1/auth/me"));
+    const me = await told(hub.GET("/api/v1/auth/me", limit));
     keepCsrf(me.csrf ?? "");
     return { me, problem: null };
   } catch (error) {
+    if (error instanceof DOMException && error.name === "TimeoutError") return { me: null, problem: SILENT };
     if (!(error instanceof Problem)) throw error;
     // Whoever was signed in at a Hub still is where it cannot say so for a while.
     const isAway = (error.status >= 500 || error.status === 429) && (before?.me ?? null) !== null;
-    if (where().served_by === "console" && !isAway) return { me: null, problem: error };
+    if (isConsole && !isAway) return { me: null, problem: error };
     if (error.status === 401) {
       goToSignIn();
       return await new Promise<Session>(() => undefined);
