@@ -14,7 +14,11 @@ export interface AgentState {
   status: StatusView | undefined;
   problem: Problem | undefined;
   isLoading: boolean;
+  /** What it said of itself last, whether it still answers or not. */
+  last: StatusView | undefined;
 }
+
+const NOT_RUNNING = "CZ-AGENT-001";
 
 /** How the agent of this machine is; kept current by its events. */
 export function useAgent(): AgentState {
@@ -31,15 +35,16 @@ export function useAgent(): AgentState {
     status: query.isError ? undefined : query.data,
     problem: query.isError ? asProblem(query.error) : undefined,
     isLoading: reachable && query.isPending,
+    last: query.data,
   };
 }
 
-/** Whether this machine is connected to that Teamspace, so that things can be consumed and served from this page. */
+/**
+ * Whether this machine is connected to that Teamspace, so that things can be consumed and served from this page. It is as long as nobody says otherwise:
+ * what somebody types into a form is not taken away because one answer did not come.
+ */
 export function useAgentIn(space: string | undefined): boolean {
-  const { status } = useAgent();
-  return (
-    status?.teamspace !== undefined &&
-    status.teamspace !== null &&
-    (space === undefined || status.teamspace.id === space)
-  );
+  const { last, problem } = useAgent();
+  const teamspace = problem?.code === NOT_RUNNING ? null : (last?.teamspace ?? null);
+  return teamspace !== null && (space === undefined || teamspace.id === space);
 }
