@@ -33,7 +33,7 @@ export const theme = createTheme({
   respectReducedMotion: true,
   components: {
     // Titles in the colour of the notice are too light on its ground.
-    Alert: Alert.extend({ styles: { title: { color: "var(--mantine-color-text)" } } }),
+    Alert: Alert.extend({ styles: { title: { color: "var(--mantine-color-bright)" } } }),
     // The head of a dialog is no banner of the page.
     Drawer: Drawer.extend({
       defaultProps: {

@@ -34,7 +34,7 @@ export function Section({
               </Text>
             )}
           </Box>
-          {action}
+          {action !== undefined && <Box style={{ flexShrink: 0 }}>{action}</Box>}
         </Group>
         {children}
       </Stack>

@@ -39,7 +39,7 @@ const COLUMNS: ColumnDef<Relation>[] = [
   {
     id: "who",
     header: "Laptop",
-    size: 220,
+    size: 180,
     accessorFn: (one) => one.who,
     cell: ({ row: { original: one } }) =>
       one.who === "" ? (
@@ -50,25 +50,25 @@ const COLUMNS: ColumnDef<Relation>[] = [
         <bdi title={one.who}>{one.who}</bdi>
       ),
   },
-  { id: "does", header: "Does", size: 110, accessorFn: (one) => one.does },
+  { id: "does", header: "Does", size: 100, accessorFn: (one) => one.does },
   {
     id: "service",
     header: "Service",
-    size: 260,
+    size: 345,
     accessorFn: (one) => one.service,
     cell: ({ row: { original: one } }) => <bdi title={one.service}>{one.service}</bdi>,
   },
   {
     id: "condition",
     header: "For",
-    size: 240,
+    size: 225,
     accessorFn: (one) => one.condition,
     cell: ({ row: { original: one } }) => <bdi title={one.condition}>{one.condition}</bdi>,
   },
   {
     id: "state",
     header: "State",
-    size: 220,
+    size: 200,
     accessorFn: (one) => `${String(["bad", "busy", "good"].indexOf(one.tone))} ${one.state}`,
     cell: ({ row: { original: one } }) => <State tone={one.tone}>{one.state}</State>,
   },
