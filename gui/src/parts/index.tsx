@@ -217,7 +217,8 @@ const UNITS: readonly [Intl.RelativeTimeFormatUnit, number][] = [
   ["minute", 60],
 ];
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-const exact = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "medium" });
+// With its time zone, which need not be that of whoever reads a picture of the page.
+const exact = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "long" });
 
 /** A moment as people say it, the exact one beside it. Takes seconds of UNIX time, or a text (RFC 3339). */
 export function When({ at }: { at: number | string | null | undefined }) {

@@ -44,8 +44,8 @@ export function useEntries(filter: Filter, live: boolean) {
         params: { path: { organization }, query: { ...queryOf(filter), limit: PAGE, cursor } },
       }),
     );
-  // What was written stays as it is, so that pages are never read anew.
-  const pagesKey = ["hub", organization, "audit-pages", filter] as const;
+  // What was written stays as it is, so that pages are never read anew: not even when all of the Hub's is, which is below "hub".
+  const pagesKey = ["audit-pages", organization, filter] as const;
   const pages = useInfiniteQuery<
     ListedAuditEntry,
     Error,
@@ -74,7 +74,7 @@ export function useEntries(filter: Filter, live: boolean) {
   );
   useEffect(() => {
     if (hasGap)
-      void client.resetQueries({ queryKey: ["hub", organization, "audit-pages", filter], exact: true });
+      void client.resetQueries({ queryKey: ["audit-pages", organization, filter], exact: true });
   }, [hasGap, client, organization, filter]);
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = pages;
   const more = useCallback(() => {
