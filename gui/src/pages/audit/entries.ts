@@ -73,8 +73,7 @@ export function useEntries(filter: Filter, live: boolean) {
     [data, latest],
   );
   useEffect(() => {
-    if (hasGap)
-      void client.resetQueries({ queryKey: ["audit-pages", organization, filter], exact: true });
+    if (hasGap) void client.resetQueries({ queryKey: ["audit-pages", organization, filter], exact: true });
   }, [hasGap, client, organization, filter]);
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = pages;
   const more = useCallback(() => {
