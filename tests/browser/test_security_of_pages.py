@@ -6,6 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
@@ -19,7 +20,8 @@ from tests.browser.conftest import PASSWORD, PATIENCE_MS, BrowsedHub, Browsing, 
 
 from codezero.sandbox.browser import Browser as Person
 from codezero.testing.console_process import ConsoleProcess
-from codezero.testing.views import CONSUME, STATUS
+from codezero.testing.views import CONSUME, SERVICES, STATUS
+from codezero.testing.waiting import eventually
 from codezero.wire.local_api import SOCKET_NAME
 
 pytestmark = [pytest.mark.browser]
@@ -127,43 +129,67 @@ def test_the_tab_key_leaves_a_long_table(page: Page, hub: BrowsedHub) -> None:
     assert not table.locator(":focus").count(), "the rows below have no end"
 
 
+@dataclass
+class Home:
+    """The home of somebody whose agent tells what changes for as long as somebody listens, to however many; while it is `ill`, it answers nothing but problems."""
+
+    folder: Path
+    asked: list[str] = field(default_factory=list[str])
+    ill: bool = False
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Of czctl there."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "CODEZERO_RUN_FOLDER": str(self.folder / "run"),
+            **more,
+        }
+
+
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """The home of somebody whose agent tells what changes for as long as somebody listens, to however many."""
-    views = {"/v1/status": msgspec.json.encode(STATUS), "/v1/consume": msgspec.json.encode(CONSUME)}
+def home() -> Iterator[Home]:
+    known = {"/v1/status": STATUS, "/v1/consume": CONSUME, "/v1/consume/test": CONSUME, "/v1/services": SERVICES}
+    views = {path: msgspec.json.encode(view) for path, view in known.items()}
+    empty = b'{"serves":[],"presences":[],"activities":[]}'
 
     class Local(StreamRequestHandler):
         def handle(self) -> None:
             path = self.rfile.readline().split()[1].decode()
-            while self.rfile.readline().strip():
-                pass
+            length = 0
+            while line := self.rfile.readline().strip():
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            self.rfile.read(length)
+            status = 504 if made.ill else 200
+            made.asked.append(f"{path} {status}")
             if path == "/v1/events":
                 line = b'{"what":"status","at":1.0}\n'
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n")
                 self.wfile.write(b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(line), line))
                 self.rfile.read()
                 return
-            body = views.get(path, b'{"serves":[]}')
-            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            body = b'{"code":"CZ-X-001","detail":"ill"}' if made.ill else views.get(path, empty)
+            head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             self.wfile.write(head.encode() + body)
 
     # pytest's own folders are too long for socket paths.
     folder = Path(tempfile.mkdtemp(prefix="cz-"))
     (folder / "run").mkdir()
+    made = Home(folder)
     with ThreadingUnixStreamServer(str(folder / "run" / SOCKET_NAME), Local) as server:
         server.daemon_threads = True
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield folder
+        yield made
         server.shutdown()
         thread.join()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_many_tabs_of_the_console_are_open_at_once(chromium: Browser, home: Path) -> None:
+def test_many_tabs_of_the_console_are_open_at_once(chromium: Browser, home: Home) -> None:
     """A browser has six connections to one server, and each tab that is looked at keeps one for what the agent tells."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEZERO_RUN_FOLDER": str(home / "run")}
-    with ConsoleProcess(environment) as console:
+    with ConsoleProcess(home.environment()) as console:
         context = chromium.new_context(locale="en-GB")
         context.set_default_timeout(PATIENCE_MS)
         for number in range(8):
@@ -185,15 +211,9 @@ def test_many_tabs_of_the_console_are_open_at_once(chromium: Browser, home: Path
         context.close()
 
 
-def test_a_hub_that_says_nothing_keeps_nobody_from_their_machine(chromium: Browser, home: Path) -> None:
+def test_a_hub_that_says_nothing_keeps_nobody_from_their_machine(chromium: Browser, home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "CODEZERO_RUN_FOLDER": str(home / "run"),
-            "CODEZERO_HUB": f"http://127.0.0.1:{silent.getsockname()[1]}",
-            "CODEZERO_TOKEN": "one",
-        }
+        environment = home.environment(CODEZERO_HUB=f"http://127.0.0.1:{silent.getsockname()[1]}", CODEZERO_TOKEN="one")
         with ConsoleProcess(environment) as console:
             context = chromium.new_context(locale="en-GB")
             page = context.new_page()
@@ -205,3 +225,24 @@ def test_a_hub_that_says_nothing_keeps_nobody_from_their_machine(chromium: Brows
             page.goto(f"{console.origin}/ui/o/01ARZ3NDEKTSV4RRFFQ69G5FAV/spaces")
             expect(page.get_by_role("alert")).to_contain_text("The Hub has not answered yet")
             context.close()
+
+
+def test_what_is_typed_stays_where_the_agent_is_ill_for_a_while(chromium: Browser, home: Home) -> None:
+    with ConsoleProcess(home.environment()) as console:
+        context = chromium.new_context(locale="en-GB")
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.goto(console.address)
+        expect(page.get_by_role("heading", level=1)).to_have_text("My machine")
+        page.goto(f"{console.origin}/ui/machine/catalog")
+        page.get_by_role("button", name="Consume rules").click()
+        rules = page.get_by_role("textbox", name="Rules")
+        rules.fill("typed.by-hand")
+
+        home.ill = True
+        # The page asks by itself from time to time.
+        eventually(lambda: page.wait_for_timeout(100) or "/v1/status 504" in home.asked, within=60.0)
+        page.wait_for_timeout(500)
+
+        expect(rules).to_have_value("typed.by-hand")
+        context.close()
