@@ -22,7 +22,10 @@ import { theme } from "./theme";
 
 const client = new QueryClient({
   defaultOptions: {
+    // What browsers call offline is a laptop without a network, which its own console does not need; and who asks is told why it cannot be done.
+    mutations: { networkMode: "always" },
     queries: {
+      networkMode: "always",
       staleTime: 30_000,
       // A refusal stays one; what cannot be reached is asked again.
       retry: (failures, error) =>

@@ -158,9 +158,6 @@ def test_what_changed_while_the_hub_restarted_is_shown(
     is_not_reloaded(page)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without a network, what a page asks waits in silence: queries pause (networkMode)"
-)
 def test_a_page_without_a_network_says_why_it_does_not_do_what_is_asked(
     browse: Browsing, hub: BrowsedHub, complaints: Complaints
 ) -> None:
