@@ -45,7 +45,7 @@ export function PageHead({
   }, [title]);
   return (
     <Group justify="space-between" align="flex-start" mb="lg" gap="md">
-      <Box miw={0} flex={1}>
+      <Box miw={0} flex="1 1 280px">
         <Title order={1}>
           <bdi>{title}</bdi>
         </Title>
