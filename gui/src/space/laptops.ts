@@ -12,7 +12,7 @@ import type {
 } from "../api/agent.generated";
 import { everything, hub, told } from "../api/hub";
 import { useSource, type Told } from "./source";
-import { refText } from "./wording";
+import { refOf } from "./services";
 
 /** A variant that a laptop answers for. */
 export interface Served {
@@ -48,7 +48,7 @@ export function servedOf(
 ): (Served & { session: string })[] {
   return variants.map((one) => ({
     id: one.variant_id,
-    service: refText(ref),
+    service: refOf(ref),
     user: one.user,
     user_name: one.user_name,
     condition: one.condition,
@@ -103,7 +103,7 @@ export function laptopsIn(presences: readonly Presence[], services: readonly Ser
       name: one.name,
       state: one.state,
       since: one.since,
-      consumes: one.consumes.map(refText),
+      consumes: one.consumes.map(refOf),
     })),
     services.flatMap((one) => (one.serving === null ? [] : servedOf(one.ref, one.serving.variants))),
   );

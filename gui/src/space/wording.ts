@@ -1,30 +1,10 @@
-import type { ConditionPart, Mirror, ServiceRef } from "../api/agent.generated";
+import type { ConditionPart, Mirror } from "../api/agent.generated";
+import { conditionInWords as conditionAsWritten } from "./conditions";
 
-/** A service as people write it: `namespace/name`. */
-export function refText(ref: ServiceRef): string {
-  return `${ref.namespace}/${ref.name}`;
-}
-
-function partInWords({ kind, key, value }: ConditionPart, owner: string): string {
-  const named = key ?? "";
-  const wanted = value ?? "";
-  switch (kind) {
-    case "default":
-      return "every request";
-    case "user":
-      return `requests of ${owner === "" ? "its owner" : owner}`;
-    case "header":
-    case "baggage":
-      return `${kind} ${named}: ${wanted}`;
-    case "cookie":
-    case "query":
-      return `${kind} ${named}=${wanted}`;
-    case "percent":
-      return key === null ? `${wanted} % by chance` : `${wanted} % by header ${named}`;
-    default:
-      // Also kinds of a later release, as they are.
-      return [kind, key, value].filter((text) => text !== null && text !== "").join(" ");
-  }
+function partInWords(part: ConditionPart, owner: string): string {
+  if (part.kind === "default") return "every request";
+  if (part.kind === "user") return `requests of ${owner === "" ? "its owner" : owner}`;
+  return conditionAsWritten([part]);
 }
 
 /** Which requests a condition means, in words. No part at all is `user`. */

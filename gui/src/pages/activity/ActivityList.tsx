@@ -10,7 +10,7 @@ import type { Happened } from "../../space/happened";
 import { ServiceLink } from "../../space/links";
 import { useNames } from "../../space/names";
 import { useActivity } from "../../space/source";
-import { refText } from "../../space/wording";
+import { refOf } from "../../space/services";
 import { moreOf, NAMES, newestFirst, personOf, TONES, type Kind } from "./activities";
 
 /** What happened last, newest first, as it happens. */
@@ -41,7 +41,7 @@ function Listed({ now }: { now: Happened[] }) {
   );
   const services = useMemo(
     () =>
-      [...new Set([...shown.map((one) => (one.service === null ? "" : refText(one.service))), service])]
+      [...new Set([...shown.map((one) => (one.service === null ? "" : refOf(one.service))), service])]
         .filter((one) => one !== "")
         .sort(),
     [shown, service],
@@ -179,7 +179,7 @@ function columnsFor(nameOf: (user: string) => string): ColumnDef<Happened>[] {
       size: 345,
       enableSorting: false,
       cell: ({ row: { original: one } }) =>
-        one.service === null ? null : <ServiceLink service={refText(one.service)} />,
+        one.service === null ? null : <ServiceLink service={refOf(one.service)} />,
     },
     {
       id: "more",

@@ -6,7 +6,7 @@ import { ServiceLink } from "../../space/links";
 import { useLaptops } from "../../space/laptops";
 import { useNames } from "../../space/names";
 import { useCatalog } from "../../space/source";
-import { refText } from "../../space/wording";
+import { refOf } from "../../space/services";
 import { hopsOf, type Hop } from "./hops";
 import { askedIn, serviceOf, type Traced } from "./tracing";
 
@@ -39,7 +39,7 @@ function Hops({ traced }: { traced: Traced }) {
   const laptops = useLaptops();
   const nameOf = useNames();
   const hops = hopsOf(traced, {
-    service: catalog.data?.items.find((one) => refText(one.ref) === service),
+    service: catalog.data?.items.find((one) => refOf(one.ref) === service),
     nameOf,
     laptopOf: (session) => laptops.data?.items.find((one) => one.session === session)?.name,
   });

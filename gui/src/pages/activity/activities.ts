@@ -1,5 +1,5 @@
 import type { Happened } from "../../space/happened";
-import { refText } from "../../space/wording";
+import { refOf } from "../../space/services";
 
 export type Kind = Happened["kind"];
 
@@ -52,7 +52,7 @@ export function moreOf(one: Happened): string {
     parts.push(one.count === 1 ? "1 request" : `${String(one.count)} requests`);
   if (one.detail !== "") parts.push(one.detail);
   if (one.consumed.length > 0) {
-    const few = one.consumed.slice(0, 3).map(refText).join(", ");
+    const few = one.consumed.slice(0, 3).map(refOf).join(", ");
     const more = one.consumed.length - 3;
     parts.push(`consumed ${few}${more > 0 ? ` and ${String(more)} more` : ""}`);
   }
@@ -81,7 +81,7 @@ export function newestFirst(
   const fits = (one: Happened) => {
     if (filter.kind !== "" && one.kind !== filter.kind) return false;
     if (filter.person !== "" && one.user !== filter.person && one.owner !== filter.person) return false;
-    const service = one.service === null ? "" : refText(one.service);
+    const service = one.service === null ? "" : refOf(one.service);
     if (filter.service !== "" && service !== filter.service) return false;
     if (words.length === 0) return true;
     const content = [nameOf(personOf(one)), NAMES[one.kind], service, moreOf(one)].join(" ").toLowerCase();

@@ -1,6 +1,7 @@
 import type { MirrorRecord, Service, TraceRecord, VariantView } from "../../api/agent.generated";
 import { headersOf } from "../../space/conditions";
-import { conditionInWords, refText } from "../../space/wording";
+import { refOf } from "../../space/services";
+import { conditionInWords } from "../../space/wording";
 import { lasted, size, type Traced } from "./tracing";
 
 /** One station of a request, and what happened there. Texts come from requests and from people: they are shown as text. */
@@ -130,7 +131,7 @@ function outcome(record: TraceRecord): Hop["facts"] {
 }
 
 function served(record: TraceRecord, known: Known): Hop[] {
-  const service = refText(record.service);
+  const service = refOf(record.service);
   const variant = variantIn(known.service, record.variant);
   const isFallback = record.fallback !== "";
   const hops = [
@@ -162,7 +163,7 @@ function served(record: TraceRecord, known: Known): Hop[] {
 }
 
 function consumed(record: TraceRecord, known: Known): Hop[] {
-  const service = refText(record.service);
+  const service = refOf(record.service);
   const variants = known.service?.serving?.variants ?? [];
   const failed = record.error !== "";
   const hops: Hop[] = [
@@ -197,7 +198,7 @@ function consumed(record: TraceRecord, known: Known): Hop[] {
 }
 
 function mirrored(mirror: MirrorRecord, known: Known): Hop[] {
-  const service = refText(mirror.service);
+  const service = refOf(mirror.service);
   const differ = mirror.differences.length;
   return [
     caller(mirror, service, "HTTP"),

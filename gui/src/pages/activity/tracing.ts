@@ -1,5 +1,5 @@
 import type { Direction, MirrorRecord, TraceLine, TraceRecord } from "../../api/agent.generated";
-import { refText } from "../../space/wording";
+import { refOf } from "../../space/services";
 
 /** A request or connection that ended, or a mirrored one, with a number of its own. */
 export type Traced =
@@ -64,7 +64,7 @@ export function withLines(state: TraceState, lines: readonly TraceLine[]): Trace
 }
 
 export function serviceOf(one: Traced): string {
-  return refText(one.type === "request" ? one.record.service : one.mirror.service);
+  return refOf(one.type === "request" ? one.record.service : one.mirror.service);
 }
 
 /** What a mirror gets, this machine serves. */

@@ -6,6 +6,7 @@ export const ACTIONS: readonly { word: string; title: string; actions: Readonly<
       title: "Signing in",
       actions: {
         "signin.password": "Signed in by password",
+        "signin.device-code": "Signed in by a typed code",
         "signin.provider": "Signed in by a provider",
         "signin.invitation": "Signed in by an invitation",
         "signin.first-owner": "First owner came",

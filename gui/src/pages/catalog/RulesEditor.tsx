@@ -8,7 +8,6 @@ import type { ConsumeView } from "../../api/agent.generated";
 import { ProblemAlert, said } from "../../parts";
 import { linesOf } from "../../space/rules";
 import { refOf } from "../../space/services";
-import { ALERT } from "./alert";
 import { useConsumeChanged } from "./consuming";
 
 const MOST_NAMED = 6;
@@ -84,7 +83,7 @@ function Editor({ view, onClose }: { view: ConsumeView; onClose: () => void }) {
         {isOther && (
           <Alert
             color="yellow"
-            classNames={ALERT}
+
             role="status"
             title="The rules were changed elsewhere meanwhile"
           >

@@ -26,7 +26,6 @@ import { asProblem, type Problem } from "../../api/problem";
 import { Command, ProblemAlert, State } from "../../parts";
 import { CONDITION_KINDS, conditionInWords, takesKey, takesValue } from "../../space/conditions";
 import { refOf } from "../../space/services";
-import { ALERT } from "./alert";
 import { useConsumeService, useServes } from "./consuming";
 import { HowToAsk } from "./HowToAsk";
 import { begun, changeOf, servable, wrongWith, type Beginning, type ServeValues } from "./serveForm";
@@ -348,7 +347,7 @@ function Preflight({
 }) {
   if (problem?.code === TAKEN)
     return (
-      <Alert color="yellow" classNames={ALERT} title="Somebody is in the way" role="status">
+      <Alert color="yellow" title="Somebody is in the way" role="status">
         <Stack gap="sm">
           <Text size="sm">{problem.detail}</Text>
           <Text size="sm">Choose another condition, or take it over.</Text>
@@ -371,7 +370,7 @@ function Preflight({
   return (
     <Alert
       color={result.taken.length > 0 ? "yellow" : "sea"}
-      classNames={ALERT}
+
       title="Before you serve"
       role="status"
     >
@@ -444,7 +443,7 @@ function Served({
       ))}
       <HowToAsk service={service} variant={served.variant} curl={served.curl ?? undefined} />
       {!isConsumed && (
-        <Alert color="yellow" classNames={ALERT} title="Not consumed on this machine">
+        <Alert color="yellow" title="Not consumed on this machine">
           <Stack gap="sm" align="flex-start">
             <Text size="sm">So its name does not lead to it here yet.</Text>
             <Button

@@ -8,7 +8,8 @@ import { Facts } from "../../parts/Facts";
 import { servedOf, type Laptop, type Served } from "../../space/laptops";
 import { ServiceLink, SpaceLink } from "../../space/links";
 import { healthInWords, KINDS, portsInWords } from "../../space/services";
-import { answersInWords, refText } from "../../space/wording";
+import { refOf } from "../../space/services";
+import { answersInWords } from "../../space/wording";
 import { laptopId, problemOf, serviceId, variantId } from "./picture";
 
 interface Things {
@@ -47,7 +48,7 @@ function shown(node: string, things: Things): { title: string; content: ReactNod
   const at = node.indexOf(":");
   const [kind, id] = [node.slice(0, at), node.slice(at + 1)];
   if (kind === "service") {
-    const service = things.services.find((one) => refText(one.ref) === id);
+    const service = things.services.find((one) => refOf(one.ref) === id);
     if (service !== undefined) return { title: id, content: <OfService service={service} {...things} /> };
   }
   if (kind === "laptop") {
@@ -148,7 +149,7 @@ function ToVariant({ served, onOpen }: { served: Served; onOpen: (node: string) 
 }
 
 function OfService({ service, ...things }: { service: Service } & Things) {
-  const ref = refText(service.ref);
+  const ref = refOf(service.ref);
   const problem = problemOf(service);
   const consumers = things.laptops.filter((one) => one.consumes.includes(ref));
   const serves = service.serving === null ? [] : servedOf(service.ref, service.serving.variants);

@@ -1,6 +1,6 @@
 import type { Service } from "../../api/agent.generated";
 import { servedOf, type Laptop, type Served } from "../../space/laptops";
-import { refText } from "../../space/wording";
+import { refOf } from "../../space/services";
 
 /** More is not laid out: nobody could read it. */
 export const MOST_NODES = 300;
@@ -118,7 +118,7 @@ function candidatesOf(services: readonly Service[], laptops: readonly Laptop[]):
       else found.push(laptop);
     }
   return services.map((service) => {
-    const ref = refText(service.ref);
+    const ref = refOf(service.ref);
     return {
       service,
       ref,
