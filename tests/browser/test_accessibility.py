@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 AXE: Final = Path(__file__).parent.parent.parent / "gui" / "node_modules" / "axe-core" / "axe.min.js"
-# RUN: Final = """axe.run(document, { resultTypes: ["violations"] }).then((found) => JSON.stringify(found.violations.map((one) => ({
+RUN: Final = """axe.run(document, { resultTypes: ["violations"] }).then((found) => JSON.stringify(found.violations.map((one) => ({
   rule: one.id,
   impact: one.impact,
   where: one.nodes.map((node) => `${node.target.join(" ")}: ${node.failureSummary} ${node.html.slice(0, 200)}`),
