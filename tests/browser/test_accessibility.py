@@ -101,6 +101,7 @@ def test_the_catalog_is_used_by_keyboard_alone(looked_at: Scene, browser_in: Chr
     expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
 
     keys.press("/")
+    expect(page.get_by_placeholder("Go to a page or Teamspace")).to_be_focused()
     keys.type("Catalog")
     expect(page.get_by_role("button", name="Catalog").first).to_be_visible()
     keys.press("Enter")
