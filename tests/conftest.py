@@ -41,6 +41,22 @@ def own_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """A test that makes private files does not make those of the tests after it private."""
+    before = _umask()
+    yield
+    after = _umask()
+    os.umask(before)
+    assert after == before, f"the test leaves the umask {after:04o}"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)

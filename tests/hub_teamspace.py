@@ -1,7 +1,6 @@
 """A whole Teamspace of a real Hub in one process: the sandbox's API server, its controllers and the kubelet's mounts played, System and Orchestrator real."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -350,7 +349,6 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> str:
 
 async def new_teamspace(tenant: Organization, cluster: ServingCluster, folder: Path) -> HubTeamspace:
     """A Teamspace that has been made at the Hub and installed in a cluster, and has not begun to run."""
-    os.umask(0o077)
     invited = await tenant.new_space()
     hub_spaces.install(cluster, tenant.hub, invited.token, address="127.0.0.1")
     if cluster.store.find("namespaces", "", "shop") is None:
