@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 MAX_HEAD: Final = 16 * 1024
 HEAD_SECONDS: Final = 5.0
@@ -66,3 +67,14 @@ class BoundedConnection(H11Protocol):
         self._head_timer = None
         if self.conn.our_state is h11.IDLE and not self.transport.is_closing():
             self.transport.abort()
+
+
+async def end_all(server: asyncio.Server, state: ServerState, *, seconds: float) -> None:
+    """Take no more connections, and end those of `state`: answers under way have `seconds` to come to their own end."""
+    server.close()
+    for connection in tuple(state.connections):
+        connection.shutdown()
+    if state.tasks:
+        await asyncio.wait(tuple(state.tasks), timeout=seconds)
+    for task in tuple(state.tasks):
+        task.cancel()

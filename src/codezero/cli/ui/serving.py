@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from codezero.cli.ui import peers
 from codezero.cli.ui.hub_events import MAX_FROM_PAGE
-from codezero.kit.http_connection import MAX_HEAD, BoundedConnection
+from codezero.kit.http_connection import MAX_HEAD, BoundedConnection, end_all
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
@@ -80,12 +80,6 @@ async def serve(app: ASGIApp, listener: socket.socket, *, users: frozenset[int])
     try:
         yield
     finally:
-        server.close()
-        for connection in tuple(state.connections):
-            connection.shutdown()
-        if state.tasks:
-            await asyncio.wait(tuple(state.tasks), timeout=CLOSE_SECONDS)
-        for task in tuple(state.tasks):
-            task.cancel()
+        await end_all(server, state, seconds=CLOSE_SECONDS)
         for connection in tuple(state.connections):
             connection.transport.abort()

@@ -20,7 +20,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from codezero.kit import logs
-from codezero.kit.http_connection import MAX_HEAD
+from codezero.kit.http_connection import MAX_HEAD, end_all
 from codezero.local.daemon.events import Events, Listener
 from codezero.local.daemon.guard import Guard, PeerProtocol, send_problem
 from codezero.local.daemon.traces import Reader, Traces
@@ -217,13 +217,7 @@ async def serve(app: ASGIApp, listener: socket.socket) -> AsyncGenerator[None, N
     try:
         yield
     finally:
-        server.close()
-        for connection in tuple(state.connections):
-            connection.shutdown()
-        if state.tasks:
-            await asyncio.wait(tuple(state.tasks), timeout=CLOSE_SECONDS)
-        for task in tuple(state.tasks):
-            task.cancel()
+        await end_all(server, state, seconds=CLOSE_SECONDS)
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
