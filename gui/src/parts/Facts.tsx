@@ -1,6 +1,7 @@
-import { Box, Text } from "@mantine/core";
+import { Box, Code, Group, Text } from "@mantine/core";
 import type { ReactNode } from "react";
 
+import { CopyButton } from ".";
 import classes from "./Facts.module.css";
 
 /** What is known of one thing, a line for each: its name and its value. Lines without a value are left out. */
@@ -20,5 +21,15 @@ export function Facts({ facts }: { facts: readonly (readonly [name: string, valu
           </Box>
         ))}
     </Box>
+  );
+}
+
+/** A value that people take elsewhere, with a button that copies it. */
+export function Copied({ text, label }: { text: string; label: string }) {
+  return (
+    <Group gap={4} wrap="nowrap">
+      <Code style={{ overflowWrap: "anywhere" }}>{text}</Code>
+      <CopyButton text={text} label={label} />
+    </Group>
   );
 }

@@ -1,13 +1,13 @@
-import { Box, Button, Code, Group, Stack, Table, Text } from "@mantine/core";
+import { Box, Button, Stack } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
-import type { ReactNode } from "react";
 
 import { hub, told } from "../../api/hub";
 import type { Organization } from "../../api/hub.generated";
 import { where } from "../../api/where";
-import { CopyButton, PageHead, Shown, When } from "../../parts";
+import { PageHead, Shown, When } from "../../parts";
 import { CreateOrganizationDialog } from "../../parts/CreateOrganization";
+import { Copied, Facts } from "../../parts/Facts";
 import { Section } from "../../parts/Section";
 import { useMay, useOrganization, useSession } from "../../session/session";
 import { DeleteOrganization } from "./DeleteOrganization";
@@ -49,9 +49,9 @@ function Sections({ organization }: { organization: Organization }) {
         )}
         <Facts
           facts={[
-            ...(manages ? [] : [{ name: "Name", value: organization.name }]),
-            { name: "Id", value: organization.id, copy: true },
-            { name: "Since", value: <When at={organization.created_at} /> },
+            ...(manages ? [] : [["Name", <bdi key="name">{organization.name}</bdi>] as const]),
+            ["Id", <Copied key="id" text={organization.id} label="Copy the id" />],
+            ["Since", <When key="since" at={organization.created_at} />],
           ]}
         />
       </Section>
@@ -91,12 +91,9 @@ function ReadSettings({ organization }: { organization: Organization }) {
   return (
     <Facts
       facts={[
-        {
-          name: "Sign-in by a code on another device",
-          value: settings.deviceFlow ? "allowed" : "not allowed",
-        },
-        { name: "Audit is kept for", value: `${String(settings.auditDays)} days` },
-        { name: "Open Policy Agent", value: settings.opa === "" ? "none" : settings.opa },
+        ["Sign-in by a code on another device", settings.deviceFlow ? "allowed" : "not allowed"],
+        ["Audit is kept for", `${String(settings.auditDays)} days`],
+        ["Open Policy Agent", settings.opa === "" ? "none" : settings.opa],
       ]}
     />
   );
@@ -114,49 +111,13 @@ function TheHub() {
         {(version) => (
           <Facts
             facts={[
-              { name: "Address", value: version.url, copy: true },
-              { name: "Release", value: version.release },
-              ...(version.release === where().release
-                ? []
-                : [{ name: "Release of this page", value: where().release }]),
+              ["Address", <Copied key="address" text={version.url} label="Copy the address" />],
+              ["Release", version.release],
+              ["Release of this page", version.release !== where().release && where().release],
             ]}
           />
         )}
       </Shown>
     </Section>
-  );
-}
-
-interface Fact {
-  name: string;
-  value: ReactNode;
-  copy?: boolean;
-}
-
-function Facts({ facts }: { facts: readonly Fact[] }) {
-  return (
-    <Table layout="fixed" withRowBorders={false} verticalSpacing={4} horizontalSpacing={0}>
-      <Table.Tbody>
-        {facts.map(({ name, value, copy }) => (
-          <Table.Tr key={name}>
-            <Table.Th scope="row" fw={400} w={240}>
-              {name}
-            </Table.Th>
-            <Table.Td>
-              {copy === true && typeof value === "string" ? (
-                <Group gap={4} wrap="nowrap">
-                  <Code style={{ overflowWrap: "anywhere" }}>{value}</Code>
-                  <CopyButton text={value} label={`Copy: ${name}`} />
-                </Group>
-              ) : (
-                <Text size="sm" component="div" style={{ overflowWrap: "anywhere" }}>
-                  <bdi>{value}</bdi>
-                </Text>
-              )}
-            </Table.Td>
-          </Table.Tr>
-        ))}
-      </Table.Tbody>
-    </Table>
   );
 }
