@@ -9,8 +9,11 @@ While Playwright runs, its loop is the thread's: `asyncio.run` does not work in 
 import re
 import shutil
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -220,3 +223,27 @@ def browse(
 def page(browse: Browsing, hub: BrowsedHub) -> Page:
     """An empty page in the browser of the owner."""
     return browse(hub.owner)
+
+
+@contextmanager
+def page_of_somebody_else(content: str) -> Iterator[int]:
+    """A server of somebody else's on this machine's loopback, whose every page is `content`; its port."""
+
+    class Evil(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            encoded = content.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(encoded)))
+            self.end_headers()
+            self.wfile.write(encoded)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Evil) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()

@@ -4,14 +4,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from tests.browser.conftest import PATIENCE_MS, BrowsedHub, Complaints
+from tests.browser.conftest import PATIENCE_MS, BrowsedHub, Complaints, page_of_somebody_else
 from tests.process.test_czctl_hub import Machine as Home
 
 from codezero.testing.console_process import ConsoleProcess
@@ -131,25 +129,8 @@ def daemon(home: Home) -> Iterator[ScriptedDaemon]:
 @pytest.fixture
 def elsewhere() -> Iterator[int]:
     """A server of somebody else's; its port."""
-
-    class Evil(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = b"<!doctype html><title>Prize</title><body>"
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Evil) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with page_of_somebody_else("<!doctype html><title>Prize</title><body>") as port:
+        yield port
 
 
 def test_the_file_that_is_opened_leads_in_once_and_the_page_is_live(

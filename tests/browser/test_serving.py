@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Error, Page, Route, expect
-from tests.browser.conftest import BrowsedHub, Browsing, Complaints
+from tests.browser.conftest import BrowsedHub, Browsing, Complaints, page_of_somebody_else
 
 from codezero.testing.hub_process import OWNER
 
@@ -25,25 +23,8 @@ EVAL = """() => new Promise((resolve) => setTimeout(() => {
 @pytest.fixture
 def elsewhere(hub: BrowsedHub) -> Iterator[str]:
     """A page of somebody else's that frames the GUI."""
-
-    class Evil(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = f"<!doctype html><title>Prize</title><iframe src='{hub.url}/ui/'></iframe>".encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Evil) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with page_of_somebody_else(f"<!doctype html><title>Prize</title><iframe src='{hub.url}/ui/'></iframe>") as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 def heading(page: Page) -> str:
