@@ -503,4 +503,47 @@ CONSOLE_FOREIGN = Problem(
     403,
 )
 
+PAGE_NOT_PAIRED = Problem(
+    "CZ-PAIR-001",
+    "Page not paired",
+    "A machine answers the pages that were paired with it, each request signed by the page's own key.",
+    4,
+    401,
+)
+PAGE_MAY_NOT = Problem(
+    "CZ-PAIR-002",
+    "Not for a paired page",
+    "What a paired page may ask of a machine is a closed list; a pairing that only reads changes nothing.",
+    5,
+    403,
+)
+PAIRING_CLOSED = Problem(
+    "CZ-PAIR-003",
+    "Pairing not open",
+    "A page is paired with the one-time code of `czctl pair`, while that waits for it.",
+    4,
+    403,
+)
+CONFIRM_ON_MACHINE = Problem(
+    "CZ-PAIR-004",
+    "To be confirmed on the machine",
+    "What touches the requests of others, or moves the machine, is confirmed in a terminal of the machine before it is done for a page.",
+    5,
+    403,
+)
+MACHINE_AWAY = Problem(
+    "CZ-PAIR-005",
+    "Machine not connected to the Hub",
+    "The machine keeps no connection to the Hub by which a page could reach it.",
+    8,
+    503,
+)
+RELAY_OFF = Problem(
+    "CZ-PAIR-006",
+    "Relay switched off",
+    "Pages do not reach machines through the Hub: whoever runs the Hub, or the machine's own user, has switched that off.",
+    5,
+    403,
+)
+
 ALL: dict[str, Problem] = {value.code: value for value in list(globals().values()) if isinstance(value, Problem)}

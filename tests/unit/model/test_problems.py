@@ -28,7 +28,8 @@ def test_exit_codes_are_frozen() -> None:
         "CZ-AGENT-007": 1, "CZ-AGENT-008": 1, "CZ-SANDBOX-001": 3, "CZ-SANDBOX-002": 6, "CZ-SANDBOX-003": 1,
         "CZ-SERVE-001": 2, "CZ-SERVE-002": 2, "CZ-SERVE-003": 7, "CZ-SERVE-010": 3,
         "CZ-CLUSTER-001": 3, "CZ-CLUSTER-002": 8, "CZ-CLUSTER-003": 6, "CZ-CLUSTER-004": 7, "CZ-CLUSTER-005": 8, "CZ-CLUSTER-006": 3,
-        "CZ-CONSOLE-001": 4, "CZ-CONSOLE-002": 5,
+        "CZ-CONSOLE-001": 4, "CZ-CONSOLE-002": 5, "CZ-PAIR-001": 4, "CZ-PAIR-002": 5, "CZ-PAIR-003": 4, "CZ-PAIR-004": 5, "CZ-PAIR-005": 8,
+        "CZ-PAIR-006": 5,
     }  # fmt: skip
 
     assert {code: problems.ALL[code].exit_code for code in expected} == expected

@@ -19,12 +19,12 @@ from codezero.hub.signin import one_time, proofs, sign_ins
 from codezero.hub.signin.proofs import Proof
 from codezero.hub.signin.refusals import OAuthError, kept
 from codezero.hub.signin.sign_ins import Granted
-from codezero.hub.signin.signed import encoded
 from codezero.hub.signin.tokens import CLIENT
 from codezero.hub.signin.visitors import Visitor
 from codezero.hub.storage.tables import SignIn, User
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.transport.signed import encoded
 
 LIFETIME: Final = timedelta(seconds=60)
 LONGEST_NAME: Final = 200

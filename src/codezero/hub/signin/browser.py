@@ -21,11 +21,11 @@ from codezero.hub.context import Hub
 from codezero.hub.signin import history, passwords
 from codezero.hub.signin.attempts import ADDRESS, PASSWORD_ACCOUNT, PASSWORD_HERE, network
 from codezero.hub.signin.refusals import kept, refused
-from codezero.hub.signin.signed import encoded
 from codezero.hub.signin.visitors import Visitor
 from codezero.hub.storage.tables import BrowserSession, User
 from codezero.kit import logs
 from codezero.model.problems import CodezeroError
+from codezero.transport.signed import encoded
 
 COOKIE: Final = "__Host-codezero"
 LIFETIME: Final = timedelta(days=7)

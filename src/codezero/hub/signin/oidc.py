@@ -27,12 +27,12 @@ from codezero.hub.signin.attempts import ADDRESS, network
 from codezero.hub.signin.browser import Opened
 from codezero.hub.signin.providers import Provider
 from codezero.hub.signin.refusals import kept, refused
-from codezero.hub.signin.signed import Signed, UntrustedError, encoded
 from codezero.hub.signin.visitors import Visitor
 from codezero.hub.storage.tables import Identity, Organization, User
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.model.roles import Role
+from codezero.transport.signed import Signed, UntrustedError, encoded
 
 COOKIE: Final = "__Host-codezero-oidc"
 LIFETIME: Final = timedelta(minutes=10)

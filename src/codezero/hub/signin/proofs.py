@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.context import Hub
 from codezero.hub.signin import one_time
-from codezero.hub.signin.signed import P256Jwk, Signed, UntrustedError
 from codezero.hub.storage.tables import Device
 from codezero.model import problems
 from codezero.model.ids import is_ulid
 from codezero.model.problems import CodezeroError
 from codezero.transport.device_proof import ALGORITHM, TYPE, thumbprint
+from codezero.transport.signed import P256Jwk, Signed, UntrustedError
 
 MAX_PROOF: Final = 2048
 LEEWAY: Final = 60

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from codezero.hub.context import Hub
 from codezero.hub.signin.refusals import not_signed_in
-from codezero.hub.signin.signed import Signed, UntrustedError, encoded
 from codezero.model.ids import is_ulid, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.transport.signed import Signed, UntrustedError, encoded
 
 ALGORITHM: Final = "EdDSA"
 TYPE: Final = "at+jwt"

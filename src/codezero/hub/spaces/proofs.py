@@ -20,12 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from codezero.hub.context import Hub
 from codezero.hub.signin import one_time
-from codezero.hub.signin.signed import P256_COORDINATE, P256Jwk, Signed, UntrustedError, decoded, encoded
 from codezero.hub.storage.tables import Space
 from codezero.model import problems
 from codezero.model.ids import Workload, is_ulid
 from codezero.model.problems import CodezeroError
 from codezero.transport.hub import ALGORITHM
+from codezero.transport.signed import P256_COORDINATE, P256Jwk, Signed, UntrustedError, decoded, encoded
 from codezero.wire.hub_channel import MAX_PROOF, PROOF_SCHEME, PROOF_TYPE
 
 LEEWAY: Final = 60

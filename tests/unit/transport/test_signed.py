@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.forged_tokens import Genuine, Key
 
-from codezero.hub.signin.signed import Signed, UntrustedError, decoded, encoded
+from codezero.transport.signed import Signed, UntrustedError, decoded, encoded
 
 
 class Header(msgspec.Struct, frozen=True):
