@@ -27,7 +27,7 @@ _HERE = Path(__file__).parent
 _LAB = ROOT / "tests" / "lab"
 _LAST = "test_uninstall.py"
 # They start a Kubernetes of their own, or take the one they have apart.
-_OF_THE_NODE = {"test_slab.py", "test_rights.py", "test_disturbances.py", "scale.py"}
+_OF_THE_NODE = {"test_slab.py", "test_rights.py", "test_disturbances.py", "scale.py", "absence.py"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
