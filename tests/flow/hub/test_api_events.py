@@ -12,7 +12,8 @@ from tests.hub_api import Api, Asker, Stream, api_of, listening, new_key, new_or
 from tests.hub_databases import HubClock, running_hub
 
 from codezero.hub.api import events
-from codezero.hub.api.events import MOST_EACH, MOST_STRANGERS, NOT_SIGNED_IN, NOT_TAKEN, TOO_MANY
+from codezero.hub.api.events import MOST_EACH
+from codezero.hub.api.sockets import MOST_STRANGERS, NOT_SIGNED_IN, NOT_TAKEN, TOO_MANY
 from codezero.hub.context import Hub
 from codezero.hub.signals import Changed
 from codezero.hub.storage.tables import ApiKey, Device, Membership, SignIn, User

@@ -13,7 +13,7 @@ first, so that a page of somebody else's has nothing to say (T36).
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
@@ -21,40 +21,36 @@ from typing import Any, Final, cast
 import msgspec
 from fastapi import WebSocket
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
-from codezero.hub.api import guard, operations, permissions
+from codezero.hub.api import operations, permissions
 from codezero.hub.api.permissions import Need, TheCaller, TheHub, needs
 from codezero.hub.api.shapes import Secret, Told
+from codezero.hub.api.sockets import (
+    FIRST_MESSAGE_SECONDS,
+    NOT_SIGNED_IN,
+    NOT_TAKEN,
+    SEND_SECONDS,
+    TOO_MANY,
+    by_token,
+    stranger,
+)
 from codezero.hub.context import Hub
 from codezero.hub.organizations import Member
 from codezero.hub.signals import Changed
-from codezero.hub.signin import browser, callers, one_time
-from codezero.hub.signin.attempts import network
+from codezero.hub.signin import callers, one_time
 from codezero.hub.signin.callers import Caller, Via
-from codezero.hub.storage.tables import ApiKey, BrowserSession, Device, SignIn, User
+from codezero.hub.signin.standing import OF_RIGHTS, is_signed_in
 from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.model.roles import Permission
 
 ALIVE_SECONDS: Final = 15.0
-FIRST_MESSAGE_SECONDS: Final = 10.0
-# A reader that takes nothing for so long is gone.
-SEND_SECONDS: Final = 30.0
 MOST_EACH: Final = 32
-# Of those who have not said yet who they are: from one network, and in all.
-MOST_STRANGERS: Final = 64
-MOST_STRANGERS_IN_ALL: Final = 512
 TICKET: Final = "ticket"
 TICKET_LIFETIME: Final = timedelta(seconds=60)
 _MAX_FIRST: Final = 8192
-
-# RFC 6455 leaves 4000 to 4999 to applications: HTTP's statuses, as far as they fit.
-NOT_TAKEN: Final = 4400
-NOT_SIGNED_IN: Final = 4401
-TOO_MANY: Final = 4429
 
 _NEEDED: Final[dict[str, Permission]] = {
     "apikey": Permission.API_KEYS_READ,
@@ -68,9 +64,6 @@ _NEEDED: Final[dict[str, Permission]] = {
     "space": Permission.SPACES_READ,
     "user": Permission.MEMBERS_READ,
 }
-# Changes after which somebody may be another one, or no more.
-_OF_RIGHTS: Final = frozenset({"apikey", "device", "member", "organization", "user"})
-
 routes = operations.router("events")
 
 
@@ -126,9 +119,8 @@ async def events(websocket: WebSocket) -> None:
     if origins and origins != [callers.origin_of(hub)]:
         raise CodezeroError(problems.ROLE_FORBIDS, "events are for this Hub's own pages, not for those of others")
     open_by = cast("Counter[str]", websocket.app.state.open_events)
-    strangers = cast("Counter[str]", websocket.app.state.strangers)
     try:
-        with _stranger(strangers, network(guard.address_of(websocket.scope))):
+        with stranger(websocket):
             await websocket.accept()
             caller = await _caller(hub, websocket)
         if open_by[caller.user] >= MOST_EACH:
@@ -149,22 +141,6 @@ async def events(websocket: WebSocket) -> None:
             await websocket.close(end.code, end.reason)
     except* (WebSocketDisconnect, TimeoutError):
         pass
-
-
-@contextlib.contextmanager
-def _stranger(strangers: Counter[str], where: str) -> Generator[None]:
-    """One more who has not said who they are; raises `CodezeroError` (TOO_MANY_REQUESTS) where there are many already."""
-    if strangers[where] >= MOST_STRANGERS or strangers.total() >= MOST_STRANGERS_IN_ALL:
-        raise CodezeroError(
-            problems.TOO_MANY_REQUESTS, "many streams were opened by somebody who has not said yet who they are"
-        )
-    strangers[where] += 1
-    try:
-        yield
-    finally:
-        strangers[where] -= 1
-        if not strangers[where]:
-            del strangers[where]
 
 
 class _Ended(Exception):  # noqa: N818 - the end of a stream is no error
@@ -192,20 +168,12 @@ async def _caller(hub: Hub, websocket: WebSocket) -> Caller:
     if (first.token is None) == (first.ticket is None):
         raise _Ended(NOT_TAKEN, problems.BAD_REQUEST.code)
     if first.token is not None:
-        found = await _by_token(hub, websocket.scope, first.token)
+        found = await by_token(hub, websocket.scope, first.token)
     elif first.ticket is not None:
         found = await _by_ticket(hub, first.ticket)
     if found is None:
         raise _Ended(NOT_SIGNED_IN, problems.NOT_SIGNED_IN.code)
     return found
-
-
-async def _by_token(hub: Hub, scope: Scope, token: str) -> Caller | None:
-    try:
-        authorization = f"Bearer {token}".encode("latin-1")
-        return await callers.caller(hub, {**scope, "headers": [(b"authorization", authorization)]})
-    except (CodezeroError, UnicodeEncodeError):
-        return None
 
 
 async def _by_ticket(hub: Hub, text: str) -> Caller | None:
@@ -250,7 +218,7 @@ async def _tell(hub: Hub, websocket: WebSocket, caller: Caller) -> None:
             rights = await _rights(hub, caller)
             await _send(websocket, {"type": "snapshot"})
             continue
-        if changed.kind in _OF_RIGHTS and (changed.organization in rights.members or changed.id == caller.user):
+        if changed.kind in OF_RIGHTS and (changed.organization in rights.members or changed.id == caller.user):
             rights = await _kept(hub, websocket, caller, rights)
         if not rights.covers(changed):
             continue
@@ -273,40 +241,11 @@ async def _kept(hub: Hub, websocket: WebSocket, caller: Caller, before: _Rights)
 async def _rights(hub: Hub, caller: Caller) -> _Rights:
     """What `caller` may hear; raises `_Ended` where their sign-in has ended."""
     async with hub.database.reading() as session:
-        if not await _is_signed_in(hub, session, caller):
+        if not await is_signed_in(hub, session, caller):
             raise _Ended(NOT_SIGNED_IN, problems.NOT_SIGNED_IN.code)
         members = await permissions.memberships(session, caller)
         own = await session.scalars(permissions.own_devices(caller))
         return _Rights(members, frozenset(own))
-
-
-async def _is_signed_in(hub: Hub, session: AsyncSession, caller: Caller) -> bool:
-    user = await session.get(User, caller.user)
-    if user is None or user.disabled_at is not None:
-        return False
-    now = hub.clock()
-    match caller.via:
-        case Via.API_KEY:
-            key = await session.get(ApiKey, caller.api_key)
-            return key is not None and key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
-        case Via.BROWSER:
-            row = await session.get(BrowserSession, caller.session)
-            return (
-                row is not None
-                and row.ended_at is None
-                and now < row.expires_at
-                and now < row.last_used_at + browser.IDLE
-            )
-        case Via.DEVICE:
-            sign_in = await session.get(SignIn, caller.sign_in)
-            device = await session.get(Device, caller.device)
-            return (
-                sign_in is not None
-                and sign_in.ended_at is None
-                and now < sign_in.expires_at
-                and device is not None
-                and device.revoked_at is None
-            )
 
 
 async def _send(websocket: WebSocket, message: dict[str, Any]) -> None:
