@@ -12,7 +12,7 @@ from typing import Final
 
 import h11
 
-from codezero.cli.ui.asking import Asked
+from codezero.cli.loopback.asking import Asked
 from codezero.kit.http_connection import MAX_HEAD
 from codezero.model import problems
 from codezero.model.problems import CodezeroError

@@ -7,15 +7,15 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp
 
 from codezero.cli.hub_client import connect
+from codezero.cli.loopback.asking import Asked
+from codezero.cli.loopback.threads import Threads
 from codezero.cli.ui import agent_passage, hub_passage
 from codezero.cli.ui.agent_passage import AgentPassage
-from codezero.cli.ui.asking import Asked
 from codezero.cli.ui.console_api import ConsoleApi
 from codezero.cli.ui.entry import Entry
 from codezero.cli.ui.guard import Guard
 from codezero.cli.ui.hub_events import HubEvents
 from codezero.cli.ui.hub_passage import HubPassage
-from codezero.cli.ui.threads import Threads
 from codezero.gui.files import PREFIX, Site, Where
 from codezero.model import problems
 from codezero.model.problems import CodezeroError

@@ -15,31 +15,24 @@ from typing import Annotated, Final
 
 import msgspec
 
-from codezero.cli import hub_context, hub_selection, joining_teamspace
+from codezero.cli import hub_context
 from codezero.cli.commands import agent as agent_commands
-from codezero.cli.context import client as local_client
 from codezero.cli.hub_context import Named
-from codezero.cli.ui.asking import Asked
+from codezero.cli.loopback import selecting
+from codezero.cli.loopback.asking import Asked
+from codezero.cli.loopback.selecting import Selection
+from codezero.cli.loopback.threads import Threads
 from codezero.cli.ui.entry import Entry
 from codezero.cli.ui.guard import SESSION_PATH
 from codezero.cli.ui.hub_passage import HubPassage
-from codezero.cli.ui.threads import Threads
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.wire.local_api import StatusView
 
 _SUDO_SECONDS: Final = 5.0
-
-_Ulid = Annotated[str, msgspec.Meta(pattern=r"\A[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")]
 
 
 class _Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: Annotated[str, msgspec.Meta(max_length=200)]
-
-
-class _Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    organization: _Ulid
-    space: _Ulid
 
 
 class SelectedView(msgspec.Struct, frozen=True):
@@ -81,8 +74,8 @@ class ConsoleApi:
         await asked.answer_json(SelectedView(known.organization, known.space) if known is not None else SelectedView())
 
     async def _select(self, asked: Asked) -> None:
-        wanted = asked.body_as(_Selection)
-        status = await self._turn.run(lambda: self._followed(wanted))
+        wanted = asked.body_as(Selection)
+        status = await self._turn.run(lambda: selecting.select(self._hub.client(), wanted))
         if status is None:
             await asked.answer(204)
         else:
@@ -95,22 +88,6 @@ class ConsoleApi:
     async def _stop(self, asked: Asked) -> None:
         await self._turn.run(agent_commands.stop_agent)
         await asked.answer(204)
-
-    def _followed(self, wanted: _Selection) -> StatusView | None:
-        """Select, and let a running agent go there; how it is then, None where none runs."""
-        client = self._hub.client()
-        # Asked now, so that nothing is done by half.
-        client.authorization()
-        owner = hub_selection.organization(client, wanted.organization)
-        space = hub_selection.space(client, owner, wanted.space)
-        hub_selection.select(client, organization=owner, space=space)
-        joining_teamspace.follow_selection(client, owner, space)
-        try:
-            return local_client().status()
-        except CodezeroError as error:
-            if error.problem is problems.NOT_RUNNING:
-                return None
-            raise
 
 
 def _start() -> None:

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from codezero import __version__
-from codezero.cli.ui.asking import Asked
+from codezero.cli.loopback.asking import Asked
 from codezero.cli.ui.hub_passage import HubPassage
 from codezero.kit.tasks import task_group
 from codezero.model import problems

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from codezero.cli.hub_client import HubClient, connect
-from codezero.cli.ui.asking import JSON, Asked, LeftError
-from codezero.cli.ui.threads import Threads
+from codezero.cli.loopback.asking import JSON, Asked, LeftError
+from codezero.cli.loopback.threads import Threads
 from codezero.kit.tasks import task_group
 from codezero.transport.hub_http import Answer, HubEndpoint
 

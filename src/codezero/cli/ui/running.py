@@ -8,9 +8,11 @@ import socket
 
 from codezero.cli.console import say, write_now
 from codezero.cli.context import Places
-from codezero.cli.ui import opening, serving
+from codezero.cli.loopback import serving
+from codezero.cli.ui import opening
 from codezero.cli.ui.application import OwnThreads, application
 from codezero.cli.ui.entry import CODE_SECONDS, Entry
+from codezero.cli.ui.hub_events import MAX_FROM_PAGE
 from codezero.kit.tasks import task_group
 from codezero.model.problems import CodezeroError
 
@@ -35,7 +37,7 @@ async def _run(places: Places, listener: socket.socket, *, opens: bool) -> None:
     users = frozenset({os.geteuid(), 0})
     app = application(port=port, entry=entry, users=users, socket_path=places.socket, threads=threads)
     try:
-        async with serving.serve(app, listener, users=users), task_group("console") as tasks:
+        async with serving.serve(app, listener, users=users, max_message=MAX_FROM_PAGE), task_group("console") as tasks:
             address = f"http://{serving.ADDRESS}:{port}/ui/#code={entry.code}"
             write_now(f"{address}\n")
             say(

@@ -12,10 +12,10 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from codezero.cli import hub_context
 from codezero.cli.hub_context import HubContext
-from codezero.cli.ui.asking import Asked
+from codezero.cli.loopback.asking import Asked
+from codezero.cli.loopback.threads import Threads
 from codezero.cli.ui.hub_events import HubEvents
 from codezero.cli.ui.hub_passage import HubPassage
-from codezero.cli.ui.threads import Threads
 from codezero.kit.certificates import Authority
 from codezero.model import problems
 from codezero.model.problems import CodezeroError

@@ -1,4 +1,4 @@
-"""The console's port: HTTP/1.1 and WebSockets by uvicorn's protocols, on loopback, for the programs of one user."""
+"""A port for pages: HTTP/1.1 and WebSockets by uvicorn's protocols, on loopback, for the programs of one user."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from codezero.cli.ui import peers
-from codezero.cli.ui.hub_events import MAX_FROM_PAGE
+from codezero.cli.loopback import peers
 from codezero.kit.http_connection import MAX_HEAD, BoundedConnection, end_all
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -22,7 +21,7 @@ ADDRESS: Final = "127.0.0.1"
 MAX_CONNECTIONS: Final = 64
 # Programs of other users are let connect up to so many connections in all.
 MOST_OF_OTHERS: Final = 8
-CLOSE_SECONDS: Final = 1.0  # for answers under way when the console ends
+CLOSE_SECONDS: Final = 1.0  # for answers under way at the end
 
 
 class _Connection(BoundedConnection):
@@ -53,8 +52,10 @@ def bind(port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serve(app: ASGIApp, listener: socket.socket, *, users: frozenset[int]) -> AsyncGenerator[None]:
-    """Answer on a bound socket, which is owned, for as long as the block lasts; `users` are those whose programs it is for."""
+async def serve(
+    app: ASGIApp, listener: socket.socket, *, users: frozenset[int], max_message: int
+) -> AsyncGenerator[None]:
+    """Answer on a bound socket, which is owned, for as long as the block lasts; `users` are those whose programs it is for, `max_message` bounds what a WebSocket says."""
     config = Config(
         app,
         http=_Connection,
@@ -68,7 +69,7 @@ async def serve(app: ASGIApp, listener: socket.socket, *, users: frozenset[int])
         date_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=MAX_HEAD,
-        ws_max_size=MAX_FROM_PAGE,
+        ws_max_size=max_message,
         ws_per_message_deflate=False,
     )
     config.load()

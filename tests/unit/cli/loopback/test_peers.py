@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from codezero.cli.ui import peers
+from codezero.cli.loopback import peers
 
 
 @pytest.fixture
