@@ -171,6 +171,8 @@ def serve_by_header(page: Page, name: str, value: str) -> None:
     dialog.get_by_role("button", name="Done").click()
 
 
+@pytest.mark.capability("page", "auth.first-owner", "auth.machine", "space.create", "invitation.create")
+@pytest.mark.capability("page", "invitation.accept", "services.list", "consume.change", "serve.start")
 def test_from_an_empty_hub_to_a_variant_that_a_team_mate_uses(
     bare: Sandbox, browser_in: Chromiums, consoles: ExitStack, local_core: None
 ) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import PASSWORD, PATIENCE_MS, BrowsedHub, Browsing, Complaints
-from tests.browser.journeys import copied
 from tests.browser.orchestrator import orchestrator
+from tests.browser.steps import choose, row, shown, told_once
 
 from codezero.model.problems import CodezeroError
 from codezero.model.roles import PERMISSIONS, Permission, Role
@@ -44,33 +44,6 @@ def space(asks: Asks) -> str:
     return asks("POST", "/spaces", {"name": f"space-{next(_number)}"})["id"]
 
 
-def shown(page: Page, url: str, title: str | None = None) -> None:
-    """Go there, and wait until all is there that the page asks for."""
-    page.goto(url)
-    expect(page.get_by_role("heading", level=1)).to_have_count(1)
-    if title is not None:
-        expect(page.get_by_role("heading", level=1)).to_have_text(title)
-    expect(page.get_by_label("Loading")).to_have_count(0)
-
-
-def row(page: Page, table: str, text: str) -> Locator:
-    """The row of the table that holds the text."""
-    return page.get_by_role("table", name=table).get_by_role("row").filter(has_text=text)
-
-
-def told_once(dialog: Locator, button: str) -> str:
-    """What the dialog tells, by its button that copies it."""
-    dialog.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    dialog.get_by_role("button", name=button).click()
-    expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
-    return copied(dialog.page)
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    """Choose in a field that offers some."""
-    page.get_by_role("dialog").get_by_role("radiogroup", name=label).get_by_label(option, exact=True).check()
-
-
 # --- policy --------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -94,6 +67,7 @@ def in_force(asks: Asks, space: str) -> dict[str, Any]:
     return asks("GET", f"/spaces/{space}/policy")
 
 
+@pytest.mark.capability("page", "policy.show", "policy.save", "policy.versions", "policy.rollback")
 def test_a_policy_is_saved_with_a_comment_and_rolled_back(browse: Browsing, asks: Asks, space: str) -> None:
     page, editor = policy_page(browse, space)
     before = in_force(asks, space)
@@ -157,6 +131,7 @@ def test_of_a_policy_that_two_write_nothing_is_lost(
     assert asks("GET", f"/spaces/{space}/policy/versions/2")["text"] == BEGINS + text
 
 
+@pytest.mark.capability("page", "policy.check")
 def test_a_mistake_in_a_policy_names_its_line(browse: Browsing, asks: Asks, space: str) -> None:
     page, editor = policy_page(browse, space)
     text = in_force(asks, space)["text"].rstrip("\n")
@@ -188,6 +163,8 @@ def test_who_leaves_an_unsaved_policy_is_asked(browse: Browsing, asks: Asks, spa
 # --- members -------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.capability("page", "member.list", "member.role", "member.remove", "invitation.create")
+@pytest.mark.capability("page", "invitation.list")
 def test_somebody_is_invited_becomes_something_else_and_is_removed(page: Page, hub: BrowsedHub, asks: Asks) -> None:
     shown(page, hub.address("/members"), "Members")
     page.get_by_role("button", name="Invite").click()
@@ -247,6 +224,7 @@ def test_a_role_that_was_changed_meanwhile_is_shown_before_anybody_decides(
 # --- API keys ------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.capability("page", "apikey.list", "apikey.create", "apikey.revoke")
 def test_an_api_key_is_made_told_once_and_revoked(page: Page, hub: BrowsedHub, asks: Asks) -> None:
     shown(page, hub.address("/apikeys"), "API keys")
     page.get_by_role("button", name="New API key").click()
@@ -286,6 +264,7 @@ def role_by(hub: BrowsedHub, key: str) -> str | None:
 # --- settings ------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.capability("page", "organization.show", "organization.rename")
 def test_an_organization_gets_another_name(page: Page, hub: BrowsedHub, asks: Asks) -> None:
     shown(page, hub.address("/settings"), "Settings")
     page.get_by_role("textbox", name="Name").fill("Shop & Söhne")
@@ -319,6 +298,7 @@ def test_what_was_typed_into_settings_stays_when_somebody_else_changes_them(
 # --- account -------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.capability("page", "auth.password")
 def test_a_password_is_changed_and_other_places_are_signed_out(
     browse: Browsing, hub: BrowsedHub, complaints: Complaints
 ) -> None:
@@ -352,6 +332,7 @@ def test_a_password_is_changed_and_other_places_are_signed_out(
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
 
 
+@pytest.mark.capability("page", "auth.sessions.list", "auth.sessions.end")
 def test_a_sign_in_elsewhere_is_ended(browse: Browsing, hub: BrowsedHub) -> None:
     person = hub.person("Emil")
     other = Person(hub.process.endpoint)
@@ -373,6 +354,7 @@ def test_a_sign_in_elsewhere_is_ended(browse: Browsing, hub: BrowsedHub) -> None
 # --- Teamspaces ----------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.capability("page", "space.list", "space.create", "space.show", "space.rename", "space.remove")
 def test_a_teamspace_is_made_by_the_wizard_and_ends_by_its_typed_name(
     page: Page, hub: BrowsedHub, asks: Asks, space: str, complaints: Complaints
 ) -> None:
@@ -419,6 +401,7 @@ def test_a_teamspace_is_made_by_the_wizard_and_ends_by_its_typed_name(
     expect(page.get_by_role("main").get_by_role("alert").first).to_contain_text("CZ-")
 
 
+@pytest.mark.capability("page", "space.suspend", "space.resume")
 def test_a_teamspace_is_suspended_and_resumed(page: Page, hub: BrowsedHub, asks: Asks) -> None:
     with orchestrator(hub, "joined") as made:
         shown(page, hub.address(f"/spaces/{made.space}"), "joined")

@@ -189,6 +189,7 @@ def test_a_page_of_somebody_else_s_does_not_frame_it(browse: Browsing, complaint
     assert frame.locator("#root").count() == 0
 
 
+@pytest.mark.capability("page", "auth.sign-in")
 def test_a_stranger_signs_in_and_is_back_at_the_address(
     browse: Browsing, hub: BrowsedHub, complaints: Complaints
 ) -> None:

@@ -476,6 +476,9 @@ async def test_thousands_of_changes_are_followed(laptop: Laptop, teamspace: Real
     await eventually(lambda: len(laptop.daemon.table) == 101 * 3)
 
 
+@pytest.mark.capability("operation", "agent.status", "agent.reset", "agent.teamspace.leave", "services.list")
+@pytest.mark.capability("operation", "consume.list", "consume.change", "consume.test", "consume.primary-namespace")
+@pytest.mark.capability("operation", "people.list", "activity.list")
 async def test_local_api_answers_what_the_command_line_asks(laptop: Laptop, echo: int) -> None:
     """The typed client and the server agree on every endpoint."""
     api = laptop.api
@@ -493,6 +496,10 @@ async def test_local_api_answers_what_the_command_line_asks(laptop: Laptop, echo
         await asyncio.to_thread(api.change_consume, ConsumeChange(("fine.shop", "not a rule")))
     assert refused.value.problem is problems.BAD_RULE
     assert "line 2" in refused.value.detail
+    assert (await asyncio.to_thread(api.reset)).rules == ()
+    assert laptop.daemon.table.address_of("orders.shop") is None
+    assert (await asyncio.to_thread(api.forget_teamspace)).teamspace is None
+    assert laptop.tunnel_state is TunnelState.NONE
 
 
 async def test_flows_of_udp_end_when_unused(

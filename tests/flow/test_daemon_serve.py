@@ -281,6 +281,7 @@ def codes(agent: Daemon) -> list[str]:
     return [one.code for one in agent.status().warnings]
 
 
+@pytest.mark.capability("operation", "serve.list", "serve.start", "serve.end")
 async def test_serving_over_the_local_api(agent: Daemon, teamspace: ScriptedTeamspace, tmp_path: Path) -> None:
     """What czctl does: serve, list, a request arrives, end; and what the user is shown meanwhile."""
     client = LocalClient(tmp_path / "laptop/daemon.sock")
@@ -579,6 +580,7 @@ async def agent_settles(agent: Daemon) -> None:
     await until(lambda: codes(agent) == [] and agent.table.address_of("orders.shop"))
 
 
+@pytest.mark.capability("operation", "trace.requests")
 async def test_traces_are_asked_for_while_somebody_reads(
     agent: Daemon, teamspace: ScriptedTeamspace, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def test_stopping_the_agent_ends_its_serves(sandbox: Sandbox, dev1: Laptop, url:
     assert eventually(lambda: ask(sandbox, url).where.startswith("http-"))
 
 
+@pytest.mark.capability("command", "people.list", "serve.list")
 def test_who_and_serve_list_show_everybody(dev1: Laptop, dev2: Laptop, url: str) -> None:
     dev1.serve(HTTP, "9001:8080", "--condition-type", "header", "--condition", "x-team:blue")
     who = dev2.czctl("who").stdout
@@ -280,6 +281,7 @@ def test_a_serve_ends_when_its_time_is_over(sandbox: Sandbox, dev1: Laptop, url:
     assert eventually(lambda: dev1.serves() == [])
 
 
+@pytest.mark.capability("command", "serve.end")
 def test_another_users_serve_can_be_terminated_with_a_reason(
     sandbox: Sandbox, dev1: Laptop, dev2: Laptop, url: str
 ) -> None:
@@ -290,6 +292,7 @@ def test_another_users_serve_can_be_terminated_with_a_reason(
     assert eventually(lambda: any("demo at noon" in one["text"] for one in dev1.status()["warnings"]))
 
 
+@pytest.mark.capability("command", "trace.requests")
 def test_requests_are_traced_for_consume_and_serve(sandbox: Sandbox, dev1: Laptop, url: str) -> None:
     dev1.consume("*.peers")
     dev1.serve(HTTP, "9001:8080", "--condition-type", "header", "--condition", "x-team:blue")

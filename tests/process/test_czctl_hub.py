@@ -114,6 +114,7 @@ def machine(hub: HubProcess, owner: Browser, tmp_path: Path) -> Machine:
     return Machine(tmp_path, hub, {})
 
 
+@pytest.mark.capability("command", "auth.sign-in", "auth.whoami")
 def test_a_browser_signs_in_and_the_only_organization_is_selected(machine: Machine) -> None:
     said = machine.login()
 
@@ -128,6 +129,7 @@ def test_a_browser_signs_in_and_the_only_organization_is_selected(machine: Machi
     assert "already signed in" in again.stderr
 
 
+@pytest.mark.capability("command", "auth.machine")
 def test_a_code_typed_elsewhere_signs_in(machine: Machine, owner: Browser) -> None:
     """Without a display, and over SSH, by itself."""
     process = subprocess.Popen(
@@ -150,6 +152,7 @@ def test_a_code_typed_elsewhere_signs_in(machine: Machine, owner: Browser) -> No
     assert "as Olga" in said
 
 
+@pytest.mark.capability("command", "service-account.create")
 @pytest.mark.parametrize("how", ["file", "stdin", "argument"])
 def test_an_api_key_signs_in_with_its_organization(machine: Machine, how: str) -> None:
     machine.login()
@@ -237,6 +240,7 @@ def test_a_copied_store_is_worth_nothing_without_the_key(machine: Machine) -> No
     assert machine.czctl("auth", "status").returncode == 0
 
 
+@pytest.mark.capability("command", "auth.sign-out")
 def test_logging_out_ends_it_here_and_there(machine: Machine) -> None:
     machine.login()
     before = machine.kept()
@@ -289,6 +293,8 @@ def test_no_command_shows_a_secret_but_the_one_that_is_asked_to(machine: Machine
     assert kept["access_token"] not in (machine.folder / "hub.json").read_text()
 
 
+@pytest.mark.capability("command", "organization.list", "organization.create", "member.list", "member.role")
+@pytest.mark.capability("command", "member.remove", "invitation.create", "invitation.list", "invitation.withdraw")
 def test_organizations_members_and_invitations(machine: Machine, hub: HubProcess) -> None:
     """What an admin does by the command line, each once, as JSON."""
     machine.login()
@@ -331,6 +337,7 @@ def test_the_last_owner_stays_and_names_that_are_none_are_named(machine: Machine
     assert (wrong.returncode, "did you mean 'Shop'" in wrong.stderr) == (6, True)
 
 
+@pytest.mark.capability("command", "apikey.list", "apikey.create", "apikey.revoke", "device.list", "device.revoke")
 def test_keys_and_devices(machine: Machine) -> None:
     machine.login()
     made = machine.json("apikey", "create", "nightly", "--expires", "720h", "--scope", "spaces.read", "--org", "Shop")
@@ -397,6 +404,8 @@ def joined(machine: Machine, name: str) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.capability("command", "space.list", "space.create", "space.show", "space.join-token", "space.suspend")
+@pytest.mark.capability("command", "space.resume", "space.rotate", "space.remove", "space.token")
 def test_teamspaces_are_made_looked_at_and_removed(machine: Machine) -> None:
     machine.login()
     machine.czctl("organization", "create", "Spaces")
@@ -428,6 +437,8 @@ def test_teamspaces_are_made_looked_at_and_removed(machine: Machine) -> None:
     assert machine.json("auth", "status")["space"]["name"] == "shop"
 
 
+@pytest.mark.capability("command", "policy.show", "policy.save", "policy.check", "policy.versions")
+@pytest.mark.capability("command", "policy.rollback")
 def test_policies_are_tried_applied_compared_and_brought_back(machine: Machine) -> None:
     machine.login()
     machine.czctl("organization", "create", "Policies")
@@ -468,6 +479,7 @@ def test_policies_are_tried_applied_compared_and_brought_back(machine: Machine) 
     assert "permit (" in Path(kept[1].rstrip("]")).read_text()
 
 
+@pytest.mark.capability("command", "policy.explain")
 def test_what_one_may_do_is_answered_with_the_reason(machine: Machine, owner: Browser) -> None:
     machine.login()
     machine.czctl("organization", "create", "May I")
@@ -492,6 +504,7 @@ def test_what_one_may_do_is_answered_with_the_reason(machine: Machine, owner: Br
     assert machine.czctl("auth", "can-i", "fly", "orders.shop").returncode == 2
 
 
+@pytest.mark.capability("command", "audit.list", "audit.export", "audit.verify")
 def test_the_audit_is_listed_exported_and_verified(machine: Machine) -> None:
     machine.login()
     machine.czctl("organization", "create", "Audited")
@@ -522,6 +535,7 @@ def test_sessions_are_listed_and_one_that_is_not_there_is_not_ended(machine: Mac
     assert ended.returncode in {6, 8}, ended.stderr
 
 
+@pytest.mark.capability("command", "agent.teamspace.select")
 def test_start_takes_the_selected_teamspace_with_a_certificate_of_this_machine_s_key(machine: Machine) -> None:
     """The key stays here: the Hub signs a request by it."""
     machine.login()

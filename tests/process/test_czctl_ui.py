@@ -529,6 +529,7 @@ print(json.dumps(told[1:]))
 """
 
 
+@pytest.mark.capability("operation", "agent.start", "agent.stop")
 @needs_root
 @pytest.mark.root
 @pytest.mark.netns
@@ -764,6 +765,7 @@ def test_lines_that_are_cut_are_not_taken_for_whole_and_nobody_sends_to_a_page_t
     assert console.ask("GET", "/console/teamspace").status == 200
 
 
+@pytest.mark.capability("operation", "agent.teamspace.select")
 def test_a_teamspace_is_selected_on_this_machine_and_the_agent_follows(home: Home, console: ConsoleProcess) -> None:
     home.login()
     organization = home.json("organization", "list")["organizations"][0]["id"]

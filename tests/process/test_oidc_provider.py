@@ -161,6 +161,7 @@ async def test_an_address_that_is_not_verified_is_none(place: Place, peer: Peer)
     assert "has not verified your e-mail address" in text
 
 
+@pytest.mark.capability("operation", "auth.link")
 async def test_an_identity_is_added_by_whoever_is_signed_in(place: Place, peer: Peer) -> None:
     """And by nobody else, however well the addresses match (T33)."""
     browser = await place.owner()

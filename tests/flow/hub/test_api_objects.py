@@ -71,6 +71,7 @@ async def test_what_is_secret_is_told_once(api: Api, world: World) -> None:
     assert space["join_token"] not in space["install_command"], "nor is it put into a command line"
 
 
+@pytest.mark.capability("operation", "apikey.create", "apikey.revoke")
 async def test_a_key_asks_for_what_its_account_may(api: Api, world: World) -> None:
     made = (
         await api.ask(world.owner, "POST", at(world, "/apikeys"), body={"name": "audit", "role": "auditor"}, expect=201)
@@ -96,6 +97,7 @@ async def test_nobody_makes_a_key_that_may_more_than_they_do(api: Api, world: Wo
     await api.ask(admin, "POST", at(world, "/apikeys"), body=person, expect=404)
 
 
+@pytest.mark.capability("operation", "service-account.list", "service-account.create", "service-account.remove")
 async def test_pages_hold_still_while_things_come_and_go(api: Api, world: World) -> None:
     for number in range(7):
         await api.ask(world.owner, "POST", at(world, "/service-accounts"), body={"name": f"a{number}"}, expect=201)
@@ -121,6 +123,7 @@ async def test_lists_of_another_order_take_no_cursor_of_these(api: Api, world: W
     await api.ask(world.owner, "GET", at(world, "/members?limit=201"), expect=422)
 
 
+@pytest.mark.capability("operation", "services.list")
 async def test_a_whole_catalog_comes_in_one_answer_or_in_pages_that_hold_the_same(
     api: Api, world: World, hub: Hub
 ) -> None:
@@ -178,6 +181,7 @@ async def test_what_has_changed_is_not_removed_by_who_saw_it_before(api: Api, wo
     await api.ask(world.owner, "GET", path, expect=404)
 
 
+@pytest.mark.capability("operation", "services.list", "people.list", "activity.list", "sessions.list", "serve.list")
 async def test_a_member_sees_the_services_they_may_consume_in_every_list(api: Api, world: World) -> None:
     """Two members, one policy: byte by byte what each is told (T38)."""
     space = world.ids["space"]
@@ -195,6 +199,7 @@ async def test_a_member_sees_the_services_they_may_consume_in_every_list(api: Ap
     assert catalog.json()["items"] == [], "who may consume nothing sees nothing"
 
 
+@pytest.mark.capability("operation", "space.suspend", "space.resume", "space.token")
 async def test_a_suspended_teamspace_shows_nothing_to_those_who_only_consume(api: Api, world: World) -> None:
     viewer = await new_person(api.hub, "Dev", {world.organization: Role.DEVELOPER})
     path = at(world, f"/spaces/{world.ids['space']}")
@@ -209,6 +214,7 @@ async def test_a_suspended_teamspace_shows_nothing_to_those_who_only_consume(api
     await api.ask(viewer, "POST", f"{path}/token", expect=200)
 
 
+@pytest.mark.capability("operation", "policy.explain")
 async def test_a_question_about_somebody_else_is_for_those_who_read_policies(api: Api, world: World) -> None:
     path = at(world, f"/spaces/{world.ids['space']}/can-i")
     viewer = await new_person(api.hub, "Vic", {world.organization: Role.VIEWER})
@@ -225,6 +231,7 @@ async def test_a_question_about_somebody_else_is_for_those_who_read_policies(api
     assert (await api.ask(developer, "POST", path, body=asked, expect=200)).json()["allowed"] is True
 
 
+@pytest.mark.capability("operation", "policy.check")
 async def test_a_policy_that_cannot_be_used_is_explained_and_not_used(api: Api, world: World) -> None:
     path = at(world, f"/spaces/{world.ids['space']}/policy")
     before = (await api.ask(world.owner, "GET", path, expect=200)).json()
@@ -237,6 +244,7 @@ async def test_a_policy_that_cannot_be_used_is_explained_and_not_used(api: Api, 
     assert (await api.ask(world.owner, "GET", path, expect=200)).json() == before
 
 
+@pytest.mark.capability("operation", "policy.show", "policy.save", "policy.versions", "policy.rollback")
 async def test_a_policy_has_a_history_that_can_be_gone_back_in(api: Api, world: World) -> None:
     path = at(world, f"/spaces/{world.ids['space']}/policy")
     first = (await api.ask(world.owner, "GET", path, expect=200)).json()
@@ -306,6 +314,7 @@ async def test_a_machine_with_an_api_key_is_told_to_come_with_that(api: Api, wor
     assert (await refusal(certificates.new_key()))["fix"] == "czctl auth login"
 
 
+@pytest.mark.capability("operation", "invitation.accept")
 async def test_an_invitation_is_accepted_by_whom_it_is_for(api: Api, world: World) -> None:
     async def invited(email: str) -> str:
         body = {"email": email, "role": "viewer"}
@@ -356,6 +365,7 @@ async def test_the_end_of_an_organization_ends_what_is_in_it(api: Api, world: Wo
     assert (await api.ask(world.owner, "GET", "/organizations", expect=200)).json()["items"] == []
 
 
+@pytest.mark.capability("operation", "audit.export", "audit.verify")
 async def test_the_audit_is_exported_with_a_word_about_it(api: Api, world: World) -> None:
     whole = await api.ask(world.owner, "GET", at(world, "/audit/export"), expect=200)
     lines = whole.text.splitlines()
@@ -373,6 +383,7 @@ async def test_the_audit_is_exported_with_a_word_about_it(api: Api, world: World
     assert verified["last"] == verified["entries"]
 
 
+@pytest.mark.capability("operation", "audit.list")
 async def test_the_audit_is_searched_by_time_and_by_who(api: Api, world: World) -> None:
     for query in (
         f"actor={world.owner.user}",
@@ -393,6 +404,7 @@ async def test_the_audit_is_searched_by_time_and_by_who(api: Api, world: World) 
         await api.ask(world.owner, "GET", at(world, f"/audit?{query}"), expect=422)
 
 
+@pytest.mark.capability("operation", "serve.list", "serve.end", "sessions.list", "sessions.end")
 async def test_what_is_served_is_ended_by_those_who_may(api: Api, world: World) -> None:
     path = at(world, f"/spaces/{world.ids['space']}")
     served = (await api.ask(world.owner, "GET", f"{path}/serves", expect=200)).json()["items"]

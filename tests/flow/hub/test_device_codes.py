@@ -37,6 +37,7 @@ async def typed(browser: Browser, code: str) -> Page:
     return await browser.submit(await browser.open("/device"), user_code=code)
 
 
+@pytest.mark.capability("operation", "auth.machine")
 async def test_a_machine_signs_in_by_a_code_that_a_person_types(place: Place, hub_clock: HubClock) -> None:
     browser = await place.owner()
     machine = place.laptop("build server", "203.0.113.5")

@@ -532,6 +532,7 @@ async def test_the_hub_says_what_it_is_as_an_authorization_server(place: Place) 
     assert all(set(key) & {"d", "k", "p"} == set() for key in keys["keys"])
 
 
+@pytest.mark.capability("operation", "auth.sessions.list", "auth.sessions.end")
 async def test_all_places_are_listed_and_can_be_ended(place: Place) -> None:
     browser = await place.owner()
     laptop = place.laptop()
@@ -550,6 +551,7 @@ async def test_all_places_are_listed_and_can_be_ended(place: Place) -> None:
     assert ("signin.end", "ok") in await place.told()
 
 
+@pytest.mark.capability("operation", "auth.sign-out-everywhere")
 async def test_signing_out_everywhere_ends_all(place: Place) -> None:
     browser, other, laptop = await place.owner(), place.browser(), place.laptop()
     await other.sign_in("ada@example.com")
@@ -561,6 +563,7 @@ async def test_signing_out_everywhere_ends_all(place: Place) -> None:
     assert (await laptop.ask("GET", "/api/v1/auth/me")).status_code == 401
 
 
+@pytest.mark.capability("operation", "auth.password")
 async def test_a_new_password_ends_all_other_places(place: Place) -> None:
     browser, other, laptop = await place.owner(), place.browser(), place.laptop()
     await other.sign_in("ada@example.com")
@@ -577,6 +580,7 @@ async def test_a_new_password_ends_all_other_places(place: Place) -> None:
     assert (await place.browser().sign_in("ada@example.com", fresh)).status == 200
 
 
+@pytest.mark.capability("operation", "auth.sign-out")
 async def test_czctl_signs_out_itself(place: Place) -> None:
     browser, laptop = await place.owner(), place.laptop()
     await laptop.sign_in(browser)

@@ -49,6 +49,7 @@ def test_an_unknown_code_suggests_one(czctl: Czctl, code: str, near: str) -> Non
     assert "\x1b" not in ended.err
 
 
+@pytest.mark.capability("command", "hub.version")
 def test_the_version_of_both_ends(czctl: Czctl, daemon: ScriptedDaemon) -> None:
     assert czctl("version").out.split() == ["CZCTL", "DAEMON", __version__, "0.1.0"]
     assert czctl("version", "-o", "json").json() == {

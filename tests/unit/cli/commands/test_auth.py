@@ -268,6 +268,7 @@ def test_the_agent_of_another_user_of_the_machine_does_not_keep_the_device_alive
     assert ended_as(hub) == ["Bearer anew"]
 
 
+@pytest.mark.capability("command", "agent.teamspace.leave")
 def test_logging_out_leaves_the_teamspace_of_whichever_hub(
     hub: ScriptedHub, czctl: Czctl, daemon: ScriptedDaemon
 ) -> None:

@@ -142,6 +142,7 @@ def test_all_and_clear_are_rules_too(czctl: Czctl, daemon: ScriptedDaemon, verb:
     assert change(daemon) == {"rules": rules, "append": False}
 
 
+@pytest.mark.capability("command", "consume.test")
 def test_a_trial_changes_nothing(czctl: Czctl, daemon: ScriptedDaemon) -> None:
     ended = czctl("consume", "test", "*.shop", "!web.shop", "--primary-namespace", "shop")
 
@@ -181,6 +182,7 @@ def test_no_rules_are_shown_as_nothing(czctl: Czctl, daemon: ScriptedDaemon) -> 
     assert czctl("consume", "view", "-o", "json").json()["rules"] == []
 
 
+@pytest.mark.capability("command", "consume.list")
 def test_consumed_services_as_a_table(czctl: Czctl, daemon: ScriptedDaemon) -> None:
     ended = czctl("consume", "list")
 

@@ -12,6 +12,7 @@ from codezero.wire.local_api import ServicesView
 STALE = "warning: the Teamspace cannot see its cluster at the moment; this list may be old\n"
 
 
+@pytest.mark.capability("command", "services.list")
 def test_services_as_a_table(czctl: Czctl, daemon: ScriptedDaemon) -> None:
     ended = czctl("services", "list")
 

@@ -1,0 +1,47 @@
+"""What people do on pages again and again."""
+
+from playwright.sync_api import Locator, Page, expect
+from tests.browser.journeys import copied
+
+
+def shown(page: Page, url: str, title: str | None = None) -> None:
+    """Go there, and wait until all is there that the page asks for."""
+    page.goto(url)
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    if title is not None:
+        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    expect(page.get_by_label("Loading")).to_have_count(0)
+
+
+def row(page: Page, table: str, text: str) -> Locator:
+    """The row of the table that holds the text."""
+    return page.get_by_role("table", name=table).get_by_role("row").filter(has_text=text)
+
+
+def told_once(dialog: Locator, button: str) -> str:
+    """What the dialog tells, by its button that copies it."""
+    dialog.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    dialog.get_by_role("button", name=button).click()
+    expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
+    return copied(dialog.page)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose in a field that offers some."""
+    page.get_by_role("dialog").get_by_role("radiogroup", name=label).get_by_label(option, exact=True).check()
+
+
+def select(page: Page | Locator, label: str, option: str) -> None:
+    """Choose in a list that opens below its field."""
+    page.get_by_role("combobox", name=label).click()
+    whole = page.page if isinstance(page, Locator) else page
+    whole.get_by_role("option", name=option).click()
+
+
+def agree(page: Page, button: str, title: str, *, typed: str | None = None) -> None:
+    """Press a button of the dialog that asks first, with what it wants typed."""
+    dialog = page.get_by_role("dialog", name=title)
+    if typed is not None:
+        dialog.get_by_label(f"Type {typed} to go on").fill(typed)
+    dialog.get_by_role("button", name=button).click()
+    expect(dialog).to_have_count(0)
