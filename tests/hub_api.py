@@ -337,5 +337,6 @@ async def new_world(hub: "Hub", name: str = "Acme") -> World:
             "provider": "none",
             "session": "S1",
             "serve": new_ulid(),
+            "machine": new_ulid(),
         },
     )

@@ -21,6 +21,7 @@ class Hub:
     """`public_url` is how people and machines reach it, without a slash at the end; `clock` gives the time in UTC.
 
     `providers` are the identity providers people may sign in with. `is_secure` tells whether it is reached by HTTPS (else by loopback alone).
+    `has_relay` tells whether pages reach their machines through it.
     `attempts` and `passwords` bound what this process does for those who try to sign in.
     """
 
@@ -33,6 +34,7 @@ class Hub:
     providers: "tuple[Provider, ...]" = ()
     attempts: Attempts = field(default_factory=Attempts)
     passwords: Passwords = field(default_factory=Passwords)
+    has_relay: bool = True
 
     @property
     def is_secure(self) -> bool:

@@ -48,6 +48,7 @@ async def opened(settings: HubSettings, *, clock: Callable[[], datetime] = now) 
             public_url=settings.public_url,
             clock=clock,
             providers=known,
+            has_relay=settings.has_relay,
         )
     finally:
         await database.close()

@@ -25,6 +25,7 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.transport import tls
 from codezero.transport.tls import TlsConnection
+from codezero.wire import paired
 from codezero.wire.hub_channel import CHANNEL_PATH_END, MAX_MESSAGE
 
 if TYPE_CHECKING:
@@ -114,12 +115,14 @@ class Port:
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """Takes little of strangers, and what a Teamspace has to say from the moment that its channel is accepted."""
+    """Takes little of strangers; what a Teamspace has to say from the moment that its channel is accepted, and a machine once it was answered."""
 
     async def send(self, message: "ASGISendEvent") -> None:
         """As of uvicorn."""
         if message["type"] == "websocket.accept" and self.scope["path"].endswith(CHANNEL_PATH_END):
             self.conn.max_message_size = MAX_MESSAGE
+        if message["type"] == "websocket.send" and self.scope["path"] == paired.RELAY_PATH:
+            self.conn.max_message_size = paired.MAX_SAID
         await super().send(message)
 
 

@@ -27,7 +27,7 @@ class HubSettings:
 
     `public_url` is how people, laptops and clusters reach it, without a slash at the end. `database_url` is `sqlite:///PATH` or `postgresql://...`.
     `certificate_file` and `key_file` (PEM) are both given or neither: without them it speaks plain HTTP, on loopback or to `trusted_proxies`.
-    `providers_file` names the identity providers. `metrics_listen` is for Prometheus. `log_json` is None where the terminal decides.
+    `providers_file` names the identity providers. `metrics_listen` is for Prometheus. `has_relay` lets pages reach machines through the Hub. `log_json` is None where the terminal decides.
     """
 
     data_folder: Path
@@ -40,6 +40,7 @@ class HubSettings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     providers_file: Path | None
     metrics_listen: tuple[str, int]
+    has_relay: bool
     log_level: str
     log_json: bool | None
 
@@ -77,6 +78,7 @@ def from_environment(variables: Mapping[str, str]) -> HubSettings:
         trusted_proxies=proxies,
         providers_file=_optional(environment, variables, "PROVIDERS_FILE"),
         metrics_listen=environment.address("METRICS_LISTEN", "127.0.0.1:8701"),
+        has_relay=environment.text("RELAY", "on", choices=("on", "off")) == "on",
         log_level=environment.text("LOG_LEVEL", "info", choices=LEVELS),
         log_json={"": None, "json": True, "text": False}[
             environment.text("LOG_FORMAT", "", choices=("", "json", "text"))

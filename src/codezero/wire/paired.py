@@ -190,6 +190,7 @@ RELAY_PATH: Final = f"{MACHINES_PATH}/relay"
 RELAY_VERSIONS: Final = (1,)
 MAX_MESSAGE: Final = MAX_BODY + 64 * 1024
 MAX_PIECE: Final = 64 * 1024
+MAX_SAID: Final = MAX_PIECE + 4096  # what a machine may say in one message
 MOST_AT_ONCE: Final = 32  # questions of one machine without an end of their answer
 HELLO_SECONDS: Final = 10.0
 ALIVE_SECONDS: Final = 10.0

@@ -38,6 +38,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", f"{ORGANIZATION}/spaces/{{space}}/can-i"): {"operation": "consume", "service": "orders.shop"},
     ("DELETE", f"{ORGANIZATION}/spaces/{{space}}/sessions/{{session}}"): {"reason": "wrong cluster"},
     ("DELETE", f"{ORGANIZATION}/spaces/{{space}}/serves/{{serve}}"): {"reason": "stuck"},
+    ("POST", "/api/v1/machines/{machine}/ask"): {"method": "GET", "target": "/agent/v1/status", "proof": "a.b.c"},
     # With a request by the key of the device that asks.
     ("POST", f"{ORGANIZATION}/spaces/{{space}}/access"): {"csr": ""},
 }

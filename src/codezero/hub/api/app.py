@@ -18,6 +18,7 @@ from codezero.hub.api import (
     document,
     events,
     invitations,
+    machines,
     members,
     organizations,
     policies,
@@ -31,6 +32,7 @@ from codezero.hub.api.limits import Limits
 from codezero.hub.context import Hub
 from codezero.hub.pages import routes as pages
 from codezero.hub.pages import ui
+from codezero.hub.relay.relaying import Relay
 
 ROUTERS: tuple[APIRouter, ...] = (
     version.routes,
@@ -43,6 +45,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     invitations.routes,
     apikeys.routes,
     devices.routes,
+    machines.routes,
     spaces.routes,
     policies.routes,
     sessions.routes,
@@ -53,8 +56,11 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 
 
-def create(hub: Hub, *, limits: Limits | None = None, gui: Path | None = None) -> ASGIApp:
-    """The API of `hub` and its pages, to be served at its public URL's root. `gui` is the folder of the GUI, if not the one that was built into us."""
+def create(hub: Hub, *, limits: Limits | None = None, gui: Path | None = None, relay: Relay | None = None) -> ASGIApp:
+    """The API of `hub` and its pages, to be served at its public URL's root.
+
+    `gui` is the folder of the GUI, if not the one that was built into us; `relay` is the one that runs beside it, where it is not by itself.
+    """
     app = application()
     app.state.hub = hub
     app.state.limits = limits or Limits()
@@ -62,6 +68,7 @@ def create(hub: Hub, *, limits: Limits | None = None, gui: Path | None = None) -
     app.state.gui = Site(where) if gui is None else Site(where, gui)
     app.state.open_events = Counter[str]()
     app.state.strangers = Counter[str]()
+    app.state.relay = Relay(hub) if relay is None else relay
     return Guard(problems.Answering(app), public_url=hub.public_url, limits=app.state.limits)
 
 

@@ -37,7 +37,9 @@ _MEANINGS: Final = {
     413: "The body is too large.",
     422: "A field is missing, unknown or of a form that is not taken.",
     429: "There were too many requests.",
+    502: "What was asked through the Hub answered with what is not passed on.",
     503: "It cannot be done at the moment.",
+    504: "What was asked through the Hub did not answer in time.",
 }
 _IN_PATH: Final = re.compile(r"\{(\w+)\}")
 _KEY: Final = {
@@ -112,7 +114,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         parameters: list[dict[str, Any]] = content.setdefault("parameters", [])
         declared = {one["name"] for one in parameters if one["in"] == "path"}
         parameters[:0] = [_of_path(name) for name in _IN_PATH.findall(entry.path) if name not in declared]
-        if entry.method == "POST":
+        if entry.method == "POST" and repeating.is_for(content):
             parameters.append(_KEY)
         if entry.needs != Need.NOTHING:
             content["security"] = [{name: []} for name in _SCHEMES]

@@ -31,6 +31,7 @@ class Operation(APIRoute):
         need = need_of(self)
         known = frozenset(_query_fields(self.dependant))
         takes_body = self.body_field is not None
+        repeats = "POST" in (self.methods or ()) and repeating.is_for(self.openapi_extra or {})
 
         async def handler(request: Request) -> Response:
             hub = permissions.hub_of(request)
@@ -40,7 +41,7 @@ class Operation(APIRoute):
                     raise CodezeroError(problems.NOT_VALID, f"query.{name[:60]}: there is no such field")
             if not takes_body and (await request.body()).strip() not in {b"", b"{}"}:
                 raise CodezeroError(problems.NOT_VALID, "body: nothing is taken here")
-            if request.method != "POST":
+            if not repeats:
                 return await inner(request)
             caller: callers.Caller | None = request.state.caller
             asker = guard.address_of(request.scope) if caller is None else f"{caller.user} {caller.api_key or ''}"

@@ -6,10 +6,10 @@ been done or not: its key says so for as long as it is remembered, and does it n
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import delete, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +23,9 @@ from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
 HEADER: Final = "idempotency-key"
+# Part of the OpenAPI document of an operation whose answers are neither kept nor given again.
+_FIELD: Final = "x-codezero-repeats"
+NEVER: Final = {_FIELD: False}
 REPLAYED: Final = "idempotent-replay"
 KEPT: Final = timedelta(hours=24)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -30,6 +33,11 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _HEADERS: Final = ("content-type", "etag", "location")
 # One in so many keys sweeps: old answers go in good time, and few transactions are about other ones than their own.
 _SWEEP_EACH: Final = 64
+
+
+def is_for(operation: Mapping[str, Any]) -> bool:
+    """Whether an operation (a POST) takes an `Idempotency-Key`."""
+    return bool(operation.get(_FIELD, True))
 
 
 @dataclass(frozen=True, slots=True)
