@@ -21,6 +21,8 @@ from codezero import __version__
 PREFIX: Final = "/ui/"
 # Stands in the page where each answer has a nonce of its own.
 NONCE: Final = b"__CSP_NONCE__"
+# Of a machine that somebody's browser runs on: its port is its own.
+LOOPBACK: Final = "http://127.0.0.1:*"
 
 _BUILT: Final = Path(__file__).parent / "built"
 _INDEX: Final = "index.html"
@@ -88,6 +90,8 @@ class Site:
     """The GUI of one place. `folder` is that of the build; without it, what was built into this package."""
 
     def __init__(self, where: Where, folder: Path = _BUILT) -> None:
+        # The page of a Hub reaches the machine that it is paired with (ADR 17); the console is on that machine itself.
+        self._reaches = (LOOPBACK,) if where.served_by == "hub" else ()
         self._about = msgspec.json.encode(where)
         self._files = _read(folder)
 
@@ -116,11 +120,11 @@ class Site:
             return _file(self._files[name], encodings, known)
         if not self.is_built or name.startswith(_ASSETS):
             return _plain(404)
-        return _page(self._files[_INDEX].content)
+        return _page(self._files[_INDEX].content, self._reaches)
 
 
-def policy(nonce: str | None = None) -> str:
-    """What the page may do. Programs and styles are ours alone, by their files; nothing is loaded from, sent to or shown in other places.
+def policy(nonce: str | None = None, reaches: Iterable[str] = ()) -> str:
+    """What the page may do. Programs and styles are ours alone, by their files; nothing is loaded from, sent to (but to what it `reaches`) or shown in other places.
 
     `nonce` lets in the style elements that Mantine makes: its variables and what depends on the width of the screen. It writes them by innerHTML, which
     is why a policy of Trusted Types by the name `default` is let in: that of gui/src, which takes text without any markup and nothing else.
@@ -132,7 +136,7 @@ def policy(nonce: str | None = None) -> str:
             "style-src 'self'" if nonce is None else f"style-src 'self' 'nonce-{nonce}'",
             "img-src 'self' data:",
             "font-src 'self'",
-            "connect-src 'self'",
+            " ".join(("connect-src 'self'", *reaches)),
             "manifest-src 'self'",
             "worker-src 'self'",
             "base-uri 'none'",
@@ -144,13 +148,13 @@ def policy(nonce: str | None = None) -> str:
     )
 
 
-def _page(content: bytes) -> Answer:
+def _page(content: bytes, reaches: Iterable[str]) -> Answer:
     """The page with a nonce for this answer alone, which is why no browser keeps it."""
     nonce = secrets.token_urlsafe(16) if NONCE in content else None
     headers = {
         "Content-Type": _MEDIA_TYPES[".html"],
         "Cache-Control": "no-store",
-        "Content-Security-Policy": policy(nonce),
+        "Content-Security-Policy": policy(nonce, reaches),
     }
     return _whole(headers, content if nonce is None else content.replace(NONCE, nonce.encode()))
 

@@ -57,10 +57,25 @@ def test_nothing_runs_that_is_no_file_of_ours(site: Site, path: str) -> None:
     assert found["script-src"] == "'self'"
     assert found["frame-ancestors"] == "'none'"
     assert found["base-uri"] == "'none'"
-    assert found["connect-src"] == "'self'"
+    assert found["connect-src"] in {"'self'", "'self' http://127.0.0.1:*"}
     assert found["require-trusted-types-for"] == "'script'"
     assert "unsafe" not in str(found)
-    assert "http" not in str(found)
+    assert "http" not in str({name: value for name, value in found.items() if name != "connect-src"})
+
+
+def test_the_hubs_page_alone_reaches_the_machine_in_front_of_it(folder: Path) -> None:
+    """By loopback, where a paired machine listens (ADR 17); the console's page is on that machine itself, and needs no other port of it."""
+    hubs = Site(HUB, folder)
+    consoles = Site(Where("console", "https://hub.test"), folder)
+    pages = {name: directives(each.answer("/ui/")) for name, each in (("hub", hubs), ("console", consoles))}
+    told = {name: found.pop("connect-src") for name, found in pages.items()}
+    for found in pages.values():
+        del found["style-src"]
+
+    assert told == {"hub": "'self' http://127.0.0.1:*", "console": "'self'"}
+    assert pages["hub"] == pages["console"]
+    for path in ("/ui/assets/app-1a2b.js", "/ui/app.json", "/ui/assets/none.js", "/ui"):
+        assert directives(hubs.answer(path))["connect-src"] == "'self'"
 
 
 def test_a_page_without_a_place_for_it_gets_no_nonce(folder: Path) -> None:
