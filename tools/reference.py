@@ -121,6 +121,11 @@ HUB_VARIABLES = {
         "Where `/healthz`, `/readyz` and `/metrics` are answered, in plain HTTP.",
     ),
     "PROVIDERS_FILE": ("absolute path", "-", "The identity providers, as JSON; without it people have passwords."),
+    "RELAY": (
+        "`on` or `off`",
+        "`on`",
+        "Whether pages that are paired with a machine reach it through the Hub.",
+    ),
     "PUBLIC_URL": ("URL", "-", "How people, laptops and clusters reach it; without it by the address it listens on."),
     "TLS_CERT_FILE": ("absolute path", "-", "Its certificate and those it hangs on, in PEM; changes are followed."),
     "TLS_KEY_FILE": ("absolute path", "-", "The certificate's key, without a password."),

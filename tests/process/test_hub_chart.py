@@ -25,6 +25,7 @@ providers: {existingSecret: hub-providers}
 service: {type: LoadBalancer, port: 8443, annotations: {cloud.example.com/scheme: internal}}
 image: {repository: registry.example.com:5000/team/hub, tag: "1.2"}
 imagePullSecrets: [{name: registry}]
+relay: false
 nodeSelector: {pool: tools}
 tolerations: [{operator: Exists}]
 """
@@ -40,6 +41,7 @@ WRONG = [
     SQLITE + "masterKey: {value: secret}",
     SQLITE + "unknown: 1",
     SQLITE + "logLevel: loud",
+    SQLITE + "relay: maybe",
     SQLITE + "persistence: {size: lots}",
     SQLITE + "service: {type: ExternalName}",
     SQLITE + "resources: {limits: {memory: lots}}",
@@ -75,6 +77,7 @@ def test_the_settings_it_gives_are_good(name: str, tmp_path: Path, monkeypatch: 
     assert all(variable.startswith(settings.PREFIX) for variable in variables)
     assert read.public_url == "https://hub.example.com"
     assert read.has_tls == (name == "postgresql")
+    assert read.has_relay == (name == "sqlite")
     assert read.database_url.startswith(name)
     assert read.log_json
 

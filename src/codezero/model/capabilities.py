@@ -586,6 +586,8 @@ MACHINE_OPERATIONS: Final[Mapping[str, str]] = {
     "GET /.well-known/oauth-authorization-server": "where programs find the endpoints for sign-in",
     "POST /api/v1/devices/{device}/certificate": "the agent renews its certificate",
     "POST /api/v1/events/tickets": "a page gets into its stream of changes",
+    "GET /api/v1/machines": "a page finds out whether it reaches its machine through the Hub",
+    "POST /api/v1/machines/{machine}/ask": "a page asks its machine through the Hub for what is a capability of the agent",
     "POST /api/v1/teamspaces/join": "a cluster becomes its Teamspace",
     "POST /api/v1/teamspaces/{space}/certificate": "a Teamspace renews its certificate",
     "POST /api/v1/teamspaces/{space}/leave": "a Teamspace that is uninstalled says so",

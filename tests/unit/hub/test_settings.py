@@ -28,6 +28,7 @@ def test_without_any_it_is_a_hub_for_this_machine() -> None:
     assert settings.data_folder.is_absolute()
     assert settings.database_url == f"sqlite:///{settings.data_folder}/hub.db"
     assert settings.master_key_file == settings.data_folder / "master.key"
+    assert settings.has_relay
     assert not settings.has_tls
     assert settings.log_json is None
 
@@ -84,3 +85,9 @@ def test_all_mistakes_are_told_at_once() -> None:
     told = mistakes(LISTEN="nowhere", LOG_LEVEL="loud", TRUSTED_PROXIES="x", PUBLIC_URL="y")
 
     assert all(name in told for name in ("LISTEN", "LOG_LEVEL", "TRUSTED_PROXIES", "PUBLIC_URL"))
+
+
+def test_the_relay_is_switched_off_by_a_word_and_by_no_other() -> None:
+    assert read(RELAY="on").has_relay
+    assert not read(RELAY="off").has_relay
+    assert "RELAY must be one of on, off" in mistakes(RELAY="false")
