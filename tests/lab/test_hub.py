@@ -132,6 +132,8 @@ def test_an_admin_makes_an_organization_and_a_teamspace_and_invites_people(state
     assert "token:" not in secret, "a token that was used stays in the cluster"
 
 
+@pytest.mark.capability("command", "agent.start", "agent.stop", "agent.status", "agent.reset", "consume.change")
+@pytest.mark.capability("command", "consume.primary-namespace", "serve.start")
 def test_a_developer_signs_in_consumes_serves_and_leaves(hubbed: Sandbox, dev1: Laptop, local_core: None) -> None:
     before = dev1.machine()
     said = dev1.sign_in()
@@ -156,9 +158,11 @@ def test_a_developer_signs_in_consumes_serves_and_leaves(hubbed: Sandbox, dev1: 
     assert dev1.machine() == before
 
 
+@pytest.mark.capability("command", "people.list", "sessions.list", "sessions.end")
 def test_a_team_mate_sees_who_serves_and_both_answer_one_request(
-    hubbed: Sandbox, dev1: Laptop, dev2: Laptop, local_core: None, local_leaf: None
+    hubbed: Sandbox, admin: Laptop, dev1: Laptop, dev2: Laptop, local_core: None, local_leaf: None
 ) -> None:
+    """Whoever manages the Teamspace ends a session: what its laptop served ends, and it comes back."""
     for laptop in (dev1, dev2):
         laptop.sign_in()
         laptop.join()
@@ -174,11 +178,17 @@ def test_a_team_mate_sees_who_serves_and_both_answer_one_request(
     eventually(lambda: crossing() == ("laptop", "laptop2"))
     plain = outside(hubbed)
     listed = asked(dev2, "sessions", "list")
+    (his,) = [session["id"] for session in listed["sessions"] if session["user_name"] == "dev2"]
+    admin.czctl("sessions", "end", his, "--reason", "lunch")
+    eventually(lambda: not dev2.serves())
+    eventually(lambda: crossing()[1].startswith("sample-project-leaf-"))
+    eventually(dev2.is_connected)
 
     assert [one["user_name"] for one in seen] == ["dev1"]
     assert plain["where"].startswith("sample-project-core-")
     assert plain["leaf"]["where"].startswith("sample-project-leaf-")
     assert {"dev1", "dev2"} <= {session["user_name"] for session in listed["sessions"]}
+    assert len(dev1.serves()) == 1
 
 
 def test_a_ci_job_signs_in_with_a_key_and_runs_its_tests(hubbed: Sandbox, admin: Laptop, dev2: Laptop) -> None:
