@@ -1,4 +1,4 @@
-"""The shapes of the Daemon's local API as an OpenAPI document, for the types of the GUI.
+"""The shapes of the Daemon's local API, and of pairing, as an OpenAPI document, for the types of the GUI.
 
 Usage: python tools/agent_openapi.py FILE
 """
@@ -6,11 +6,14 @@ Usage: python tools/agent_openapi.py FILE
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from codezero.wire import local_api
+from codezero.wire import local_api, paired
+
+# What pages ask and are told; the rest of `wire.paired` is between the Hub and machines.
+_PAIRED: Final = (paired.PairedView, paired.PairingEnd, paired.PairingMade, paired.PairingView, paired.PairingWanted)
 
 
 def document() -> dict[str, Any]:
@@ -20,7 +23,7 @@ def document() -> dict[str, Any]:
         for kind in vars(local_api).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == local_api.__name__
     ]
-    _, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components([*shapes, *_PAIRED], ref_template="#/components/schemas/{name}")
     info = {"title": "Codezero local API", "version": local_api.API_VERSION}
     return {"openapi": "3.1.0", "info": info, "paths": {}, "components": {"schemas": _told(components)}}
 

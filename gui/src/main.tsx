@@ -17,6 +17,7 @@ import { Problem } from "./api/problem";
 import { learnWhere, where } from "./api/where";
 import { colours } from "./app/colours";
 import { router } from "./app/router";
+import { takeOffer } from "./channel/offer";
 import { ProblemAlert } from "./parts";
 import { theme } from "./theme";
 
@@ -52,6 +53,7 @@ async function signInAtConsole(): Promise<void> {
 
 async function begin(): Promise<void> {
   let failed: unknown = null;
+  takeOffer();
   try {
     await learnWhere();
     await signInAtConsole();

@@ -3,6 +3,10 @@ import type {
   ConsumeChange,
   ConsumeView,
   Event,
+  PairedView,
+  PairingEnd,
+  PairingMade,
+  PairingWanted,
   PresenceView,
   ServeChange,
   ServeEnd,
@@ -12,28 +16,23 @@ import type {
   StatusView,
   TraceLine,
 } from "./agent.generated";
-import { send } from "./send";
+import { askMachine } from "../channel/asking";
+import type { Asked } from "../channel/proof";
 
 async function ask<T>(
-  method: "GET" | "POST" | "PUT" | "DELETE",
-  path: string,
+  method: Asked["method"],
+  target: string,
   body?: unknown,
   signal?: AbortSignal,
+  by: (asked: Asked) => Promise<Response> = askMachine,
 ): Promise<T> {
-  const request = new Request(path, {
-    method,
-    ...(body === undefined
-      ? {}
-      : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }),
-    ...(signal === undefined ? {} : { signal }),
-  });
-  const answer = await send(request);
+  const answer = await by({ method, target, body: body === undefined ? "" : JSON.stringify(body), signal });
   return (answer.status === 204 ? undefined : await answer.json()) as T;
 }
 
 /** The lines of a stream as they come, until `signal` or the other end says enough. */
-async function* lines<T>(path: string, signal: AbortSignal, opened?: () => void): AsyncGenerator<T> {
-  const answer = await send(new Request(path, { signal }));
+async function* lines<T>(target: string, signal: AbortSignal, opened?: () => void): AsyncGenerator<T> {
+  const answer = await askMachine({ method: "GET", target, body: "", signal });
   opened?.();
   if (answer.body === null) return;
   let rest = "";
@@ -45,7 +44,7 @@ async function* lines<T>(path: string, signal: AbortSignal, opened?: () => void)
   }
 }
 
-/** The agent of this machine (`wire.local_api`), as far as this page has a way to it. Refusals are thrown as `Problem`. */
+/** The agent of this machine (`wire.local_api`), and its pairings (`wire.paired`), as far as this page has a way to them. Refusals are thrown as `Problem`. */
 export const agent = {
   status: () => ask<StatusView>("GET", "/agent/v1/status"),
   services: () => ask<ServicesView>("GET", "/agent/v1/services"),
@@ -63,11 +62,16 @@ export const agent = {
   activity: () => ask<ActivityView>("GET", "/agent/v1/activity"),
   leaveTeamspace: () => ask<StatusView>("DELETE", "/agent/v1/teamspace"),
   reset: () => ask<ConsumeView>("POST", "/agent/v1/reset"),
+  /** `by` is the way of a page that is not paired yet. */
+  pair: (wanted: PairingWanted, by: (asked: Asked) => Promise<Response>) =>
+    ask<PairingMade>("POST", "/paired/v1/pairings", wanted, undefined, by),
+  pairings: () => ask<PairedView>("GET", "/paired/v1/pairings"),
+  revokePairing: (end: PairingEnd) => ask<undefined>("POST", "/paired/v1/pairings/revoke", end),
   events: (signal: AbortSignal, opened: () => void) => lines<Event>("/agent/v1/events", signal, opened),
   traces: (signal: AbortSignal, opened: () => void) => lines<TraceLine>("/agent/v1/traces", signal, opened),
 };
 
-/** What the local console does for its user besides the agent's own API. */
+/** What the local console does for its user besides the agent's own API; a paired machine does `selectTeamspace` alone. */
 export const localConsole = {
   signIn: (code: string) => ask<undefined>("POST", "/console/session", { code }),
   startAgent: () => ask<undefined>("POST", "/console/agent/start"),

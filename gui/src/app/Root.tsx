@@ -1,6 +1,9 @@
 import { Center, Container, Loader } from "@mantine/core";
 import { Navigate, Outlet, useParams } from "@tanstack/react-router";
+import { useEffect, useState } from "react";
 
+import { keepChannel } from "../channel/channel";
+import { ConfirmDialog } from "../channel/ConfirmDialog";
 import { useAgent } from "../session/agent";
 import { OrganizationProvider, SessionProvider, useSession, useSessionQuery } from "../session/session";
 import { SpaceProvider } from "../space/source";
@@ -10,6 +13,15 @@ import { Shell } from "./Shell";
 /** Nothing is shown before it is known who looks. */
 export function Root() {
   const session = useSessionQuery();
+  const isKnown = session.data !== undefined;
+  const user = session.data?.me?.user.id;
+  useEffect(() => {
+    const stop = new AbortController();
+    if (isKnown) keepChannel(user, stop.signal);
+    return () => {
+      stop.abort();
+    };
+  }, [isKnown, user]);
   if (session.isPending)
     return (
       <Center h="100dvh">
@@ -26,19 +38,32 @@ export function Root() {
   return (
     <SessionProvider session={session.data}>
       <Shell />
+      <ConfirmDialog />
     </SessionProvider>
   );
 }
+
+// A machine that answers slowly keeps nobody from the first page.
+const START_MS = 3_000;
 
 /** The first page: where most people go on. */
 export function Start() {
   const { me } = useSession();
   const agent = useAgent();
+  const [isLate, setLate] = useState(false);
+  useEffect(() => {
+    const timer = window.setTimeout(() => {
+      setLate(true);
+    }, START_MS);
+    return () => {
+      window.clearTimeout(timer);
+    };
+  }, []);
   if (me === null) return <Navigate to="/machine" replace />;
   const teamspace = agent.status?.teamspace;
   const here = me.organizations.find((one) => one.id === teamspace?.organization_id);
   const first = here ?? me.organizations[0];
-  if (agent.isLoading) return null;
+  if (agent.isLoading && !isLate) return null;
   if (here !== undefined && teamspace !== undefined && teamspace !== null)
     return (
       <Navigate to="/o/$org/spaces/$space/catalog" params={{ org: here.id, space: teamspace.id }} replace />

@@ -28,6 +28,8 @@ import { useEffect } from "react";
 
 import { everything, hub, told } from "../api/hub";
 import { where } from "../api/where";
+import { useChannel } from "../channel/channel";
+import { WAYS } from "../channel/words";
 import { useLiveness } from "../live/state";
 import { followAgent, followHub } from "../live/streams";
 import { colourOf, refused } from "../parts";
@@ -58,16 +60,31 @@ export function useSpaces(organization: string | undefined) {
 export function Shell() {
   const client = useQueryClient();
   const { me } = useSession();
-  const agentIsReachable = where().served_by === "console";
+  const channel = useChannel();
+  const { way } = channel;
+  // Which machine it is; nothing of another one stays.
+  const machine = "pairing" in channel ? channel.pairing.id : way === "console" ? "console" : undefined;
   const isSignedIn = me !== null;
   useEffect(() => {
     const stop = new AbortController();
     if (isSignedIn) followHub(client, stop.signal);
-    if (agentIsReachable) followAgent(client, stop.signal);
     return () => {
       stop.abort();
     };
-  }, [client, isSignedIn, agentIsReachable]);
+  }, [client, isSignedIn]);
+  useEffect(() => {
+    const stop = new AbortController();
+    if (way !== "none" && way !== "looking") followAgent(client, stop.signal);
+    return () => {
+      stop.abort();
+    };
+  }, [client, way, machine]);
+  useEffect(
+    () => () => {
+      if (machine !== undefined) client.removeQueries({ queryKey: ["agent"] });
+    },
+    [client, machine],
+  );
 
   const [opened, { toggle, close }] = useDisclosure(false);
   const path = useRouterState({ select: (state) => state.location.pathname });
@@ -130,7 +147,8 @@ function LiveBadge() {
   const fromHub = useLiveness("hub");
   const fromAgent = useLiveness("agent");
   const isOfMachine = useRouterState({ select: (state) => /^\/machine(\/|$)/.test(state.location.pathname) });
-  const isByAgent = me === null || (isOfMachine && where().served_by === "console");
+  const { channel } = useAgent();
+  const isByAgent = me === null || (isOfMachine && channel !== "none");
   const looked = isByAgent ? fromAgent : fromHub;
   const words = { live: "Live", connecting: "Connecting", stale: "Not live" }[looked.liveness];
   const what = isByAgent ? "the agent of this machine" : "the Hub";
@@ -344,20 +362,24 @@ function PlaceSelect() {
   );
 }
 
-/** How the agent of this machine is, always in sight. */
+/** How the agent of this machine is, and how this page reaches it, always in sight. */
 function AgentLine() {
-  const { channel, status, problem } = useAgent();
-  if (channel === "none") return null;
+  const channel = useChannel();
+  const { status, problem } = useAgent();
+  // Without a pairing there is nothing to be said of a machine; its page says how to get one.
+  if (!("pairing" in channel) && channel.way !== "console") return null;
   const words =
-    problem !== undefined
-      ? "Agent not running"
-      : status === undefined
-        ? "Asking the agent"
-        : status.tunnel.state === "connected"
-          ? `Connected to ${status.teamspace?.name ?? "a Teamspace"}`
-          : status.teamspace === null
-            ? "Agent has no Teamspace"
-            : "Agent is connecting";
+    channel.way === "none"
+      ? "Machine not reached"
+      : problem !== undefined
+        ? "Agent not running"
+        : status === undefined
+          ? "Asking the agent"
+          : status.tunnel.state === "connected"
+            ? `Connected to ${status.teamspace?.name ?? "a Teamspace"}`
+            : status.teamspace === null
+              ? "Agent has no Teamspace"
+              : "Agent is connecting";
   return (
     <UnstyledButton component={Link} to="/machine" p={8}>
       <Badge
@@ -370,6 +392,10 @@ function AgentLine() {
       >
         {words}
       </Badge>
+      <Text size="xs" c="dimmed" mt={4}>
+        This machine: {WAYS[channel.way]}
+        {"pairing" in channel && !channel.pairing.acts && ", reading only"}
+      </Text>
     </UnstyledButton>
   );
 }

@@ -27,6 +27,11 @@ const account = createRoute({
   path: "/account",
   component: lazyRouteComponent(() => import("../pages/account/AccountPage"), "AccountPage"),
 });
+const pair = createRoute({
+  getParentRoute: () => root,
+  path: "/pair",
+  component: lazyRouteComponent(() => import("../pages/pair/PairPage"), "PairPage"),
+});
 
 const machine = createRoute({ getParentRoute: () => root, path: "/machine", component: OnMachine });
 const organization = createRoute({ getParentRoute: () => root, path: "/o/$org", component: InOrganization });
@@ -113,6 +118,7 @@ const inOrganization = [
 const tree = root.addChildren([
   start,
   account,
+  pair,
   machine.addChildren(onMachine),
   organization.addChildren([...inOrganization, space.addChildren(inSpace)]),
 ]);

@@ -3,14 +3,15 @@ import { useQuery } from "@tanstack/react-query";
 import { agent } from "../api/agent";
 import type { StatusView } from "../api/agent.generated";
 import { asProblem, type Problem } from "../api/problem";
-import { where } from "../api/where";
+import { useChannel } from "../channel/channel";
 
 /**
- * The agent of this machine as far as this page reaches it: `channel` is how (the local console is the one way there is to it),
- * `status` what it says of itself, `problem` why there is none.
+ * The agent of this machine as far as this page reaches it: `channel` is how, `status` what it says of itself, `problem` why there is none.
  */
 export interface AgentState {
-  channel: "console" | "none";
+  channel: "console" | "direct" | "relay" | "none";
+  /** Whether this page may change things there: some pairings only read. */
+  mayAct: boolean;
   status: StatusView | undefined;
   problem: Problem | undefined;
   isLoading: boolean;
@@ -22,20 +23,24 @@ const NOT_RUNNING = "CZ-AGENT-001";
 
 /** How the agent of this machine is; kept current by its events. */
 export function useAgent(): AgentState {
-  const reachable = where().served_by === "console";
+  const channel = useChannel();
+  const isReached = channel.way !== "none" && channel.way !== "looking";
   const query = useQuery({
     queryKey: ["agent", "status"],
     queryFn: agent.status,
-    enabled: reachable,
+    enabled: isReached,
     retry: false,
     refetchInterval: 15_000,
   });
+  // A machine that is away for a while is still the one that this page is about.
+  const isOurs = isReached || (channel.way === "none" && channel.why === "away");
   return {
-    channel: reachable ? "console" : "none",
-    status: query.isError ? undefined : query.data,
-    problem: query.isError ? asProblem(query.error) : undefined,
-    isLoading: reachable && query.isPending,
-    last: query.data,
+    channel: isReached ? channel.way : "none",
+    mayAct: "pairing" in channel ? channel.pairing.acts : true,
+    status: query.isError || !isReached ? undefined : query.data,
+    problem: query.isError && isReached ? asProblem(query.error) : undefined,
+    isLoading: channel.way === "looking" || (isReached && query.isPending),
+    last: isOurs ? query.data : undefined,
   };
 }
 
@@ -47,4 +52,10 @@ export function useAgentIn(space: string | undefined): boolean {
   const { last, problem } = useAgent();
   const teamspace = problem?.code === NOT_RUNNING ? null : (last?.teamspace ?? null);
   return teamspace !== null && (space === undefined || teamspace.id === space);
+}
+
+/** The same, for what changes something there: a pairing that only reads offers none of it. */
+export function useAgentActs(space: string | undefined): boolean {
+  const { mayAct } = useAgent();
+  return useAgentIn(space) && mayAct;
 }

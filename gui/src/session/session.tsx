@@ -6,6 +6,7 @@ import type { Me, OwnOrganization, Permission } from "../api/hub.generated";
 import { Problem } from "../api/problem";
 import { keepCsrf } from "../api/send";
 import { where } from "../api/where";
+import { keepOffer } from "../channel/offer";
 
 /** Who looks at this page. `me` is null at a console of somebody who is not signed in to a Hub; `problem` says why. */
 export interface Session {
@@ -49,6 +50,7 @@ async function whoIs(before: Session | undefined): Promise<Session> {
 
 /** Leave for the Hub's sign-in page, which leads back here. */
 export function goToSignIn(): void {
+  keepOffer();
   location.assign(
     `/sign-in?${new URLSearchParams({ return_to: location.pathname + location.search }).toString()}`,
   );

@@ -41,11 +41,11 @@ function NoAgent({ isReachable }: { isReachable: boolean }) {
           ? "This machine is not connected to this Teamspace"
           : "Tracing needs the agent of your machine"
       }
-      action={<Command>{isReachable ? "czctl start" : "czctl ui"}</Command>}
+      action={<Command>{isReachable ? "czctl start" : "czctl pair"}</Command>}
     >
       {isReachable
         ? "Only requests of this machine can be traced: those that it consumes, and those to what it serves. Connect it first, or choose the Teamspace that it is connected to."
-        : "What a request was and who answered it is known on the machine that consumes or serves alone. Open this page there, by this command in a terminal; or have it told in the terminal by czctl trace-connections."}
+        : "What a request was and who answered it is known on the machine that consumes or serves alone. Pair this browser with it, by this command in a terminal there. Or open the page of its local console by czctl ui, or have it told in the terminal by czctl trace-connections."}
     </Nothing>
   );
 }

@@ -6,7 +6,8 @@ import type { Service } from "../../api/agent.generated";
 import { Nothing, PageHead, Shown, Stale } from "../../parts";
 import { useAddress } from "../../parts/address";
 import { DataTable } from "../../parts/DataTable";
-import { useAgentIn } from "../../session/agent";
+import { ReadOnly } from "../../parts/ReadOnly";
+import { useAgent, useAgentIn } from "../../session/agent";
 import { consumersOf, refOf } from "../../space/services";
 import { useCatalog, usePresence, useSource, type Told } from "../../space/source";
 import { columnsOf, type Consumption } from "./columns";
@@ -20,6 +21,7 @@ import { ServiceDrawer } from "./ServiceDrawer";
 export function CatalogPage() {
   const source = useSource();
   const hasAgent = useAgentIn(source.kind === "hub" ? source.space : undefined);
+  const { mayAct } = useAgent();
   const catalog = useCatalog();
   return (
     <>
@@ -27,8 +29,13 @@ export function CatalogPage() {
         title="Catalog"
         about="Consume a service to reach it by its name from this machine; serve one to answer some of its requests here."
       >
-        {hasAgent && <MachineBar namespaces={namespacesOf(catalog.data?.items ?? [])} />}
+        {hasAgent && mayAct && <MachineBar namespaces={namespacesOf(catalog.data?.items ?? [])} />}
       </PageHead>
+      {hasAgent && !mayAct && (
+        <Box mb="sm">
+          <ReadOnly />
+        </Box>
+      )}
       <Shown query={catalog} rows={10}>
         {(told) => <Catalog told={told} hasAgent={hasAgent} />}
       </Shown>

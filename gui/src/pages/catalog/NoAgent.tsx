@@ -53,10 +53,12 @@ function AtHub({ service }: { service: string }) {
   return (
     <Stack gap="sm">
       <Text size="sm">
-        Services are consumed and served by the agent of your machine, which this page of the Hub does not
-        reach. On that machine, start the agent and open the same pages there:
+        Services are consumed and served by the agent of your machine, and this page of the Hub reaches it
+        when this browser is paired with it. On that machine, start the agent and pair:
       </Text>
       <Command>czctl start</Command>
+      <Command>czctl pair</Command>
+      <Text size="sm">Or open the same pages there, without the Hub in between:</Text>
       <Command>czctl ui</Command>
       <Text size="sm">Or do it in its terminal:</Text>
       <Command>{`echo '${service}' | czctl consume apply --append`}</Command>

@@ -4,6 +4,8 @@ import { useState, type ReactNode } from "react";
 
 import type { ConsumedService, Presence, Service } from "../../api/agent.generated";
 import { CopyButton, Nothing, Person, State } from "../../parts";
+import { ReadOnly } from "../../parts/ReadOnly";
+import { useAgent } from "../../session/agent";
 import { useMay } from "../../session/session";
 import { consumedInWords, healthInWords, healthOf, KINDS, refOf } from "../../space/services";
 import { usePresence } from "../../space/source";
@@ -65,6 +67,7 @@ function OneService({ service, hasAgent }: { service: Service; hasAgent: boolean
     setBeginning(from);
     open();
   };
+  const { mayAct } = useAgent();
   const mayConnect = useMay()("spaces.connect");
   const canBeServed =
     service.ports.some((port) => port.protocol === "TCP") && service.kind !== "external-name";
@@ -77,7 +80,9 @@ function OneService({ service, hasAgent }: { service: Service; hasAgent: boolean
         </Badge>
       </Group>
       <Group gap="sm">
-        {hasAgent ? (
+        {hasAgent && !mayAct ? (
+          <ReadOnly />
+        ) : hasAgent ? (
           <>
             <ConsumeButton service={service} consumed={consumed} />
             {canBeServed && (
@@ -112,7 +117,7 @@ function OneService({ service, hasAgent }: { service: Service; hasAgent: boolean
       <Part title="Who consumes it">
         <WhoConsumes service={service} />
       </Part>
-      {hasAgent && (
+      {hasAgent && mayAct && (
         <ServeDialog
           service={service}
           isConsumed={consumed !== undefined}

@@ -26,6 +26,7 @@ export function Variants({
   hasAgent: boolean;
   onServe: (from: Beginning) => void;
 }) {
+  const { mayAct } = useAgent();
   const served = useServes(hasAgent).data?.serves ?? [];
   const serving = service.serving;
   const variants = serving?.variants ?? [];
@@ -56,7 +57,7 @@ export function Variants({
           service={service}
           variant={variant}
           here={served.find((one) => one.variant.variant_id === variant.variant_id)}
-          hasAgent={hasAgent}
+          acts={hasAgent && mayAct}
           onServe={onServe}
         />
       ))}
@@ -75,13 +76,13 @@ function OneVariant({
   service,
   variant,
   here,
-  hasAgent,
+  acts,
   onServe,
 }: {
   service: Service;
   variant: VariantView;
   here: ServedVariant | undefined;
-  hasAgent: boolean;
+  acts: boolean;
   onServe: (from: Beginning) => void;
 }) {
   const { me } = useSession();
@@ -144,11 +145,11 @@ function OneVariant({
         {!isMirror && <HowToAsk service={service} variant={variant} curl={here?.curl ?? undefined} />}
         <Group gap="xs">
           {isOwn ? (
-            <End service={service} variant={variant} hasAgent={hasAgent} />
+            <End service={service} variant={variant} acts={acts} />
           ) : (
-            <Terminate service={service} variant={variant} hasAgent={hasAgent} />
+            <Terminate service={service} variant={variant} acts={acts} />
           )}
-          {hasAgent && !isOwn && !isMirror && !isOfUser && (
+          {acts && !isOwn && !isMirror && !isOfUser && (
             <Button
               size="xs"
               variant="default"
@@ -178,7 +179,8 @@ function useEnded(): () => void {
 interface Ending {
   service: Service;
   variant: VariantView;
-  hasAgent: boolean;
+  /** Whether the agent of this machine does it for this page. */
+  acts: boolean;
 }
 
 function useEndings({ service, variant }: Ending) {
@@ -200,11 +202,11 @@ function useEndings({ service, variant }: Ending) {
 
 /** One's own variant. */
 function End(ending: Ending) {
-  const { service, variant, hasAgent } = ending;
+  const { service, variant, acts } = ending;
   const ended = useEnded();
   const { byAgent, byHub } = useEndings(ending);
   const mayAtHub = useMay()("sessions.end");
-  if (!hasAgent && !mayAtHub)
+  if (!acts && !mayAtHub)
     return (
       <Box flex={1}>
         <Text size="sm" mb={4}>
@@ -218,7 +220,7 @@ function End(ending: Ending) {
       size="xs"
       label="End"
       title="End this variant of yours?"
-      action={() => (hasAgent ? byAgent("") : byHub(""))}
+      action={() => (acts ? byAgent("") : byHub(""))}
       onDone={() => {
         ended();
         said(`Your variant of ${refOf(service.ref)} ends`);
@@ -242,11 +244,11 @@ function noReason(name: string): Problem {
 
 /** Somebody else's variant: whose it is is told why. */
 function Terminate(ending: Ending) {
-  const { variant, hasAgent } = ending;
+  const { variant, acts } = ending;
   const ended = useEnded();
   const { byAgent, byHub } = useEndings(ending);
   const mayAtHub = useMay()("sessions.end");
-  if (!hasAgent && !mayAtHub) return null;
+  if (!acts && !mayAtHub) return null;
   return (
     <AskFirst
       size="xs"

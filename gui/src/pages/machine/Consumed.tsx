@@ -7,6 +7,7 @@ import { refused, said, Shown, State } from "../../parts";
 import { DataTable, type ColumnDef } from "../../parts/DataTable";
 import { useNarrow } from "../../parts/narrow";
 import { Section } from "../../parts/Section";
+import { useAgent } from "../../session/agent";
 import { refOf } from "../../space/services";
 import { useCatalog } from "../../space/source";
 import { CatalogLink } from "./CatalogLink";
@@ -48,6 +49,7 @@ export function Consumed() {
 /** Whose services answer to their bare names. */
 function PrimaryNamespace({ selected }: { selected: string | null }) {
   const catalog = useCatalog();
+  const { mayAct } = useAgent();
   const changed = useMachineChanged();
   const select = useMutation({
     mutationFn: agent.selectPrimaryNamespace,
@@ -71,7 +73,7 @@ function PrimaryNamespace({ selected }: { selected: string | null }) {
         clearable
         searchable={names.length > 8}
         nothingFoundMessage="There is no such namespace"
-        disabled={select.isPending}
+        disabled={!mayAct || select.isPending}
         onChange={(value) => {
           select.mutate(value);
         }}

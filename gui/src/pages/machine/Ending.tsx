@@ -5,12 +5,14 @@ import type { StatusView } from "../../api/agent.generated";
 import { AskFirst, Command, said } from "../../parts";
 import { Deed, Deeds } from "../../parts/Deed";
 import { Section } from "../../parts/Section";
+import { useAgent } from "../../session/agent";
 import { useMachineChanged } from "./queries";
 import { count } from "./words";
 
 /** What ends what this machine does: all of it, the connection, or the agent itself. */
 export function Ending({ status }: { status: StatusView }) {
   const changed = useMachineChanged();
+  const { channel, mayAct } = useAgent();
   const name = status.teamspace?.name ?? "";
   const now = `It consumes ${count(status.consumed, "service")} and serves ${count(status.served, "variant")} now.`;
   const done = (message: string) => () => {
@@ -20,7 +22,7 @@ export function Ending({ status }: { status: StatusView }) {
   return (
     <Section title="End">
       <Deeds>
-        {status.teamspace !== null && (
+        {status.teamspace !== null && mayAct && (
           <>
             <Deed
               title="Reset"
@@ -55,15 +57,19 @@ export function Ending({ status }: { status: StatusView }) {
           title="Stop the agent"
           about="Disconnects, and puts the machine back as it was. What it consumes comes back with the next start."
         >
-          <AskFirst
-            label="Stop"
-            title="Stop the agent?"
-            action={localConsole.stopAgent}
-            onDone={done("The agent is stopped, and this machine is as it was")}
-          >
-            {now} Names, addresses and packet rules are taken away. This page stays, and starts it again where
-            that asks for no password.
-          </AskFirst>
+          {channel === "console" ? (
+            <AskFirst
+              label="Stop"
+              title="Stop the agent?"
+              action={localConsole.stopAgent}
+              onDone={done("The agent is stopped, and this machine is as it was")}
+            >
+              {now} Names, addresses and packet rules are taken away. This page stays, and starts it again
+              where that asks for no password.
+            </AskFirst>
+          ) : (
+            <Command>czctl stop</Command>
+          )}
         </Deed>
       </Deeds>
     </Section>

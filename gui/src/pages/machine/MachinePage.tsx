@@ -2,21 +2,24 @@ import { SimpleGrid, Stack } from "@mantine/core";
 
 import type { StatusView } from "../../api/agent.generated";
 import { Loading, PageHead } from "../../parts";
+import { ReadOnly } from "../../parts/ReadOnly";
 import { useAgent } from "../../session/agent";
 import { Connection, SetUp } from "./Connection";
 import { ConnectTo } from "./ConnectTo";
 import { Consumed } from "./Consumed";
 import { Ending, LookCloser } from "./Ending";
 import { NoAgent } from "./NoAgent";
+import { Pairings } from "./Pairings";
 import { Served } from "./Served";
+import { Unreached } from "./Unreached";
 import { Warnings } from "./Warnings";
-import { WithoutConsole } from "./WithoutConsole";
+import { Way } from "./Way";
 import { isOfConsole } from "./words";
 
-/** The machine that this page is looked at from: its agent, and what it does. */
+/** The machine that this page is looked at from, or paired with: its agent, and what it does. */
 export function MachinePage() {
-  const { channel, status, problem, isLoading } = useAgent();
-  if (channel === "none") return <WithoutConsole />;
+  const { channel, mayAct, status, problem, isLoading } = useAgent();
+  if (channel === "none" && !isLoading) return <Unreached />;
   return (
     <>
       <PageHead
@@ -31,28 +34,36 @@ export function MachinePage() {
         problem !== undefined && (
           <Stack gap="lg" maw={760}>
             <NoAgent problem={problem} />
-            {!isOfConsole(problem) && <ConnectTo status={undefined} />}
+            {!isOfConsole(problem) && mayAct && <ConnectTo status={undefined} />}
           </Stack>
         )
+      )}
+      {(channel === "direct" || channel === "relay") && (
+        <Stack gap="lg" mt="lg">
+          <Way />
+          <Pairings />
+        </Stack>
       )}
     </>
   );
 }
 
 function Running({ status }: { status: StatusView }) {
+  const { mayAct } = useAgent();
   const isSomewhere = status.teamspace !== null;
   return (
     <Stack gap="lg">
+      <ReadOnly />
       {status.warnings.length > 0 && <Warnings warnings={status.warnings} />}
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
-        {isSomewhere ? <Connection status={status} /> : <ConnectTo status={status} />}
+        {isSomewhere ? <Connection status={status} /> : mayAct && <ConnectTo status={status} />}
         <SetUp status={status} />
       </SimpleGrid>
       {isSomewhere && (
         <>
           <Served />
           <Consumed />
-          <ConnectTo status={status} />
+          {mayAct && <ConnectTo status={status} />}
         </>
       )}
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">

@@ -6,6 +6,7 @@ import { localConsole } from "../../api/agent";
 import { asProblem, type Problem } from "../../api/problem";
 import { Command, ProblemAlert, said } from "../../parts";
 import { Section } from "../../parts/Section";
+import { useAgent } from "../../session/agent";
 import { useMachineChanged } from "./queries";
 import { isOfConsole } from "./words";
 
@@ -15,6 +16,7 @@ const NEEDS_ROOT = "CZ-AGENT-005";
 /** There is no agent that answers: why, and how to start it. */
 export function NoAgent({ problem }: { problem: Problem }) {
   const changed = useMachineChanged();
+  const { channel } = useAgent();
   const start = useMutation({
     mutationFn: localConsole.startAgent,
     onSuccess: async () => {
@@ -22,7 +24,7 @@ export function NoAgent({ problem }: { problem: Problem }) {
       await changed();
     },
   });
-  if (isOfConsole(problem)) return <NoConsole problem={problem} />;
+  if (channel === "console" && isOfConsole(problem)) return <NoConsole problem={problem} />;
   if (problem.code !== NOT_RUNNING)
     return (
       <Stack gap="md" maw={760}>
@@ -37,6 +39,15 @@ export function NoAgent({ problem }: { problem: Problem }) {
           </>
         )}
       </Stack>
+    );
+  if (channel !== "console")
+    return (
+      <Section
+        title="The agent is not running"
+        about="It connects the machine with a Teamspace. It needs root, so it is started in a terminal there, and not by a page:"
+      >
+        <Command>{"czctl start"}</Command>
+      </Section>
     );
   const refused = start.error === null ? null : asProblem(start.error);
   return (

@@ -5,6 +5,7 @@ import { agent } from "../../api/agent";
 import type { ServedVariant } from "../../api/agent.generated";
 import { AskFirst, Command, said, Shown, State, When } from "../../parts";
 import { Section } from "../../parts/Section";
+import { useAgent } from "../../session/agent";
 import { conditionInWords, pairInWords } from "../../space/conditions";
 import { refOf } from "../../space/services";
 import { CatalogLink } from "./CatalogLink";
@@ -42,6 +43,7 @@ export function Served() {
 
 function Variant({ served }: { served: ServedVariant }) {
   const changed = useMachineChanged();
+  const { mayAct } = useAgent();
   const { variant } = served;
   const service = refOf(served.service);
   const isMirror = variant.mirror !== null;
@@ -54,20 +56,22 @@ function Variant({ served }: { served: ServedVariant }) {
           </Text>
           <VariantState served={served} />
         </Group>
-        <AskFirst
-          label="End"
-          size="xs"
-          title={`End serving ${service}?`}
-          action={() => agent.endServe({ service, variants: [variant.variant_id] })}
-          onDone={() => {
-            said(`${service} is not served for that condition any more`);
-            void changed();
-          }}
-        >
-          {isMirror
-            ? "This machine gets no more copies. Who uses the service notices nothing."
-            : "Requests that meet its condition are answered by the service's own pods, or by a variant of somebody else. What is open ends."}
-        </AskFirst>
+        {mayAct && (
+          <AskFirst
+            label="End"
+            size="xs"
+            title={`End serving ${service}?`}
+            action={() => agent.endServe({ service, variants: [variant.variant_id] })}
+            onDone={() => {
+              said(`${service} is not served for that condition any more`);
+              void changed();
+            }}
+          >
+            {isMirror
+              ? "This machine gets no more copies. Who uses the service notices nothing."
+              : "Requests that meet its condition are answered by the service's own pods, or by a variant of somebody else. What is open ends."}
+          </AskFirst>
+        )}
       </Group>
       <Text size="sm" style={{ overflowWrap: "anywhere" }}>
         {isMirror ? "Copies of requests with " : "Requests with "}

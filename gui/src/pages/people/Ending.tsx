@@ -4,7 +4,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { agent } from "../../api/agent";
 import { hub } from "../../api/hub";
 import { AskFirst, said } from "../../parts";
-import { useAgent, useAgentIn } from "../../session/agent";
+import { useAgent, useAgentActs } from "../../session/agent";
 import { useMay } from "../../session/session";
 import type { Laptop, Served } from "../../space/laptops";
 import { useSource } from "../../space/source";
@@ -43,7 +43,7 @@ export function EndServe({ served }: { served: Served }) {
   const may = useMay();
   const client = useQueryClient();
   const own = useAgent().status?.teamspace?.user_id;
-  const here = useAgentIn(source.kind === "hub" ? source.space : undefined);
+  const here = useAgentActs(source.kind === "hub" ? source.space : undefined);
   const isOwn = here && own === served.user;
   const byAgent = isOwn || (here && source.kind === "agent");
   if (!byAgent && (source.kind !== "hub" || !may("sessions.end"))) return null;

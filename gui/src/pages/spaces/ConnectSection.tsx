@@ -7,6 +7,7 @@ import { localConsole } from "../../api/agent";
 import type { Space } from "../../api/hub.generated";
 import { Command, ProblemAlert, said } from "../../parts";
 import { PageLink } from "../../parts/PageLink";
+import { ReadOnly } from "../../parts/ReadOnly";
 import { Section } from "../../parts/Section";
 import { useAgent } from "../../session/agent";
 import { useHubVersion } from "./queries";
@@ -22,7 +23,7 @@ export function ConnectSection({ organization, space }: { organization: string; 
     );
   return (
     <Section title="Connect" about="A connected machine reaches the services here by their names.">
-      {channel === "console" ? (
+      {channel !== "none" ? (
         <ThisMachine organization={organization} space={space} />
       ) : (
         <ByCommands space={space} />
@@ -32,7 +33,7 @@ export function ConnectSection({ organization, space }: { organization: string; 
 }
 
 function ThisMachine({ organization, space }: { organization: string; space: Space }) {
-  const { status, isLoading } = useAgent();
+  const { status, isLoading, mayAct } = useAgent();
   const client = useQueryClient();
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
@@ -50,6 +51,7 @@ function ThisMachine({ organization, space }: { organization: string; space: Spa
         </Text>
       </Alert>
     );
+  if (!mayAct) return <ReadOnly />;
   const connect = async () => {
     setBusy(true);
     setError(null);
@@ -104,7 +106,11 @@ function ByCommands({ space }: { space: Space }) {
       <Command>{`czctl auth login --hub ${version.data?.url ?? location.origin}`}</Command>
       <Command>{`czctl space select ${space.name}`}</Command>
       <Command>{"czctl start"}</Command>
-      <Text size="sm">Then consume and serve with czctl, or in the browser by the local console:</Text>
+      <Text size="sm">
+        Then consume and serve with czctl, or in the browser: this one when it is paired, or by the local
+        console.
+      </Text>
+      <Command>{"czctl pair"}</Command>
       <Command>{"czctl ui"}</Command>
     </Stack>
   );
