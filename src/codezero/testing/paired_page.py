@@ -54,7 +54,9 @@ class PairedPage:
         parts = urlsplit(address)
         told = {name: values[0] for name, values in parse_qs(parts.fragment, strict_parsing=True).items()}
         origin = f"{parts.scheme}://{parts.netloc}"
-        return cls(origin, told["machine"], int(told["port"]), told["code"], **fields)
+        return cls(
+            **{"origin": origin, "machine": told["machine"], "port": int(told["port"]), "code": told["code"], **fields}
+        )
 
     @property
     def public(self) -> PageKey:

@@ -90,6 +90,7 @@ def start_agent(
     elif not _is_own(daemon.status()):
         daemon.forget_teamspace()
         say("left the Teamspace of last time, where this machine was as somebody else than is signed in now")
+    _answer_pages()
     _await_tunnel(daemon)
 
 
@@ -101,6 +102,13 @@ def stop() -> None:
 
 def stop_agent() -> None:
     """What `czctl stop` does."""
+    from codezero.cli.paired import process
+
+    try:
+        # First: what pages ask of the agent ends with them.
+        process.end()
+    except CodezeroError as error:
+        say(f"warning: {error.detail}; {error.fix or ''}")
     if not _stop(places(), client()):
         say("not running")
 
@@ -142,6 +150,20 @@ def cleanup() -> None:
     for path in undone:
         say(f"put back: {path}")
     say("this machine is as it was" if undone else "nothing to undo")
+
+
+def _answer_pages() -> None:
+    """Let the pages that are paired find this machine; without them the agent is as good."""
+    from codezero.cli.paired import process, state
+
+    if not state.path().exists() or process.is_of_sudo():
+        return
+    try:
+        present = state.load()
+        if present is not None and present.pairings:
+            process.ensure()
+    except CodezeroError as error:
+        say(f"warning: paired pages are not answered: {error.detail}")
 
 
 def _read_access(file: Path) -> TeamspaceAccess:

@@ -154,6 +154,7 @@ def logout(*, hub: str | None, hub_ca: Path | None) -> None:
 
     \b
     Tokens and the device's key are deleted here, also where the Hub does not answer.
+    Pages of that Hub that are paired with this machine are not any more.
     """
     context = connect(hub, hub_ca).context
     url, former = context.url, kept_sign_in(context)
@@ -163,6 +164,7 @@ def logout(*, hub: str | None, hub_ca: Path | None) -> None:
         )
         return
     _leave_teamspace()
+    _forget_pages(url)
     ended = _end_at_hub(former) if former is not None else None
     hub_context.forget()
     say(f"signed out of {url}" if former is not None else "not signed in")
@@ -485,6 +487,29 @@ def _leave_teamspace() -> None:
     except CodezeroError as error:
         if error.problem is not problems.NOT_RUNNING:
             say(f"warning: the Daemon could not be told: {error.detail}")
+
+
+def _forget_pages(url: str) -> None:
+    """End all pairings with pages of the Hub."""
+    from codezero.cli.paired import process, state
+    from codezero.cli.paired.state import State
+
+    if not state.path().exists():
+        return
+
+    def forgotten(present: State) -> tuple[State, int]:
+        ended = frozenset(one.id for one in present.pairings if one.origin == url)
+        return present.without(ended), len(ended)
+
+    try:
+        count = state.change(forgotten)
+        process.nudge()
+    except CodezeroError as error:
+        # It is signed out all the same.
+        say(f"warning: pages stay paired: {error.detail}; {error.fix or ''}")
+        return
+    if count:
+        say(f"{count} paired {'page is' if count == 1 else 'pages are'} not paired any more")
 
 
 def _end_at_hub(former: HubClient) -> str | None:

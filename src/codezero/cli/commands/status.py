@@ -5,10 +5,12 @@ import time
 from collections.abc import Sequence
 
 import click
+import msgspec
 
 from codezero.cli import wording
-from codezero.cli.console import Output, Table, output_option, printable, style, write, write_text
+from codezero.cli.console import Output, Table, output_option, printable, say, style, write, write_text
 from codezero.cli.context import client
+from codezero.model.problems import CodezeroError
 from codezero.wire.local_api import HubState, HubView, ServedVariant, StatusView, TunnelState
 
 
@@ -23,9 +25,36 @@ def status(output: Output) -> None:
     now = daemon.status()
     if output is Output.TABLE:
         serves = daemon.serves().serves if now.served else ()
-        write_text("\n".join(_lines(now, serves)) + "\n")
+        write_text("\n".join([*_lines(now, serves), *_warnings(now)]) + "\n")
         return
-    write(now, output, lambda: Table((), ()))
+    pages = _pages()
+    write({**msgspec.to_builtins(now), "pages": pages} if pages else now, output, lambda: Table((), ()))
+
+
+class Pages(msgspec.Struct, frozen=True):
+    """The pages that are paired with this machine: how many, and which ways to it stand."""
+
+    paired: int
+    direct_port: int | None
+    relay: bool
+    relay_reason: str = ""
+
+
+def _pages() -> Pages | None:
+    """None where no page is paired."""
+    from codezero.cli.paired import process, state
+
+    try:
+        present = state.load() if state.path().exists() else None
+    except CodezeroError as error:
+        say(f"warning: {error.detail}")
+        return None
+    if present is None or not present.pairings:
+        return None
+    running = process.found()
+    if running is None:
+        return Pages(len(present.pairings), None, relay=False, relay_reason="they are not answered: czctl start")
+    return Pages(len(present.pairings), running.port, running.relay_stands, running.relay_reason)
 
 
 def _lines(now: StatusView, serves: Sequence[ServedVariant]) -> list[str]:
@@ -53,13 +82,25 @@ def _lines(now: StatusView, serves: Sequence[ServedVariant]) -> list[str]:
         f"Machine       capture by {now.host.capture} ({now.host.captured_ports} ports), "
         f"names by {now.host.names} ({now.host.published_names} names)",
     ]
-    lines = [printable(line) for line in lines]
+    if (pages := _pages()) is not None:
+        lines.append(f"Pages         {_ways(pages)}")
+    return [printable(line) for line in lines]
+
+
+def _warnings(now: StatusView) -> list[str]:
+    lines: list[str] = []
     for warning in now.warnings:
         colour = {"error": "red", "warning": "yellow"}.get(warning.severity, "blue")
         lines.append(f"{style(warning.severity, colour, sys.stdout)}: " + printable(f"{warning.text} [{warning.code}]"))
         if warning.fix:
             lines.append(printable(f"  fix: {warning.fix}"))
     return lines
+
+
+def _ways(pages: Pages) -> str:
+    direct = f"port {pages.direct_port}" if pages.direct_port is not None else "no port"
+    relay = "by the Hub" if pages.relay else f"not by the Hub ({pages.relay_reason or 'connecting'})"
+    return f"{pages.paired} paired; {direct}, {relay}"
 
 
 def _served(one: ServedVariant) -> str:

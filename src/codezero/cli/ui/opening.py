@@ -1,4 +1,4 @@
-"""How the page gets its one-time code: by the address, which is printed; and by a file that only the user can read, which leads there.
+"""How a page gets its one-time code: by the address, which is printed; and by a file that only the user can read, which leads there.
 
 The file is what a browser is given to open. The address itself would be on the browser's command line, where every user of the machine sees it.
 """
@@ -21,7 +21,7 @@ _NAME: Final = "codezero.html"
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Codezero</title>
 <meta http-equiv="refresh" content="0; url={address}"></head>
-<body><p>If nothing happens: <a href="{address}">open the local console</a>.</p></body></html>
+<body><p>If nothing happens: <a href="{address}">open the page</a>.</p></body></html>
 """
 
 

@@ -1,0 +1,254 @@
+"""Where a request of a page is answered, whichever way it came: whether it is signed, what it may ask, and who knows the answer."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
+from hmac import compare_digest
+from typing import Final
+
+import msgspec
+
+from codezero.cli.hub_client import connect
+from codezero.cli.loopback import selecting
+from codezero.cli.loopback.asking import Asked
+from codezero.cli.loopback.selecting import Selection
+from codezero.cli.loopback.threads import Threads
+from codezero.cli.paired import confirming, proving, state
+from codezero.cli.paired.proving import Proof, not_paired
+from codezero.cli.paired.state import Live, Pairing, State
+from codezero.cli.paired.used import Used
+from codezero.cli.ui import agent_passage
+from codezero.cli.ui.agent_passage import AgentPassage
+from codezero.kit.logs import get_logger
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
+from codezero.wire.local_api import StatusView
+from codezero.wire.paired import (
+    ALLOWED,
+    PAIRINGS,
+    PairedView,
+    PairingEnd,
+    PairingMade,
+    PairingWanted,
+    mac_of,
+)
+
+AUTHORIZATION: Final = "authorization"
+REVOKE: Final = f"{PAIRINGS}/revoke"
+
+_log = get_logger("paired")
+
+
+class Desk:
+    """Answers pages. Nothing goes on that a page has asked whose pairing has ended, once `ended` is called."""
+
+    def __init__(
+        self,
+        live: Live,
+        used: Used,
+        agent: AgentPassage,
+        turn: Threads,
+        *,
+        port: int,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`turn` is one thread: moves of the one agent come one after the other. `changed` is called when a page has changed who is paired."""
+        self._live = live
+        self._used = used
+        self._agent = agent
+        self._turn = turn
+        self._port = port
+        self._changed = changed
+        self._clock = clock
+        self._under_way: dict[str, set[asyncio.Timeout]] = {}
+
+    async def answer(self, asked: Asked, *, origin: str) -> None:
+        """Answer what comes from a page of `origin`, as its browser or the Hub says; raises `CodezeroError`."""
+        proof = Proof(asked.headers.get(AUTHORIZATION, ""))
+        if (asked.method, asked.target) == ("POST", PAIRINGS):
+            await self._pair(asked, proof, origin)
+            return
+        pairing = self._checked(asked, proof, origin)
+        if (asked.method, asked.target) == ("POST", REVOKE):
+            await self._revoke(asked, pairing)
+            return
+        async with self._until_it_ends(pairing):
+            if asked.path.startswith(f"{agent_passage.PREFIX}/"):
+                await self._agent.pass_on(asked)
+            elif (asked.method, asked.path) == confirming.SELECT:
+                await self._select(asked, pairing)
+            else:
+                await asked.answer_json(self._view(pairing.origin))
+
+    def ended(self) -> None:
+        """End what was asked by pages that are not paired any more."""
+        present = self._live.now
+        for name, limits in self._under_way.items():
+            if present.pairing(name) is None:
+                for limit in limits:
+                    limit.reschedule(asyncio.get_running_loop().time())
+
+    # --- who asks, and what --------------------------------------------------------------------------------------------------------------
+
+    def _checked(self, asked: Asked, proof: Proof, origin: str) -> Pairing:
+        """Whose request it is, if it is to be done; raises `CodezeroError`."""
+        present = self._live.now
+        pairing = present.pairing(proof.pairing)
+        if pairing is None or pairing.origin != origin:
+            raise not_paired("this page is not paired with the machine, or not any more")
+        self._take(asked, proof, pairing, present)
+        wanted = ALLOWED.get((asked.method, asked.target))
+        if wanted is None:
+            raise CodezeroError(
+                problems.PAGE_MAY_NOT,
+                f"{asked.method} {asked.target[:200]} is nothing that a page may ask of a machine",
+            )
+        # To be forgotten changes nothing but who may ask.
+        if wanted.acts and not pairing.acts and not _ends_itself(asked, pairing):
+            raise CodezeroError(
+                problems.PAGE_MAY_NOT,
+                "this page is paired to look, and not to change anything",
+                fix="pair it anew, without --read-only: czctl pair",
+            )
+        self._used.count(pairing.id)
+        if confirming.lines_of(asked.method, asked.target, asked.body):
+            refusal = state.change(
+                lambda now: confirming.check(now, pairing.id, asked.method, asked.target, asked.body)
+            )
+            if refusal is not None:
+                raise refusal
+        self._note(pairing)
+        return pairing
+
+    def _take(self, asked: Asked, proof: Proof, pairing: Pairing, present: State) -> None:
+        claims = proof.check(
+            pairing.key,
+            machine=present.machine,
+            method=asked.method,
+            target=asked.target,
+            body=asked.body,
+            now=self._clock(),
+        )
+        self._used.take(pairing.id, claims.jti, claims.iat)
+
+    def _note(self, pairing: Pairing) -> None:
+        now = self._clock()
+        if pairing.used_at is not None and now - pairing.used_at < state.USED_SECONDS:
+            return
+
+        def noted(present: State) -> tuple[State, None]:
+            pairings = tuple(
+                msgspec.structs.replace(one, used_at=now) if one.id == pairing.id else one for one in present.pairings
+            )
+            return msgspec.structs.replace(present, pairings=pairings), None
+
+        state.change(noted)
+
+    @contextlib.asynccontextmanager
+    async def _until_it_ends(self, pairing: Pairing) -> AsyncGenerator[None]:
+        """A block that is cut when the pairing ends."""
+        limit = asyncio.timeout(None)
+        limits = self._under_way.setdefault(pairing.id, set())
+        try:
+            async with limit:
+                limits.add(limit)
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise not_paired("the pairing of this page has ended") from None
+        finally:
+            limits.discard(limit)
+            if not limits:
+                self._under_way.pop(pairing.id, None)
+
+    # --- pairings ------------------------------------------------------------------------------------------------------------------------
+
+    async def _pair(self, asked: Asked, proof: Proof, origin: str) -> None:
+        """Pair the page that has the code of `czctl pair`, and the key it says."""
+        wanted = asked.body_as(PairingWanted)
+        if proof.pairing != proving.pairing_id(wanted.key):
+            raise not_paired("the proof is of another key than is to be paired")
+        now = self._clock()
+        key = Pairing(
+            proof.pairing, wanted.key, wanted.name, origin, acts=False, created_at=now, expires_at=state.expiry(now)
+        )
+        self._take(asked, proof, key, self._live.now)
+        refusal = state.change(lambda present: _paired(present, key, wanted.mac))
+        if refusal is not None:
+            raise refusal
+        present = self._live.now
+        made = present.pairing(key.id)
+        if made is None:
+            raise not_paired("the pairing was revoked just now")
+        self._changed()
+        _log.info("a page was paired", page=made.name, origin=made.origin, acts=made.acts)
+        await asked.answer_json(
+            PairingMade(present.machine, state.machine_name(), self._port, present.relays, made.view())
+        )
+
+    def _view(self, origin: str) -> PairedView:
+        present = self._live.now
+        own = tuple(one.view() for one in present.pairings if one.origin == origin)
+        return PairedView(present.machine, state.machine_name(), self._port, present.relays, own)
+
+    async def _revoke(self, asked: Asked, pairing: Pairing) -> None:
+        name = asked.body_as(PairingEnd).id
+        there = self._live.now.pairing(name)
+        # What another Hub's pages are is not for this one.
+        if there is None or there.origin != pairing.origin:
+            raise CodezeroError(problems.NOT_FOUND, "there is no such pairing")
+        state.change(lambda present: (present.without(frozenset((name,))), None))
+        self._changed()
+        _log.info("a page has ended a pairing", page=there.name, origin=there.origin)
+        await asked.answer(204)
+
+    # --- what czctl does ----------------------------------------------------------------------------------------------------------------
+
+    async def _select(self, asked: Asked, pairing: Pairing) -> None:
+        wanted = asked.body_as(Selection)
+        status = await self._turn.run(lambda: _selected(wanted, pairing.origin))
+        if status is None:
+            await asked.answer(204)
+        else:
+            await asked.answer_json(status)
+
+
+def _selected(wanted: Selection, origin: str) -> StatusView | None:
+    client = connect()
+    if client.endpoint.url != origin:
+        raise CodezeroError(
+            problems.PAGE_MAY_NOT,
+            f"this machine is signed in to another Hub than this page's, {client.endpoint.url}",
+            fix=f"czctl auth login --hub {origin}",
+        )
+    return selecting.select(client, wanted)
+
+
+def _ends_itself(asked: Asked, pairing: Pairing) -> bool:
+    return (asked.method, asked.target) == ("POST", REVOKE) and asked.body_as(PairingEnd).id == pairing.id
+
+
+def _paired(present: State, wanted: Pairing, mac: str) -> tuple[State, CodezeroError | None]:
+    """For `state.change`: with the page, where it has the code; else with one try less."""
+    offer = present.offer
+    if offer is None or offer.origin != wanted.origin:
+        return present, _closed("no page is waited for, or one of another Hub")
+    expected = mac_of(offer.code, origin=offer.origin, machine=present.machine, pairing=wanted.id)
+    if not compare_digest(mac.encode(), expected.encode()):
+        left = msgspec.structs.replace(offer, tries=offer.tries - 1)
+        return msgspec.structs.replace(present, offer=left if left.tries else None), _closed(
+            "that is not the code of `czctl pair`"
+        )
+    try:
+        return state.pair(
+            present, msgspec.structs.replace(wanted, acts=offer.acts, name=offer.name or wanted.name)
+        ), None
+    except CodezeroError as error:
+        return present, error
+
+
+def _closed(detail: str) -> CodezeroError:
+    return CodezeroError(problems.PAIRING_CLOSED, detail, fix="czctl pair")

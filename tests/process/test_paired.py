@@ -1,0 +1,458 @@
+"""Pages that are paired with a machine, directly: `czctl pair` and its process before an agent, and whoever else speaks to it is refused."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.client import IncompleteRead
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from codezero.cli.paired.process import Running
+from codezero.cli.paired.state import MOST_PAIRINGS, State
+from codezero.testing.console_process import CZCTL
+from codezero.testing.paired_page import PairedPage
+from codezero.testing.paired_process import PairProcess, paired
+from codezero.testing.scripted_daemon import Raw, ScriptedDaemon, in_chunks
+from codezero.testing.views import CONSUME, SERVICES, STATUS
+from codezero.testing.waiting import eventually
+from codezero.wire.paired import PAIRINGS
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+HUB = "https://hub.example.org"
+EVENTS = b'{"what":"status","at":1.0}\n'
+
+
+@dataclass
+class Home:
+    """A machine of somebody who knows a Hub, which does not answer."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        (self.path / "run").mkdir()
+
+    @property
+    def folder(self) -> Path:
+        return self.path / ".config" / "codezero"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.path),
+            "TMPDIR": str(self.path),
+            "CODEZERO_RUN_FOLDER": str(self.path / "run"),
+            "CODEZERO_STATE_FOLDER": str(self.path / "state"),
+            "CODEZERO_HUB": HUB,
+        }
+
+    def czctl(self, *arguments: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(
+            [CZCTL, *arguments],
+            env={name: value for name, value in {**self.environment, **variables}.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in ended.stderr
+        return ended
+
+    def json(self, *arguments: str) -> Any:
+        ended = self.czctl(*arguments, "-o", "json")
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def state(self) -> State:
+        return msgspec.json.decode((self.folder / "paired.json").read_bytes(), type=State)
+
+    def running(self) -> Running | None:
+        """What the process tells of itself, if one runs."""
+        try:
+            told = msgspec.json.decode((self.folder / "paired-process.json").read_bytes(), type=Running)
+            os.kill(told.pid, 0)
+        except (OSError, ValueError):
+            return None
+        return told
+
+    def pid(self) -> int:
+        running = self.running()
+        assert running is not None
+        return running.pid
+
+    def log(self) -> str:
+        return (self.folder / "paired.log").read_text()
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    # pytest's own folders are too long for socket paths.
+    folder = Path(tempfile.mkdtemp(prefix="cz-"))
+    made = Home(folder)
+    yield made
+    running = made.running()
+    if running is not None:
+        os.kill(running.pid, signal.SIGTERM)
+        eventually(lambda: made.running() is None)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def daemon(home: Home) -> Iterator[ScriptedDaemon]:
+    replies = {
+        "GET /v1/status": STATUS,
+        "GET /v1/services": SERVICES,
+        "GET /v1/consume": CONSUME,
+        "PUT /v1/consume": CONSUME,
+        "POST /v1/reset": CONSUME,
+        "POST /v1/serve": CONSUME,
+        "GET /v1/events": Raw(in_chunks(EVENTS, end=False), hold=True),
+    }
+    with ScriptedDaemon(home.path / "run", dict(replies)) as running:
+        yield running
+
+
+# --- being paired --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_is_paired_asks_and_is_forgotten(home: Home, daemon: ScriptedDaemon) -> None:
+    with PairProcess(home.environment) as waiting:
+        page = waiting.page()
+        before = page.ask("GET", "/agent/v1/status")
+        made = page.pair()
+        code, said = waiting.ended()
+    again = page.pair()
+
+    assert (before.status, before.code) == (401, "CZ-PAIR-001")
+    assert (made.status, made.json()["pairing"]["id"], made.json()["port"]) == (200, page.id, page.port)
+    assert made.json()["pairing"]["acts"]
+    assert code == 0
+    assert f"paired with {page.name} at {HUB}, for 30 days" in said
+    assert f"czctl pairing revoke {page.id[:12]}" in said
+    assert page.code not in said + home.log()
+    assert (again.status, again.code) == (403, "CZ-PAIR-003")
+    services = page.ask("GET", "/agent/v1/services")
+    assert services.content == msgspec.json.encode(SERVICES)
+    assert page.ask("PUT", "/agent/v1/consume", {"rules": ["*.shop"]}).status == 200
+    assert daemon.lines() == ["GET /v1/services", "PUT /v1/consume"]
+    assert set(daemon.requests[1].headers) == {"host", "accept", "connection", "content-type", "content-length"}
+    listed = home.json("pairing", "list")
+    assert [(one["id"], one["name"], one["origin"]) for one in listed["pairings"]] == [(page.id, page.name, HUB)]
+    assert listed["port"] == page.port
+    assert page.ask("GET", PAIRINGS).json()["pairings"][0]["id"] == page.id
+    assert home.folder.joinpath("paired.json").stat().st_mode & 0o777 == 0o600
+
+    assert home.czctl("pairing", "revoke", page.id[:8]).stderr == f"{page.name} is not paired any more\n"
+    eventually(lambda: home.running() is None)
+    with pytest.raises(ConnectionRefusedError):
+        page.ask("GET", "/agent/v1/status")
+
+
+def test_a_pairing_that_looks_changes_nothing_and_may_end_itself(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment, "--read-only")
+    other = paired(home.environment)
+
+    changed = page.ask("PUT", "/agent/v1/consume", {"rules": ["*.shop"]})
+    of_another = page.ask("POST", f"{PAIRINGS}/revoke", {"id": other.id})
+    read = page.ask("GET", "/agent/v1/consume")
+    own = page.ask("POST", f"{PAIRINGS}/revoke", {"id": page.id})
+
+    assert (changed.status, changed.code) == (403, "CZ-PAIR-002")
+    assert (of_another.status, of_another.code) == (403, "CZ-PAIR-002")
+    assert (read.status, own.status) == (200, 204)
+    assert daemon.lines() == ["GET /v1/consume"]
+    assert page.ask("GET", "/agent/v1/consume").code == "CZ-PAIR-001"
+    assert other.ask("GET", "/agent/v1/consume").status == 200
+
+
+def test_five_wrong_codes_make_the_right_one_worth_nothing(home: Home) -> None:
+    with PairProcess(home.environment) as waiting:
+        wrong = [waiting.page(code="x" * 43).pair().code for _ in range(5)]
+        code, said = waiting.ended()
+
+    assert wrong == ["CZ-PAIR-003"] * 5
+    assert code == 4
+    assert "a wrong code came too often" in said
+    assert home.state().offer is None
+    eventually(lambda: home.running() is None)
+
+
+def test_a_code_is_for_the_key_the_origin_and_the_machine_that_it_was_used_with(home: Home) -> None:
+    with PairProcess(home.environment) as waiting:
+        page = waiting.page()
+        other = PairedPage(page.origin, page.machine, page.port, page.code)
+        elsewhere = waiting.page(key=page.key)
+        elsewhere.machine = "01JZ0000000000000000000009"
+
+        stolen = other.ask("POST", PAIRINGS, page.wanted(), proof=other.proof("POST", PAIRINGS, page.wanted()))
+        own_key = other.ask("POST", PAIRINGS, other.wanted(mac=json.loads(page.wanted())["mac"]))
+        moved = elsewhere.pair()
+        no_point = page.ask(
+            "POST", PAIRINGS, page.wanted(key={"kty": "EC", "crv": "P-256", "x": "A" * 43, "y": "A" * 43})
+        )
+
+        assert (stolen.status, stolen.code) == (401, "CZ-PAIR-001")
+        assert (own_key.status, own_key.code) == (403, "CZ-PAIR-003")
+        assert (moved.status, moved.code) == (401, "CZ-PAIR-001")
+        assert (no_point.status, no_point.code) == (401, "CZ-PAIR-001")
+        assert page.pair().status == 200
+        assert waiting.ended()[0] == 0
+
+
+def test_ctrl_c_takes_the_offer_back_and_leaves_nothing_behind(home: Home) -> None:
+    with PairProcess(home.environment) as waiting:
+        page = waiting.page()
+        waiting.process.send_signal(signal.SIGINT)
+        code, said = waiting.ended()
+
+    assert code == 130
+    assert said.endswith("interrupted\n")
+    assert home.state().offer is None
+    eventually(lambda: home.running() is None)
+    with pytest.raises(ConnectionRefusedError):
+        page.pair()
+
+
+def test_the_browser_is_led_by_a_file_and_its_arguments_tell_nothing(home: Home) -> None:
+    script = home.path / "browser.sh"
+    script.write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$@" > "$0.given"\ncp "${1#file://}" "$0.page.part"\nmv "$0.page.part" "$0.page"\n'
+    )
+    script.chmod(0o755)
+    environment = {**home.environment, "BROWSER": f"{script} %s"}
+    with PairProcess(environment, options=()) as waiting:
+        opened = Path(f"{script}.page")
+        eventually(opened.exists)
+        page = waiting.page()
+
+        assert page.code not in Path(f"{script}.given").read_text()
+        assert page.code in opened.read_text()
+        assert page.pair().status == 200
+        assert waiting.ended()[0] == 0
+
+
+def test_without_a_hub_there_is_nothing_to_pair_with(home: Home) -> None:
+    ended = home.czctl("pair", "--no-open", CODEZERO_HUB=None)
+
+    assert ended.returncode == 3
+    assert "[CZ-HUB-014]" in ended.stderr
+    assert not home.folder.joinpath("paired.json").exists()
+
+
+@needs_root
+@pytest.mark.root
+def test_root_by_sudo_pairs_nothing(home: Home) -> None:
+    ended = home.czctl("pair", "--no-open", SUDO_UID="1000")
+
+    assert ended.returncode == 2
+    assert "czctl pair, without sudo" in ended.stderr
+
+
+# --- the process ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_killed_it_is_started_again_at_the_same_port_and_knows_what_was_used(
+    home: Home, daemon: ScriptedDaemon
+) -> None:
+    page = paired(home.environment)
+    proof = page.proof("GET", "/agent/v1/consume")
+    assert page.ask("GET", "/agent/v1/consume", proof=proof).status == 200
+
+    os.kill(home.pid(), signal.SIGKILL)
+    eventually(lambda: home.running() is None)
+    home.czctl("start")
+    replayed = page.ask("GET", "/agent/v1/consume", proof=proof)
+    fresh = page.ask("GET", "/agent/v1/consume")
+
+    assert (replayed.status, replayed.code) == (401, "CZ-PAIR-001")
+    assert "used before" in replayed.json()["detail"]
+    assert fresh.status == 200
+
+
+def test_where_its_port_is_taken_it_takes_another_and_says_so(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    os.kill(home.pid(), signal.SIGTERM)
+    eventually(lambda: home.running() is None)
+    with socket.create_server(("127.0.0.1", page.port)):
+        home.czctl("start")
+        port = home.json("pairing", "list")["port"]
+
+        assert port != page.port
+        page.port = port
+        assert page.ask("GET", PAIRINGS).json()["port"] == port
+
+
+def test_there_is_one_of_it_and_an_older_release_gives_way(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    first = home.pid()
+    paired(home.environment)
+    assert home.pid() == first
+    told = home.folder / "paired-process.json"
+    told.write_bytes(told.read_bytes().replace(b'"release":"', b'"release":"0.0.0-'))
+
+    home.czctl("start")
+
+    assert home.pid() != first
+    assert page.ask("GET", PAIRINGS).status == 200
+
+
+def test_stop_ends_it_and_start_begins_it_where_pages_are_paired(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    shown = home.czctl("status").stdout
+    as_json = home.json("status")["pages"]
+    daemon.replies["POST /v1/shutdown"] = CONSUME
+
+    home.czctl("stop")
+    stopped = home.running()
+    daemon.requests.clear()
+    home.czctl("start")
+
+    assert f"Pages         1 paired; port {page.port}, not by the Hub (you are not signed in to {HUB})\n" in shown
+    assert (as_json["paired"], as_json["direct_port"], as_json["relay"]) == (1, page.port, False)
+    assert stopped is None
+    assert page.ask("GET", PAIRINGS).status == 200
+    home.czctl("pairing", "revoke", "--all")
+    eventually(lambda: home.running() is None)
+    home.czctl("start")
+    assert home.running() is None
+    assert "pages" not in home.json("status")
+
+
+def test_signed_out_no_page_of_that_hub_is_paired(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    other = paired({**home.environment, "CODEZERO_HUB": "https://other.example.org"})
+
+    ended = home.czctl("auth", "logout")
+
+    assert "1 paired page is not paired any more" in ended.stderr
+    assert page.ask("GET", PAIRINGS, headers={"Origin": HUB}).status == 401
+    assert other.ask("GET", PAIRINGS).status == 200
+
+
+def test_a_file_that_cannot_be_used_is_named_and_kept(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    file = home.folder / "paired.json"
+    good = file.read_bytes()
+    file.write_bytes(b'{"machine": 1}')
+
+    asked = page.ask("GET", PAIRINGS)
+    shown = home.czctl("pairing", "list")
+    offered = home.czctl("pair", "--no-open")
+
+    assert asked.status == 400
+    assert "access-control-allow-origin" not in asked.headers
+    assert shown.returncode == offered.returncode == 2
+    assert f"mv {file} {file}.broken" in shown.stderr
+    assert file.read_bytes() == b'{"machine": 1}'
+    eventually(lambda: home.running() is None)
+    file.write_bytes(good)
+    home.czctl("start")
+    assert page.ask("GET", PAIRINGS).status == 200
+
+
+def test_a_revoked_page_hears_nothing_more_at_once(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    paired(home.environment)
+    connection, stream = page.open("GET", "/agent/v1/events")
+    assert stream.readline() == EVENTS
+
+    home.czctl("pairing", "revoke", page.id)
+
+    # The answer is cut, and has not come to its end.
+    with pytest.raises((IncompleteRead, ConnectionResetError)):
+        stream.read()
+    connection.close()
+    assert page.ask("GET", "/agent/v1/consume").code == "CZ-PAIR-001"
+
+
+def test_so_many_pages_and_no_more(home: Home) -> None:
+    page = paired(home.environment)
+    file = home.folder / "paired.json"
+    state = home.state()
+    (one,) = state.pairings
+    others = tuple(msgspec.structs.replace(one, id=f"{number:043}") for number in range(MOST_PAIRINGS - 1))
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(state, pairings=(one, *others))))
+
+    with PairProcess(home.environment) as waiting:
+        refused = waiting.page().pair()
+        again = waiting.page(key=page.key).pair()
+
+        assert (refused.status, refused.code) == (403, "CZ-PAIR-003")
+        assert f"{MOST_PAIRINGS} pages are paired" in refused.json()["detail"]
+        assert again.status == 200, "a page that is paired anew is no further one"
+        assert waiting.ended()[0] == 0
+
+
+# --- what is to be confirmed ---------------------------------------------------------------------------------------------------------------
+
+SERVE = {"service": "shop/orders", "ports": [{"remote": 80, "local": 3000}], "condition": [{"kind": "default"}]}
+
+
+def test_what_touches_the_requests_of_others_waits_for_the_machine_and_is_done_once(
+    home: Home, daemon: ScriptedDaemon
+) -> None:
+    page = paired(home.environment)
+
+    own = page.ask("POST", "/agent/v1/serve", {**SERVE, "condition": []})
+    first = page.ask("POST", "/agent/v1/serve", SERVE)
+    again = page.ask("POST", "/agent/v1/serve", SERVE)
+    (question,) = home.json("confirm")["questions"]
+
+    assert own.status == 200
+    assert (first.status, first.code) == (403, "CZ-PAIR-004")
+    assert again.content == first.content, "it is one question"
+    assert first.json()["fix"] == f"czctl confirm {question['id']}"
+    assert question["asked"] == [
+        "answer requests to shop/orders: whoever sent them",
+        "ports 3000:80, condition default",
+    ]
+    assert (question["page"], question["origin"]) == (page.name, HUB)
+    assert home.czctl("confirm", question["id"], "--yes").stderr == "confirmed; the page does it now\n"
+    changed = page.ask("POST", "/agent/v1/serve", {**SERVE, "service": "shop/cart"})
+    done = page.ask("POST", "/agent/v1/serve", SERVE)
+    once_more = page.ask("POST", "/agent/v1/serve", SERVE)
+    assert (changed.code, done.status, once_more.code) == ("CZ-PAIR-004", 200, "CZ-PAIR-004")
+    assert daemon.lines() == ["POST /v1/serve"] * 2
+    assert daemon.requests[1].json() == SERVE
+
+
+def test_what_is_refused_is_told_to_the_page_and_nothing_is_done(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    page.ask("POST", "/agent/v1/serve", SERVE)
+    (question,) = home.json("confirm")["questions"]
+
+    home.czctl("confirm", question["id"], "--no")
+    told = page.ask("POST", "/agent/v1/serve", SERVE)
+    unknown = home.czctl("confirm", question["id"], "--yes")
+
+    assert (told.status, told.code) == (403, "CZ-PAIR-002")
+    assert "it was refused on the machine" in told.json()["detail"]
+    assert unknown.returncode == 6
+    assert not daemon.requests
+
+
+def test_a_move_of_the_machine_is_asked_for_and_needs_a_word_which_to_answer(home: Home) -> None:
+    page = paired(home.environment)
+    ids = {"organization": "01JZ0000000000000000000001", "space": "01JZ0000000000000000000002"}
+
+    asked = page.ask("POST", "/console/teamspace", ids)
+    nothing_said = home.czctl("confirm", "--yes")
+    (question,) = home.json("confirm")["questions"]
+    home.czctl("confirm", question["id"], "--yes")
+    done = page.ask("POST", "/console/teamspace", ids)
+
+    assert (asked.status, asked.code) == (403, "CZ-PAIR-004")
+    assert nothing_said.returncode == 2
+    assert "move this machine to another Teamspace" in question["asked"]
+    # As `czctl space select` by somebody who is not signed in.
+    assert done.json()["fix"] == f"czctl auth login --hub {HUB}"
