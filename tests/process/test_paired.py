@@ -125,6 +125,8 @@ def daemon(home: Home) -> Iterator[ScriptedDaemon]:
 # --- being paired --------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.capability("operation", "pairing.make", "pairing.list")
+@pytest.mark.capability("command", "pairing.make", "pairing.list", "pairing.revoke")
 def test_a_page_is_paired_asks_and_is_forgotten(home: Home, daemon: ScriptedDaemon) -> None:
     with PairProcess(home.environment) as waiting:
         page = waiting.page()
@@ -138,7 +140,7 @@ def test_a_page_is_paired_asks_and_is_forgotten(home: Home, daemon: ScriptedDaem
     assert made.json()["pairing"]["acts"]
     assert code == 0
     assert f"paired with {page.name} at {HUB}, for 30 days" in said
-    assert f"czctl pairing revoke {page.id[:12]}" in said
+    assert f"{page.id[:12]}\n" in said
     assert page.code not in said + home.log()
     assert (again.status, again.code) == (403, "CZ-PAIR-003")
     services = page.ask("GET", "/agent/v1/services")
@@ -152,12 +154,13 @@ def test_a_page_is_paired_asks_and_is_forgotten(home: Home, daemon: ScriptedDaem
     assert page.ask("GET", PAIRINGS).json()["pairings"][0]["id"] == page.id
     assert home.folder.joinpath("paired.json").stat().st_mode & 0o777 == 0o600
 
-    assert home.czctl("pairing", "revoke", page.id[:8]).stderr == f"{page.name} is not paired any more\n"
+    assert home.czctl("pairing", "revoke", "--", page.id[:8]).stderr == f"{page.name} is not paired any more\n"
     eventually(lambda: home.running() is None)
     with pytest.raises(ConnectionRefusedError):
         page.ask("GET", "/agent/v1/status")
 
 
+@pytest.mark.capability("operation", "pairing.revoke")
 def test_a_pairing_that_looks_changes_nothing_and_may_end_itself(home: Home, daemon: ScriptedDaemon) -> None:
     page = paired(home.environment, "--read-only")
     other = paired(home.environment)
@@ -354,9 +357,7 @@ def test_a_file_that_cannot_be_used_is_named_and_kept(home: Home, daemon: Script
     assert shown.returncode == offered.returncode == 2
     assert f"mv {file} {file}.broken" in shown.stderr
     assert file.read_bytes() == b'{"machine": 1}'
-    eventually(lambda: home.running() is None)
     file.write_bytes(good)
-    home.czctl("start")
     assert page.ask("GET", PAIRINGS).status == 200
 
 
@@ -366,7 +367,7 @@ def test_a_revoked_page_hears_nothing_more_at_once(home: Home, daemon: ScriptedD
     connection, stream = page.open("GET", "/agent/v1/events")
     assert stream.readline() == EVENTS
 
-    home.czctl("pairing", "revoke", page.id)
+    home.czctl("pairing", "revoke", "--", page.id)
 
     # The answer is cut, and has not come to its end.
     with pytest.raises((IncompleteRead, ConnectionResetError)):
@@ -398,6 +399,7 @@ def test_so_many_pages_and_no_more(home: Home) -> None:
 SERVE = {"service": "shop/orders", "ports": [{"remote": 80, "local": 3000}], "condition": [{"kind": "default"}]}
 
 
+@pytest.mark.capability("command", "pairing.confirm")
 def test_what_touches_the_requests_of_others_waits_for_the_machine_and_is_done_once(
     home: Home, daemon: ScriptedDaemon
 ) -> None:

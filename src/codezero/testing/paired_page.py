@@ -54,9 +54,8 @@ class PairedPage:
         parts = urlsplit(address)
         told = {name: values[0] for name, values in parse_qs(parts.fragment, strict_parsing=True).items()}
         origin = f"{parts.scheme}://{parts.netloc}"
-        return cls(
-            **{"origin": origin, "machine": told["machine"], "port": int(told["port"]), "code": told["code"], **fields}
-        )
+        given: dict[str, Any] = {"machine": told["machine"], "port": int(told["port"]), "code": told["code"], **fields}
+        return cls(origin, **given)
 
     @property
     def public(self) -> PageKey:

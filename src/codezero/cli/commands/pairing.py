@@ -155,8 +155,7 @@ def list_(output: Output) -> None:
         say("note: they are not answered now; next: czctl start")
 
 
-# Ids are made of letters that may look like an option.
-@pairing.command(context_settings={"ignore_unknown_options": True})
+@pairing.command()
 @click.argument("ids", metavar="ID...", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="All of them.")
 def revoke(ids: Sequence[str], is_all: bool) -> None:
@@ -268,7 +267,9 @@ def _tell_paired(made: Pairing) -> None:
         say("what touches the requests of others waits for: czctl confirm")
     else:
         say("it may look, and change nothing")
-    say(f"take it back: czctl pairing revoke {made.id[:_SHOWN]}")
+    # Ids may begin as options do.
+    dashes = "-- " if made.id.startswith("-") else ""
+    say(f"take it back: czctl pairing revoke {dashes}{made.id[:_SHOWN]}")
 
 
 def _named(pairings: Sequence[Pairing], asked: str) -> Pairing:

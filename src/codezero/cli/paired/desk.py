@@ -84,7 +84,11 @@ class Desk:
 
     def ended(self) -> None:
         """End what was asked by pages that are not paired any more."""
-        present = self._live.now
+        try:
+            present = self._live.now
+        except CodezeroError:
+            # Who is paired cannot be told, so nobody is.
+            present = State("")
         for name, limits in self._under_way.items():
             if present.pairing(name) is None:
                 for limit in limits:

@@ -61,9 +61,11 @@ MOST_DELAY: Final = 30.0
 GOOD_SECONDS: Final = 10.0
 # Where the Hub says that another attempt is not worth it, until something changes on this machine.
 NOT_WORTH_IT_SECONDS: Final = 600.0
-# Pages ask for what they may; a Hub that passes on much else makes it up. So many at first, and so many a second.
-_REFUSALS: Final = 100
-_REFUSALS_A_SECOND: Final = 2.0
+# Pages sign what they ask; a Hub that passes on much else makes it up. So many at first, and so many a second.
+_UNSIGNED: Final = 100
+_UNSIGNED_A_SECOND: Final = 2.0
+# Questions under way, with those that were stopped.
+_MOST_AT_WORK: Final = 4 * MOST_AT_ONCE
 
 _DECODER: Final[msgspec.msgpack.Decoder[ToMachine]] = msgspec.msgpack.Decoder(ToMachine)
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -122,7 +124,10 @@ class Relay:
 
     def is_wanted(self, origin: str) -> bool:
         """Whether pages of that Hub may come by it."""
-        present = self._live.now
+        try:
+            present = self._live.now
+        except CodezeroError:
+            return False
         return present.relays and origin in present.origins
 
     def _is_away(self, reason: str) -> None:
@@ -140,10 +145,10 @@ class Relay:
     async def _keep(self, endpoint: HubEndpoint, token: str) -> None:
         """Have a connection until it ends, or is not wanted, with the reason as `CodezeroError`."""
         if not self.is_wanted(endpoint.url):
-            present = self._live.now
+            is_off = not self._live.now.relays
             raise _NotWorthItError(
                 problems.RELAY_OFF,
-                "switched off: czctl pair --relay" if not present.relays else f"no page of {endpoint.url} is paired",
+                "switched off: czctl pair --relay" if is_off else f"no page of {endpoint.url} is paired",
             )
         socket = await _connected(endpoint)
         try:
@@ -179,8 +184,10 @@ class _Conversation:
         self._origin = origin
         self._tasks = tasks
         self._answers: dict[int, _Answer] = {}
+        # Of those that were stopped, some come to their end a moment later.
+        self._at_work = 0
         self._last = -1
-        self._refusals = float(_REFUSALS)
+        self._unsigned = float(_UNSIGNED)
         self._at = time.monotonic()
 
     async def run(self) -> None:
@@ -216,8 +223,12 @@ class _Conversation:
             raise _nonsense("a number that was used before")
         if len(self._answers) >= MOST_AT_ONCE:
             raise _nonsense(f"more than {MOST_AT_ONCE} questions at once")
+        if self._at_work >= _MOST_AT_WORK:
+            raise _nonsense("more than can be stopped")
         self._last = ask.id
-        answer = self._answers[ask.id] = _Answer(ask.id, self._socket)
+        self._at_work += 1
+        answer = _Answer(ask.id, self._socket, over=lambda: self._answers.pop(ask.id, None))
+        self._answers[ask.id] = answer
         self._tasks.start(f"answer-{ask.id}", self._answer(ask, answer))
 
     async def _answer(self, ask: Ask, answer: "_Answer") -> None:
@@ -236,22 +247,25 @@ class _Conversation:
             with contextlib.suppress(LeftError):
                 await answer.end()
         finally:
-            self._answers.pop(ask.id, None)
+            answer.over()
+            self._at_work -= 1
         if is_unsigned:
             self._count_unsigned()
 
     def _count_unsigned(self) -> None:
         now = time.monotonic()
-        self._refusals = min(_REFUSALS, self._refusals + (now - self._at) * _REFUSALS_A_SECOND) - 1
+        self._unsigned = min(_UNSIGNED, self._unsigned + (now - self._at) * _UNSIGNED_A_SECOND) - 1
         self._at = now
-        if self._refusals < 0:
+        if self._unsigned < 0:
             raise _nonsense("much that no page has signed")
 
 
 class _Answer:
     """ASGI's two ends for one question: pieces go when the page has taken those before, and none after it has left (`LeftError`)."""
 
-    def __init__(self, number: int, socket: ClientConnection) -> None:
+    def __init__(self, number: int, socket: ClientConnection, *, over: Callable[[], object]) -> None:
+        """`over` is called when nothing more comes, before that is said: the Hub may ask the next one at once."""
+        self.over = over
         # Set where the page has taken what came before.
         self.more = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -262,6 +276,7 @@ class _Answer:
 
     def stop(self) -> None:
         """The page does not wait any more."""
+        self.over()
         self._stopped.set()
         self.more.set()
 
@@ -299,6 +314,8 @@ class _Answer:
         self._is_first = False
         self.more.clear()
         self._has_ended = is_last
+        if is_last:
+            self.over()
         await _say(self._socket, Piece(self._number, content, is_last))
 
 

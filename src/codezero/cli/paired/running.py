@@ -66,6 +66,7 @@ class _Process:
         self._changes = (asyncio.Event(), asyncio.Event())
         self._ending = asyncio.Event()
         self._told: Running | None = None
+        self._broken: str | None = None
 
     async def run(self) -> None:
         """Until its end."""
@@ -100,12 +101,24 @@ class _Process:
             self._tell(port, relay)
             _log.info("answers pages", port=port, release=__version__)
             tasks.start_service("relay", relay.run())
-            while not self._ending.is_set() and self._live.now.is_needed:
+            while not self._ending.is_set() and self._is_needed():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_SECONDS):
                         await own.wait()
                 own.clear()
                 desk.ended()
+
+    def _is_needed(self) -> bool:
+        """Whether there is anybody to answer; so it seems where the file cannot be used, until its user has put that right."""
+        try:
+            is_needed, self._broken = self._live.now.is_needed, None
+        except CodezeroError as error:
+            if error.detail != self._broken:
+                _log.error("no page is answered", reason=error.detail, fix=error.fix)
+                self._broken = error.detail
+                self._change()
+            return True
+        return is_needed
 
     def _tell(self, port: int, relay: Relay) -> None:
         now = Running(os.getpid(), __version__, port, relay.stands, relay.reason)
