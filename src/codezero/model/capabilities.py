@@ -2,7 +2,8 @@
 
 A test holds this against the APIs, czctl and the GUI: what is added to one of them and not here fails it. The reference page is made from it.
 
-Operations are `METHOD /path`: below `/api/v1` the Hub's, below `/v1` the agent's (`wire.local_api`), below `/console` those of the local console.
+Operations are `METHOD /path`: below `/api/v1` the Hub's, below `/v1` the agent's (`wire.local_api`), below `/console` those of the local console,
+below `/paired/v1` those of this machine for paired pages (`wire.paired`).
 Pages are paths of the GUI's router, below `/ui`; `HUB_PAGES` are forms that the Hub answers itself, for those who are not signed in yet.
 """
 
@@ -100,6 +101,39 @@ AGENT: Final = (
         ("DELETE /v1/teamspace",),
         ("auth logout",),
         (_MACHINE,),
+    ),
+)
+
+PAIRING: Final = (
+    Capability(
+        "pairing.make",
+        "Pair the Hub's page in a browser with this machine, so that it uses the agent directly or through the Hub.",
+        ("POST /paired/v1/pairings",),
+        ("pair",),
+        ("/pair",),
+    ),
+    Capability(
+        "pairing.list",
+        "See which pages are paired with this machine, and by which ways they reach it.",
+        ("GET /paired/v1/pairings",),
+        ("pairing list",),
+        (_MACHINE,),
+    ),
+    Capability(
+        "pairing.revoke",
+        "Let a page ask nothing of this machine any more.",
+        ("POST /paired/v1/pairings/revoke",),
+        ("pairing revoke",),
+        (_MACHINE,),
+    ),
+    Capability(
+        "pairing.confirm",
+        "Say yes or no to what a paired page asks, where it touches others or moves the machine.",
+        (),
+        ("confirm",),
+        (),
+        no_operation="what a page could ask for, a program in that page could, too",
+        no_page="the page shows the command, and what is asked is confirmed in a terminal of the machine",
     ),
 )
 
@@ -568,6 +602,7 @@ ACCOUNT: Final = (
 GROUPS: Final[Mapping[str, tuple[Capability, ...]]] = {
     "Account": ACCOUNT,
     "This machine": AGENT,
+    "Paired pages": PAIRING,
     "Catalog": CATALOG,
     "People and activity": LIVE,
     "Teamspaces": SPACES,
