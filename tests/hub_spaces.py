@@ -38,13 +38,17 @@ ENTRY = ("services", NAMESPACE, "codezero")
 
 
 @asynccontextmanager
-async def served(hub: "Hub", *, port: int = 0, tls: Path | None = None) -> AsyncGenerator["Hub", None]:
+async def served(
+    hub: "Hub", *, port: int = 0, tls: Path | None = None, public_url: str | None = None
+) -> AsyncGenerator["Hub", None]:
     """`hub` with its API on loopback; what is given is the same Hub, by its public URL. Leaving the block is the end of its process.
 
-    With `tls` it speaks HTTPS; that folder gets the certificate of its authority as `ca.pem`.
+    With `tls` it speaks HTTPS; that folder gets the certificate of its authority as `ca.pem`. `public_url` is that of another replica, if it is one.
     """
     from codezero.hub.api import app
+    from codezero.hub.relay.relaying import Relay
     from codezero.hub.serving import Port
+    from codezero.kit.tasks import task_group
 
     sock = socket.create_server(("127.0.0.1", port))
     scheme, certificate, key = "http", None, None
@@ -55,9 +59,12 @@ async def served(hub: "Hub", *, port: int = 0, tls: Path | None = None) -> Async
         certificate.write_text(leaf.certificate_pem)
         key.write_text(leaf.key_pem)
         (tls / "ca.pem").write_text(authority.certificate_pem)
-    reached = replace(hub, public_url=f"{scheme}://127.0.0.1:{sock.getsockname()[1]}")
-    async with Port(app.create(reached)).open(sock, certificate_file=certificate, key_file=key):
-        yield reached
+    reached = replace(hub, public_url=public_url or f"{scheme}://127.0.0.1:{sock.getsockname()[1]}")
+    relay = Relay(reached)
+    async with task_group("served") as tasks:
+        tasks.start_service("relay", relay.run())
+        async with Port(app.create(reached, relay=relay)).open(sock, certificate_file=certificate, key_file=key):
+            yield reached
 
 
 class Process:

@@ -16,6 +16,7 @@ from codezero.hub.api import app
 from codezero.hub.audit import retention
 from codezero.hub.context import Hub
 from codezero.hub.door import Counters, Door, Openness, Readiness
+from codezero.hub.relay.relaying import Relay
 from codezero.hub.serving import Port
 from codezero.hub.settings import HubSettings
 from codezero.hub.signin import first_owner, one_time, sign_ins
@@ -46,7 +47,10 @@ async def run(settings: HubSettings, *, show_link: Callable[[str], None] | None)
     openness = Openness(settings.trusted_proxies, settings.has_tls)
     with opening.sole(settings), _bound(settings.listen) as sock:
         async with opening.opened(settings) as hub, task_group("hub") as tasks:
-            port = Port(Door(app.create(hub), openness=openness, readiness=readiness, counters=Counters(registry)))
+            relay = Relay(hub)
+            port = Port(
+                Door(app.create(hub, relay=relay), openness=openness, readiness=readiness, counters=Counters(registry))
+            )
             Gauge("codezero_hub_connections", "Connections that stand", registry=registry).set_function(
                 lambda: port.connections
             )
@@ -56,7 +60,7 @@ async def run(settings: HubSettings, *, show_link: Callable[[str], None] | None)
             probes = Probes(unready=lambda: readiness.reason, metrics=lambda: generate_latest(registry))
             watching = await _listening(probes, settings.metrics_listen)
             try:
-                _start(hub, tasks)
+                _start(hub, relay, tasks)
                 tasks.start_service("readiness", _keep_checked(hub, readiness))
                 async with port.open(sock, certificate_file=settings.certificate_file, key_file=settings.key_file):
                     _log.info("the Hub runs", release=__version__, url=settings.public_url)
@@ -71,10 +75,11 @@ async def run(settings: HubSettings, *, show_link: Callable[[str], None] | None)
                 watching.close()
 
 
-def _start(hub: Hub, tasks: Tasks) -> None:
+def _start(hub: Hub, relay: Relay, tasks: Tasks) -> None:
     """What the Hub does by itself."""
     tasks.start_service("signals", hub.signals.run())
     tasks.start_service("authorities", hub.authorities.run(hub.signals))
+    tasks.start_service("relay", relay.run())
     tasks.start_service("retention", retention.keep_retained(hub))
     tasks.start_service("tidying", _keep_tidy(hub))
 

@@ -26,6 +26,7 @@ _log = logs.get_logger("signals")
 # Who does not listen for so many changes is told to read everything instead.
 MOST_UNHEARD: Final = 256
 _CHANNEL: Final = "codezero_hub"
+_MAIL: Final = "mail"
 # A connection that only listens does not notice that the other end is gone.
 _PROBE_SECONDS: Final = 10.0
 
@@ -33,7 +34,7 @@ _PROBE_SECONDS: Final = 10.0
 class Changed(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something of `kind` of an organization changed.
 
-    Kinds: `member`, `invitation`, `policy`, `space`, `device`, `apikey`, `user`, `organization`, `audit`, `picture`, `order`, and `authority` (of the Hub itself).
+    `mail` is for the one replica whose `id` it has, and heard by nobody else. Other kinds: `member`, `invitation`, `policy`, `space`, `device`, `apikey`, `user`, `organization`, `audit`, `picture`, `order`, and `authority` (of the Hub itself).
     """
 
     kind: str
@@ -42,15 +43,23 @@ class Changed(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | None = None
 
 
-class Changes(AsyncIterator[Changed | None]):
-    """What one listener has not heard yet. Equal changes are heard as one; after too many, as None."""
+def mail(replica: str) -> Changed:
+    """There is something for `replica` (of the relay)."""
+    return Changed(_MAIL, id=replica)
 
-    def __init__(self) -> None:
+
+class Changes(AsyncIterator[Changed | None]):
+    """What one listener has not heard yet. Equal changes are heard as one; after too many, as None. With `only` it hears of nothing else."""
+
+    def __init__(self, only: Changed | None = None) -> None:
+        self._only = only
         self._unheard: deque[Changed | None] = deque()
         self._news = asyncio.Event()
 
     def hear(self, changed: Changed | None) -> None:
         """Take note of a change, or with None that some may have been missed."""
+        if changed is not None and (changed.kind == _MAIL if self._only is None else changed != self._only):
+            return
         if changed in self._unheard or None in self._unheard:
             return
         if changed is None or len(self._unheard) >= MOST_UNHEARD:
@@ -73,8 +82,8 @@ class Signals(Protocol):
         """Tell everybody when `session`'s transaction is committed; nobody where it is undone."""
         ...
 
-    def changes(self) -> AsyncIterator[Changed | None]:
-        """What changes from now on; None where some may have been missed, so that all is to be read again."""
+    def changes(self, only: Changed | None = None) -> AsyncIterator[Changed | None]:
+        """What changes from now on, or just `only`; None where some may have been missed, so that all is to be read again."""
         ...
 
     async def run(self) -> None:
@@ -99,9 +108,9 @@ class LocalSignals:
 
         event.listen(session.sync_session, "after_commit", committed)
 
-    def changes(self) -> Changes:
-        """What changes from now on; None where some may have been missed, so that all is to be read again."""
-        listener = Changes()
+    def changes(self, only: Changed | None = None) -> Changes:
+        """What changes from now on, or just `only`; None where some may have been missed, so that all is to be read again."""
+        listener = Changes(only)
         self._listeners.add(listener)
         return listener
 

@@ -77,15 +77,24 @@ class Answer:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The content, each piece asked for when the one before it was taken. Raises `CodezeroError` where it breaks off: then it is not whole."""
         while True:
-            await self._until(lambda: self._piece is not None)
-            piece, self._piece = self._piece, None
-            assert piece is not None
+            piece = await self.piece()
             if piece.content:
                 yield piece.content
             if piece.is_last:
                 return
-            self._wanted += 1
-            await self._said(More(self.number))
+            await self.more()
+
+    async def piece(self) -> Piece:
+        """The next piece of the content, which `more` asked for; the first one comes by itself. Raises `CodezeroError`."""
+        await self._until(lambda: self._piece is not None)
+        piece, self._piece = self._piece, None
+        assert piece is not None
+        return piece
+
+    async def more(self) -> None:
+        """Ask for the next piece."""
+        self._wanted += 1
+        await self._said(More(self.number))
 
     async def leave(self) -> None:
         """Take nothing more of it; the machine is told where it has not ended."""

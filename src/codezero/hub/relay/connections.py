@@ -98,6 +98,7 @@ class Connection:
         self._answers: dict[int, Answer] = {}
         self._asked = 0
         self._ended: asyncio.Future[CodezeroError] = asyncio.get_running_loop().create_future()
+        self._is_welcome = asyncio.Event()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -107,6 +108,7 @@ class Connection:
     async def welcome(self) -> None:
         """Say that it is taken."""
         await self._send(Welcome(self._version))
+        self._is_welcome.set()
 
     async def run(self) -> None:
         """Until it ends, for whatever reason; the machine is told why."""
@@ -135,13 +137,16 @@ class Connection:
             self._fail_all()
 
     def end(self, error: CodezeroError) -> None:
-        """Let `run` end because of `error`."""
+        """Let `run` end because of `error`, or not begin."""
+        self._is_welcome.set()
         if not self._ended.done():
             self._ended.set_result(error)
 
     @asynccontextmanager
     async def asked(self, question: Question) -> AsyncGenerator[Answer]:
         """The answer to `question`; leaving the block ends it. Raises `CodezeroError` (MACHINE_AWAY, TOO_MANY_REQUESTS)."""
+        # Known to others a moment before: nothing comes to it before its welcome.
+        await self._is_welcome.wait()
         if self._ended.done():
             raise away()
         if len(self._answers) >= MOST_AT_ONCE:

@@ -1,15 +1,15 @@
 """Which machines are connected, and how whoever asks reaches theirs: each user their own ones alone."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from codezero.hub.context import Hub
 from codezero.hub.relay.answers import Answer, away
 from codezero.hub.relay.connections import Connection, Question
+from codezero.hub.relay.replicas import Connected, Replicas, displaced
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 
@@ -18,22 +18,21 @@ MOST_EACH: Final = 20
 MOST_IN_ALL: Final = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """A machine that can be asked."""
-
-    machine: str
-    name: str
-    connected_at: datetime
-
-
 class Relay:
-    """The machines at this Hub process."""
+    """The machines at this Hub process, and the way to those at others."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._here: dict[tuple[str, str], Connection] = {}
         self._of_user: Counter[str] = Counter()
+        self._others = Replicas(hub, self._here) if hub.database.is_postgresql else None
+
+    async def run(self) -> None:
+        """Pass on what goes to other replicas and comes from there, for as long as the Hub runs."""
+        if self._others is None:
+            await asyncio.Event().wait()
+        else:
+            await self._others.run()
 
     def check_on(self) -> None:
         """Raise `CodezeroError` (RELAY_OFF) where whoever runs the Hub wants none of this."""
@@ -49,26 +48,38 @@ class Relay:
         before = self._here.get(connection.key)
         if before is None and (self._of_user[connection.user] >= MOST_EACH or len(self._here) >= MOST_IN_ALL):
             raise CodezeroError(problems.TOO_MANY_REQUESTS, "many machines are connected already")
-        await connection.welcome()
         self._begin(connection)
         try:
+            if self._others is not None:
+                await self._others.announce(connection)
+            await connection.welcome()
             await connection.run()
         finally:
+            connection.end(away())
             self._end(connection)
+            if self._others is not None:
+                await self._others.withdraw(connection)
 
     async def machines(self, user: str) -> Sequence[Connected]:
         """The machines of `user` that can be asked."""
         found = [Connected(one.machine, one.name, one.connected_at) for one in self._here.values() if one.user == user]
+        if self._others is not None:
+            here = {one.machine for one in found}
+            found += [one for one in await self._others.machines(user) if one.machine not in here]
         return sorted(found, key=lambda one: (one.name, one.machine))
 
     @asynccontextmanager
     async def asked(self, user: str, machine: str, question: Question) -> AsyncGenerator[Answer]:
         """The answer of the user's machine; leaving the block ends it. Raises `CodezeroError` (MACHINE_AWAY, TOO_MANY_REQUESTS)."""
         connection = self._here.get((user, machine))
-        if connection is None:
+        if connection is not None:
+            async with connection.asked(question) as answer:
+                yield answer
+        elif self._others is not None:
+            async with self._others.asked(user, machine, question) as answer:
+                yield answer
+        else:
             raise away()
-        async with connection.asked(question) as answer:
-            yield answer
 
     def _begin(self, connection: Connection) -> None:
         before = self._here.get(connection.key)
@@ -86,8 +97,3 @@ class Relay:
         self._of_user[connection.user] -= 1
         if not self._of_user[connection.user]:
             del self._of_user[connection.user]
-
-
-def displaced() -> CodezeroError:
-    """What a connection is told in whose place a newer one came."""
-    return CodezeroError(problems.ALREADY_THERE, "a newer connection of this machine took the place of this one")

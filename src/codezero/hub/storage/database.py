@@ -51,6 +51,10 @@ class Database:
             else {_READING: True}
         )
         self._reading = async_sessionmaker(engine.execution_options(**reading), expire_on_commit=False)
+        self._passing = async_sessionmaker(
+            engine.execution_options(isolation_level="READ COMMITTED") if self.is_postgresql else engine,
+            expire_on_commit=False,
+        )
         # SQLite lets those who wait for its write lock try again and again, and the unlucky one never gets it; here they stand in line.
         self._turn = asyncio.Lock()
 
@@ -98,6 +102,16 @@ class Database:
         """A transaction that only reads: one state of the database, without waiting for those who write. What it would write is refused."""
         try:
             async with self._reading() as session, session.begin():
+                yield session
+        except NoConnectionError:
+            raise _busy() from None
+
+    @asynccontextmanager
+    async def passing(self) -> AsyncGenerator[AsyncSession, None]:
+        """A transaction for rows of the moment, which are many and depend on no others: it collides with none, and keeps nothing as it was read (PostgreSQL)."""
+        assert self.is_postgresql, "with SQLite nobody else is there to pass anything to"
+        try:
+            async with self._passing() as session, session.begin():
                 yield session
         except NoConnectionError:
             raise _busy() from None

@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -411,3 +413,38 @@ class Answered(Base):
     sealed: Mapped[bytes | None]
     headers: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class RelayReplica(Base):
+    """A replica of the Hub that relays, by a ULID of its process; one that was not seen for some seconds is no more. Used with PostgreSQL alone."""
+
+    __tablename__ = "relay_replicas"
+
+    id: Mapped[str] = mapped_column(String(_ULID_LENGTH), primary_key=True)
+    seen_at: Mapped[datetime]
+
+
+class RelayMachine(Base):
+    """At which replica a user's machine is connected, for the others."""
+
+    __tablename__ = "relay_machines"
+
+    user_id: Mapped[str] = mapped_column(String(_ULID_LENGTH), primary_key=True)
+    machine: Mapped[str] = mapped_column(String(_ULID_LENGTH), primary_key=True)
+    replica_id: Mapped[str] = mapped_column(String(_ULID_LENGTH), index=True)
+    connection_id: Mapped[str] = mapped_column(String(_ULID_LENGTH))
+    name: Mapped[str] = mapped_column(String(100))
+    connected_at: Mapped[datetime]
+
+
+class RelayPost(Base):
+    """A word of a relayed question or answer on its way to another replica; gone when that has taken it. Sealed: it is between a page and its machine."""
+
+    __tablename__ = "relay_posts"
+
+    number: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    replica_id: Mapped[str] = mapped_column(String(_ULID_LENGTH), index=True)
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime]
