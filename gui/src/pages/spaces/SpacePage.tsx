@@ -1,7 +1,7 @@
 import { Alert, Button, Group, SimpleGrid, Stack, Text } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
 import { IconClock, IconInfoCircle, IconPlayerPause, IconPlugConnectedX } from "@tabler/icons-react";
 import { useParams } from "@tanstack/react-router";
-import { useState } from "react";
 
 import type { Space } from "../../api/hub.generated";
 import { Command, CopyButton, PageHead, Shown, State, When } from "../../parts";
@@ -55,8 +55,18 @@ function Overview({ organization, space }: { organization: string; space: Space 
 
 /** What is not as it should be, first, with the next step. */
 function Attention({ organization, space }: { organization: string; space: Space }) {
+  const [joining, { open, close }] = useDisclosure(false);
+  return (
+    <>
+      <Lacking space={space} onJoin={open} />
+      {/* It shows how the cluster joins, also when that has changed what is lacking. */}
+      <JoinSpace organization={organization} space={space} opened={joining} onClose={close} />
+    </>
+  );
+}
+
+function Lacking({ space, onJoin }: { space: Space; onJoin: () => void }) {
   const may = useMay();
-  const [joining, setJoining] = useState(false);
   const { means } = STATES[space.state];
   if (space.state === "invited")
     return (
@@ -70,24 +80,8 @@ function Attention({ organization, space }: { organization: string; space: Space
               ? "Install it in its cluster by a join token; what happens is shown as it happens."
               : "Whoever manages Teamspaces here lets a cluster join: an admin or an owner."}
           </Text>
-          {may("spaces.manage") && (
-            <Button
-              onClick={() => {
-                setJoining(true);
-              }}
-            >
-              Join a cluster
-            </Button>
-          )}
+          {may("spaces.manage") && <Button onClick={onJoin}>Join a cluster</Button>}
         </Group>
-        <JoinSpace
-          organization={organization}
-          space={space}
-          opened={joining}
-          onClose={() => {
-            setJoining(false);
-          }}
-        />
       </Alert>
     );
   if (space.state === "unreachable")
