@@ -1,8 +1,10 @@
-"""The registry of capabilities against what there is: both APIs, czctl, the GUI's router, and what the pages ask. A hole in any of them fails here."""
+"""The registry of capabilities against what there is: both APIs, czctl, the GUI's router, what the pages ask, and the tests. A hole in any of them fails here."""
 
+import ast
 import importlib
 import itertools
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,11 +22,14 @@ from codezero.hub.pages import routes as hub_pages
 from codezero.local.daemon import api as daemon_api
 from codezero.model import capabilities
 from codezero.model.capabilities import ALL, HUB_PAGES, MACHINE_OPERATIONS, TERMINAL_COMMANDS, Capability
+from codezero.wire.paired import ALLOWED
 
-GUI: Final = Path(__file__).parent.parent.parent / "gui" / "src"
+TESTS: Final = Path(__file__).parent.parent
+GUI: Final = TESTS.parent / "gui" / "src"
 ROUTER: Final = GUI / "app" / "router.tsx"
 AGENT_CLIENT: Final = GUI / "api" / "agent.ts"
 NOT_YET: Final = "not yet: "
+MARKER: Final = "pytest.mark.capability"
 
 _COMMENT: Final = re.compile(r"/\*.*?\*/|^\s*//[^\n]*", re.DOTALL | re.MULTILINE)
 _ROUTE: Final = re.compile(r"(?:const (\w+) = )?createRoute\(\{(.*?)\n?\s*\}\)(?=[,;])", re.DOTALL)
@@ -128,6 +133,29 @@ def agent_calls(text: str) -> list[tuple[str, str]]:
     return [(name, f"{method or 'GET'} {path}") for name, method, path in _AGENT_CALL.findall(text)]
 
 
+def marked(text: str) -> list[tuple[str, str]]:
+    """Kind and capability of all markers in the source of some tests. One that is not on a test, or not spelled out, is a mistake."""
+    tree = ast.parse(text)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    decorators = [one for test in functions if test.name.startswith("test_") for one in test.decorator_list]
+    found: list[tuple[str, str]] = []
+    for decorator in decorators:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == MARKER:
+            kind, *names = [ast.literal_eval(argument) for argument in decorator.args]
+            assert names, "names no capability"
+            found += [(kind, name) for name in names]
+    markers = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "capability"]
+    on_tests = [one for one in decorators if isinstance(one, ast.Call) and one.func in markers]
+    assert len(markers) == len(on_tests), "a marker that is not on a test"
+    return found
+
+
+@pytest.fixture(scope="module")
+def tested() -> dict[Path, list[tuple[str, str]]]:
+    """What the tests of each file say to be tests of."""
+    return {path: marked(path.read_text(encoding="utf-8")) for path in sorted(TESTS.rglob("test_*.py"))}
+
+
 @pytest.fixture(scope="module")
 def hub_operations() -> set[str]:
     return {f"{one.method} {one.path}" for one in document.operations(application().openapi())}
@@ -150,8 +178,10 @@ def agent_operations(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 @pytest.fixture(scope="module")
 def console_operations() -> set[str]:
+    """Those of the user's own processes: the local console's, and what they answer to paired pages about pairings."""
     nobody: Any = None
-    return {f"{method} {path}" for method, path in ConsoleApi(nobody, nobody, nobody)._routes}  # pyright: ignore[reportPrivateUsage]
+    own = {f"{method} {path}" for method, path in ConsoleApi(nobody, nobody, nobody)._routes}  # pyright: ignore[reportPrivateUsage]
+    return own | {f"{method} {path}" for method, path in ALLOWED if path.startswith("/paired/")}
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +307,25 @@ def test_the_console_passes_on_what_its_pages_ask_of_the_agent(agent_operations:
     assert set[str]().union(*asked_by(GUI, ()).values()) & agent_operations <= passed
 
 
+@pytest.mark.parametrize("kind", ["operation", "command", "page"])
+def test_each_of_the_three_is_tested(tested: dict[Path, list[tuple[str, str]]], kind: str) -> None:
+    """By a test that does it and looks at what came of it (CONTRIBUTING.md), which is marked so."""
+    there = {one.name for one in ALL if {"operation": one.operations, "command": one.commands, "page": one.pages}[kind]}
+    named = {name for marks in tested.values() for of, name in marks if of == kind}
+
+    untested, unknown = sorted(there - named), sorted(named - there)
+
+    assert not untested, f'no test is marked {MARKER}("{kind}", ...) of {untested}'
+    assert not unknown, f"tests are marked as tests of a {kind} that there is not: {unknown}"
+
+
+def test_pages_are_tested_in_a_browser(tested: dict[Path, list[tuple[str, str]]]) -> None:
+    kinds = {(kind, path.parent.name) for path, marks in tested.items() for kind, _ in marks}
+
+    assert {kind for kind, _ in kinds} == {"operation", "command", "page"}
+    assert {folder for kind, folder in kinds if kind == "page"} == {"browser"}
+
+
 def test_groups_hold_all() -> None:
     assert [one for group in capabilities.GROUPS.values() for one in group] == list(ALL)
 
@@ -327,7 +376,33 @@ class TestReadingTheSources:
 
         assert asked_by(tmp_path, known) == {tmp_path / "Page.tsx": expected}
 
+    def test_markers_are_found(self) -> None:
+        source = f"""
+            class TestAll:
+                @{MARKER}("page", "one.do", "two.do")
+                @pytest.mark.browser
+                async def test_it(self): ...
+
+            @{MARKER}("command", "one.do")
+            def test_the_other(): ...
+        """
+
+        assert marked(textwrap.dedent(source)) == [("command", "one.do"), ("page", "one.do"), ("page", "two.do")]
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            f'pytestmark = [{MARKER}("page", "one.do")]',
+            f'@{MARKER}("page", "one.do")\ndef helper(): ...',
+            f'@{MARKER}("page")\ndef test_it(): ...',
+            f"mark = {MARKER}\n@mark(1, 2)\ndef test_it(): ...",
+        ],
+    )
+    def test_markers_that_would_be_read_as_none_are_mistakes(self, source: str) -> None:
+        with pytest.raises(AssertionError):
+            marked(source)
+
     def test_the_client_of_the_agent_is_read_whole(self) -> None:
         text = AGENT_CLIENT.read_text(encoding="utf-8")
 
-        assert len(agent_calls(text)) == len(re.findall(r"\"(?:/agent/v1|/console)/", text))
+        assert len(agent_calls(text)) == len(re.findall(r"\"(?:/agent/v1|/console|/paired/v1)/", text))
