@@ -392,10 +392,12 @@ function AgentLine() {
       >
         {words}
       </Badge>
-      <Text size="xs" c="dimmed" mt={4}>
-        This machine: {WAYS[channel.way]}
-        {"pairing" in channel && !channel.pairing.acts && ", reading only"}
-      </Text>
+      {channel.way !== "none" && (
+        <Text size="xs" c="dimmed" mt={4}>
+          This machine: {WAYS[channel.way]}
+          {"pairing" in channel && !channel.pairing.acts && ", reading only"}
+        </Text>
+      )}
     </UnstyledButton>
   );
 }

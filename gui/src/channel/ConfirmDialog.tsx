@@ -11,6 +11,12 @@ function commandOf({ fix = "" }: Problem): string {
   return COMMAND.test(fix) ? fix : "czctl confirm";
 }
 
+/** What is asked, as the machine says it. */
+function deedOf({ detail }: Problem): string {
+  const said = detail.replace(/^to be confirmed on the machine: /, "");
+  return said.charAt(0).toUpperCase() + said.slice(1);
+}
+
 /** What waits to be confirmed on the machine, above everything else. */
 export function ConfirmDialog() {
   const waiting = useWaiting();
@@ -31,7 +37,7 @@ export function ConfirmDialog() {
       {waiting !== undefined && (
         <Stack gap="md">
           <Text size="sm" fw={600} style={{ overflowWrap: "anywhere" }}>
-            <bdi>{waiting.problem.detail}</bdi>
+            <bdi>{deedOf(waiting.problem)}</bdi>
           </Text>
           <Text size="sm">
             A page alone is not enough for this: somebody at <bdi>{name}</bdi> has to agree, so that no page

@@ -35,7 +35,7 @@ const HUB_MS = 10_000;
 // As long as people may take for the question of their browser.
 const PROMPT_MS = 120_000;
 // How often another way is looked for, and how often any.
-const BETTER_MS = 20_000;
+const BETTER_MS = 60_000;
 const ANY_MS = 5_000;
 
 let now: Channel = { way: "looking" };
@@ -198,7 +198,7 @@ async function notThroughHub(pairing: Pairing): Promise<Problem | undefined> {
       code: MACHINE_AWAY,
       title: "Machine not connected to the Hub",
       detail: `${pairing.name} keeps no connection to the Hub by which this page could reach it.`,
-      fix: "Start it there: czctl start. If the pairing was revoked there, pair this browser anew: czctl pair.",
+      fix: "Look there: czctl status. If this pairing was revoked, pair anew: czctl pair.",
     });
   } catch (error) {
     return asProblem(error);

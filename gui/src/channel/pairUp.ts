@@ -44,15 +44,13 @@ export async function pairUp({ offer, user, name, onWay, notDirect }: Wish): Pro
   return pairing;
 }
 
-/**
- * Revoke the pairing at the machine, and delete its key here, whether the machine has answered or not. Whether it has.
- */
+/** Delete the key of the pairing here, and revoke it at the machine. Whether the machine has answered: it is forgotten here all the same. */
 export async function forget(pairing: Pairing): Promise<boolean> {
   const { way } = await channel();
-  const isRevoked = await revokeAt(pairing, way).catch(() => false);
+  // First, so that no window of this browser asks by what is about to end.
   await deletePairing(pairing.id);
   await pairingChanged();
-  return isRevoked;
+  return await revokeAt(pairing, way).catch(() => false);
 }
 
 const REVOKE_MS = 5_000;

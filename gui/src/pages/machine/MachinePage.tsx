@@ -35,15 +35,22 @@ export function MachinePage() {
           <Stack gap="lg" maw={760}>
             <NoAgent problem={problem} />
             {!isOfConsole(problem) && mayAct && <ConnectTo status={undefined} />}
+            <OfPairing />
           </Stack>
         )
       )}
-      {(channel === "direct" || channel === "relay") && (
-        <Stack gap="lg" mt="lg">
-          <Way />
-          <Pairings />
-        </Stack>
-      )}
+    </>
+  );
+}
+
+/** By which pairing this page asks the machine, and the others that the machine has. */
+function OfPairing() {
+  const { channel } = useAgent();
+  if (channel !== "direct" && channel !== "relay") return null;
+  return (
+    <>
+      <Way />
+      <Pairings />
     </>
   );
 }
@@ -59,6 +66,7 @@ function Running({ status }: { status: StatusView }) {
         {isSomewhere ? <Connection status={status} /> : mayAct && <ConnectTo status={status} />}
         <SetUp status={status} />
       </SimpleGrid>
+      <OfPairing />
       {isSomewhere && (
         <>
           <Served />

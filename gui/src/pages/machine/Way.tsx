@@ -6,6 +6,7 @@ import { Problem } from "../../api/problem";
 import { askForDirect, look, useChannel, type NotDirect } from "../../channel/channel";
 import type { Pairing } from "../../channel/pairing";
 import { forget } from "../../channel/pairUp";
+import { MACHINE_AWAY } from "../../channel/problems";
 import { NOT_DIRECT } from "../../channel/words";
 import { AskFirst, Command, refused, said, State, When } from "../../parts";
 import { Facts } from "../../parts/Facts";
@@ -29,25 +30,25 @@ export function Way() {
           [
             "Directly",
             channel.way === "direct"
-              ? `at 127.0.0.1:${String(pairing.port)}: nothing of it leaves this machine`
-              : `not now: ${NOT_DIRECT[channel.notDirect]}`,
+              ? `At 127.0.0.1:${String(pairing.port)}: nothing of it leaves this machine`
+              : `Not now. ${NOT_DIRECT[channel.notDirect]}`,
           ],
           [
             "Through the Hub",
             channel.way === "relay"
-              ? "as long as the Hub is there; it can read what passes"
-              : "when the direct way fails",
+              ? "As long as the Hub is there; it can read what passes"
+              : "When the direct way fails",
           ],
           [
             "May",
             pairing.acts
-              ? "look and change"
-              : "look, and change nothing: it was paired by czctl pair --read-only",
+              ? "Look and change"
+              : "Look, and change nothing: it was paired by czctl pair --read-only",
           ],
           [
             "Pairing",
             <>
-              ends <When at={pairing.expiresAt} />
+              Ends <When at={pairing.expiresAt} />
             </>,
           ],
         ]}
@@ -82,7 +83,9 @@ export function NotReached() {
               <Text size="sm">
                 <bdi>{problem.detail}</bdi>
               </Text>
-              {problem.fix !== undefined && <Text size="sm">{problem.fix}</Text>}
+              {problem.fix !== undefined && problem.code !== MACHINE_AWAY && (
+                <Text size="sm">{problem.fix}</Text>
+              )}
               <Text size="xs" ff="monospace">
                 {problem.code}
               </Text>
@@ -90,6 +93,12 @@ export function NotReached() {
           ],
         ]}
       />
+      <Text size="sm">
+        On that machine, the first starts what answers pages. The second pairs this browser anew, where the
+        pairing was revoked.
+      </Text>
+      <Command>czctl start</Command>
+      <Command>czctl pair</Command>
       <Group gap="sm">
         <Button
           variant="default"
