@@ -51,11 +51,12 @@ class Proof:
             raise not_paired("the proof is for another request")
         if claims.bsh != body_hash(body):
             raise not_paired("the proof is for another body")
-        ahead = claims.iat - now
+        # Whole numbers, for a time may be any of them.
+        ahead = claims.iat - int(now)
         if not -LEEWAY_SECONDS <= ahead <= LEEWAY_SECONDS:
             raise CodezeroError(
                 problems.CLOCK_WRONG,
-                f"the page's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's",
+                f"the page's clock is {min(abs(ahead), 10**9)} s {'ahead of' if ahead > 0 else 'behind'} this machine's",
                 fix="let both machines set their clocks: timedatectl set-ntp true",
             )
         return claims

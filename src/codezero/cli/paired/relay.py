@@ -89,7 +89,14 @@ class Relay:
     """Keeps the connection while a page of the Hub's is paired or waited for. `stands` says whether it does, `reason` why not."""
 
     def __init__(
-        self, desk: Desk, live: Live, threads: Threads, *, changed: asyncio.Event, tell: Callable[[], None]
+        self,
+        desk: Desk,
+        live: Live,
+        threads: Threads,
+        *,
+        changed: asyncio.Event,
+        tell: Callable[[], None],
+        backoff: Backoff | None = None,
     ) -> None:
         """`changed` is set from outside when the state has changed; `tell` is called when it stands, and when it does not any more."""
         self.stands = False
@@ -99,7 +106,7 @@ class Relay:
         self._threads = threads
         self._changed = changed
         self._tell = tell
-        self._backoff = Backoff(first=0.5, most=MOST_DELAY)
+        self._backoff = backoff or Backoff(first=0.5, most=MOST_DELAY)
 
     async def run(self) -> None:
         """Until cancelled."""
