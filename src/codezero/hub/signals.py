@@ -34,7 +34,7 @@ _PROBE_SECONDS: Final = 10.0
 class Changed(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something of `kind` of an organization changed.
 
-    `mail` is for the one replica whose `id` it has, and heard by nobody else. Other kinds: `member`, `invitation`, `policy`, `space`, `device`, `apikey`, `user`, `organization`, `audit`, `picture`, `order`, and `authority` (of the Hub itself).
+    `mail` is for the one replica whose `id` it has, and heard by nobody else. The other kinds: `member`, `invitation`, `policy`, `space`, `device`, `apikey`, `user`, `organization`, `audit`, `picture`, `order`, and `authority` (of the Hub itself).
     """
 
     kind: str
@@ -49,17 +49,14 @@ def mail(replica: str) -> Changed:
 
 
 class Changes(AsyncIterator[Changed | None]):
-    """What one listener has not heard yet. Equal changes are heard as one; after too many, as None. With `only` it hears of nothing else."""
+    """What one listener has not heard yet. Equal changes are heard as one; after too many, as None."""
 
-    def __init__(self, only: Changed | None = None) -> None:
-        self._only = only
+    def __init__(self) -> None:
         self._unheard: deque[Changed | None] = deque()
         self._news = asyncio.Event()
 
     def hear(self, changed: Changed | None) -> None:
         """Take note of a change, or with None that some may have been missed."""
-        if changed is not None and (changed.kind == _MAIL if self._only is None else changed != self._only):
-            return
         if changed in self._unheard or None in self._unheard:
             return
         if changed is None or len(self._unheard) >= MOST_UNHEARD:
@@ -82,8 +79,12 @@ class Signals(Protocol):
         """Tell everybody when `session`'s transaction is committed; nobody where it is undone."""
         ...
 
-    def changes(self, only: Changed | None = None) -> AsyncIterator[Changed | None]:
-        """What changes from now on, or just `only`; None where some may have been missed, so that all is to be read again."""
+    def changes(self) -> AsyncIterator[Changed | None]:
+        """What changes from now on; None where some may have been missed, so that all is to be read again."""
+        ...
+
+    def mail(self, replica: str) -> AsyncIterator[Changed | None]:
+        """That there is something for `replica`, or None where that may have been missed."""
         ...
 
     async def run(self) -> None:
@@ -97,6 +98,8 @@ class LocalSignals:
     def __init__(self) -> None:
         # Whoever lets go of its changes listens no more.
         self._listeners: weakref.WeakSet[Changes] = weakref.WeakSet()
+        # Words of the relay are many, and listeners too.
+        self._of_mail: weakref.WeakValueDictionary[str, Changes] = weakref.WeakValueDictionary()
 
     def tell(self, session: AsyncSession, changed: Changed) -> None:
         """Tell everybody when `session`'s transaction is committed; nobody where it is undone."""
@@ -108,10 +111,15 @@ class LocalSignals:
 
         event.listen(session.sync_session, "after_commit", committed)
 
-    def changes(self, only: Changed | None = None) -> Changes:
-        """What changes from now on, or just `only`; None where some may have been missed, so that all is to be read again."""
-        listener = Changes(only)
+    def changes(self) -> Changes:
+        """What changes from now on; None where some may have been missed, so that all is to be read again."""
+        listener = Changes()
         self._listeners.add(listener)
+        return listener
+
+    def mail(self, replica: str) -> Changes:
+        """That there is something for `replica`, or None where that may have been missed."""
+        listener = self._of_mail[replica] = Changes()
         return listener
 
     async def run(self) -> None:
@@ -119,8 +127,13 @@ class LocalSignals:
         await asyncio.Event().wait()
 
     def _spread(self, changed: Changed | None) -> None:
-        for listener in tuple(self._listeners):
-            listener.hear(changed)
+        if changed is not None and changed.kind == _MAIL:
+            concerned = [self._of_mail.get(changed.id or "")]
+        else:
+            concerned = [*self._listeners, *(self._of_mail.values() if changed is None else ())]
+        for listener in concerned:
+            if listener is not None:
+                listener.hear(changed)
 
 
 class PostgresSignals(LocalSignals):

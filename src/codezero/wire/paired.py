@@ -14,7 +14,7 @@ out of its browser, and asks for `POST /paired/v1/pairings` (`PairingWanted`) by
 binds key, origin and machine to it, without saying it to whoever carries the request.
 
 Relay: one binary WebSocket message of msgpack each. The machine begins with `Hello`, the Hub answers with `Welcome` or `Farewell`. For each `Ask` the
-machine sends one `Head`, then `Piece`s, each but the first after a `More`; `Stop` ends it. Either side sends `Alive` when it has nothing else to say.
+machine sends one `Head`, then `Piece`s, each but the first after a `More`; `Stop` ends it, or `Broken`. Either side sends `Alive` when it has nothing else to say.
 """
 
 import base64
@@ -262,5 +262,11 @@ class Piece(msgspec.Struct, frozen=True, tag="piece"):
     is_last: bool = False
 
 
+class Broken(msgspec.Struct, frozen=True, tag="broken"):
+    """The answer to `id` breaks off: it is not whole, and nothing more of it comes."""
+
+    id: int
+
+
 ToMachine = Welcome | Ask | More | Stop | Farewell | Alive
-FromMachine = Hello | Head | Piece | Alive
+FromMachine = Hello | Head | Piece | Broken | Alive

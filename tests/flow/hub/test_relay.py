@@ -28,7 +28,7 @@ from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import Problem
 from codezero.model.roles import Role
-from codezero.wire.paired import ALLOWED, MAX_PIECE, MOST_AT_ONCE, Alive, Ask, Head, Hello, More, Piece, Stop
+from codezero.wire.paired import ALLOWED, MAX_PIECE, MOST_AT_ONCE, Alive, Ask, Broken, Head, Hello, More, Piece, Stop
 
 NDJSON = "application/x-ndjson"
 
@@ -341,6 +341,21 @@ async def test_an_answer_whose_machine_leaves_does_not_look_whole(adas: Page, la
             await anext(came)
 
         assert is_refused(await task, problems.MACHINE_AWAY)
+
+
+async def test_an_answer_that_the_machine_breaks_off_does_not_look_whole(adas: Page, laptop: Machine) -> None:
+    async with AsyncExitStack() as stack:
+        answer, number = await streamed(adas, laptop, stack)
+        await laptop.say(Piece(number, b"half"))
+        assert await laptop.hear() == More(number)
+        await laptop.say(Broken(number))
+        with pytest.raises(httpx2.RemoteProtocolError):
+            async for _ in answer.aiter_raw():
+                pass
+    task, question = await asked(adas, laptop)
+    await laptop.say(Broken(question.id))
+
+    assert is_refused(await task, problems.PROTOCOL)
 
 
 async def test_the_last_piece_is_whole_though_the_machine_leaves_after_it(adas: Page, laptop: Machine) -> None:

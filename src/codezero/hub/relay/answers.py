@@ -116,6 +116,11 @@ class Answer:
             self.fail(away())
 
 
+def broken() -> CodezeroError:
+    """What is said of an answer that the machine itself could not bring to its end."""
+    return CodezeroError(problems.PROTOCOL, "the machine broke off its answer", fix="see on the machine: czctl status")
+
+
 def away() -> CodezeroError:
     """What is said of a machine that is not connected: the same of one that there is none of, and of somebody else's."""
     return CodezeroError(

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from codezero.hub.context import Hub
-from codezero.hub.relay.answers import Answer, away
+from codezero.hub.relay.answers import Answer, away, broken
 from codezero.hub.signin import standing
 from codezero.hub.signin.callers import Caller, Via
 from codezero.kit.logs import get_logger
@@ -27,6 +27,7 @@ from codezero.wire.paired import (
     SILENT_SECONDS,
     Alive,
     Ask,
+    Broken,
     Farewell,
     FromMachine,
     Head,
@@ -99,6 +100,7 @@ class Connection:
         self._asked = 0
         self._ended: asyncio.Future[CodezeroError] = asyncio.get_running_loop().create_future()
         self._is_welcome = asyncio.Event()
+        self._sending = asyncio.Lock()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -155,19 +157,33 @@ class Connection:
                 f"the machine has {MOST_AT_ONCE} questions to answer already",
                 fix="close some of its pages",
             )
-        self._asked += 1
-        answer = Answer(self._asked, self._send)
-        self._answers[answer.number] = answer
+        answer = await self._begun(question)
         try:
-            asking = Ask(answer.number, question.method, question.target, question.proof, question.body)
-            try:
-                await self._send(asking)
-            except EOFError:
-                raise away() from None
             yield answer
         finally:
-            self._answers.pop(answer.number, None)
-            await answer.leave()
+            # Told before its place is free: the machine counts as well.
+            try:
+                await answer.leave()
+            finally:
+                self._answers.pop(answer.number, None)
+
+    async def _begun(self, question: Question) -> Answer:
+        # Numbers go out in their order.
+        async with self._sending:
+            self._asked += 1
+            number = self._asked
+            answer = self._answers[number] = Answer(number, self._send)
+            asking = Ask(number, question.method, question.target, question.proof, question.body)
+            try:
+                await self._send_bytes(_ENCODER.encode(asking))
+            except EOFError:
+                self._answers.pop(number, None)
+                raise away() from None
+            except BaseException:
+                # The machine has not heard of it, so there is nothing to stop.
+                self._answers.pop(number, None)
+                raise
+            return answer
 
     # --- up ----------------------------------------------------------------------------------------------------------------------------
 
@@ -178,20 +194,23 @@ class Connection:
             match decoded(content):
                 case Hello():
                     raise CodezeroError(problems.PROTOCOL, "a second Hello")
-                case (Head() | Piece()) as message:
+                case (Head() | Piece() | Broken()) as message:
                     self._take(message)
                 case Alive():
                     pass
             await asyncio.sleep(LEAST_PAUSE_SECONDS + len(content) / BYTES_A_SECOND)
 
-    def _take(self, message: Head | Piece) -> None:
+    def _take(self, message: Head | Piece | Broken) -> None:
         answer = self._answers.get(message.id)
-        if answer is None:
+        if answer is None or answer.is_over:
             if not 0 < message.id <= self._asked:
                 raise CodezeroError(problems.PROTOCOL, "an answer to what nobody has asked")
             # It was on its way when the page left.
             return
-        answer.tell(message)
+        if isinstance(message, Broken):
+            answer.fail(broken())
+        else:
+            answer.tell(message)
         if answer.is_over:
             del self._answers[answer.number]
 
@@ -210,7 +229,8 @@ class Connection:
         raise await self._ended
 
     async def _send(self, message: ToMachine) -> None:
-        await self._send_bytes(_ENCODER.encode(message))
+        async with self._sending:
+            await self._send_bytes(_ENCODER.encode(message))
 
     async def _part(self, error: CodezeroError) -> None:
         _log.info("machine let go", user=self.user, machine=self.machine, code=error.problem.code, reason=error.detail)

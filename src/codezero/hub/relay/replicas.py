@@ -216,7 +216,7 @@ class Replicas:
 
     async def _take_mail(self) -> None:
         # Listened to before anything is read: what comes in between wakes it again.
-        changes = self._hub.signals.changes(signals.mail(self.id))
+        changes = self._hub.signals.mail(self.id)
         while True:
             try:
                 while posts := await self._taken():
