@@ -1,5 +1,6 @@
 import { problemOf } from "../api/problem";
 import { send } from "../api/send";
+import { where } from "../api/where";
 import { channel, doubt, look } from "./channel";
 import { confirmed } from "./confirming";
 import {
@@ -19,8 +20,7 @@ import { askBy, HubAnswered, Unanswered } from "./ways";
  * confirmed on the machine is waited for.
  */
 export async function askMachine(asked: Asked): Promise<Response> {
-  const { way } = await channel();
-  if (way === "console") return await send(requestOf(asked));
+  if (where().served_by === "console") return await send(requestOf(asked));
   const answer = await askPaired(asked);
   if (answer.ok) return answer;
   const problem = await problemOf(answer);

@@ -12,7 +12,7 @@ const KEPT = "codezero-pairing-offer";
 const MACHINE = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 const CODE = /^[A-Za-z0-9_-]{16,200}$/;
 // `czctl pair` does not wait for longer.
-const GOOD_MS = 15 * 60_000;
+const GOOD_MS = 5 * 60_000;
 
 let offer: Offer | null = null;
 const listeners = new Set<() => void>();

@@ -48,9 +48,14 @@ export async function pairUp({ offer, user, name, onWay, notDirect }: Wish): Pro
 export async function forget(pairing: Pairing): Promise<boolean> {
   const { way } = await channel();
   // First, so that no window of this browser asks by what is about to end.
+  await forgetHere(pairing);
+  return await revokeAt(pairing, way).catch(() => false);
+}
+
+/** Delete the key of a pairing that the machine does not know any more. */
+export async function forgetHere(pairing: Pairing): Promise<void> {
   await deletePairing(pairing.id);
   await pairingChanged();
-  return await revokeAt(pairing, way).catch(() => false);
 }
 
 const REVOKE_MS = 5_000;

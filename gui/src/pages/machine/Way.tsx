@@ -5,7 +5,7 @@ import { useMutation } from "@tanstack/react-query";
 import { Problem } from "../../api/problem";
 import { askForDirect, look, useChannel, type NotDirect } from "../../channel/channel";
 import type { Pairing } from "../../channel/pairing";
-import { forget } from "../../channel/pairUp";
+import { forget, forgetHere } from "../../channel/pairUp";
 import { MACHINE_AWAY } from "../../channel/problems";
 import { NOT_DIRECT } from "../../channel/words";
 import { AskFirst, Command, refused, said, State, When } from "../../parts";
@@ -137,7 +137,7 @@ export function NoMore() {
           </>
         )
       }
-      action={<Forget pairing={pairing} />}
+      action={<Forget pairing={pairing} isOver={why === "ended"} />}
     />
   );
 }
@@ -198,13 +198,15 @@ function GoDirect({ notDirect }: { notDirect: NotDirect }) {
   );
 }
 
-function Forget({ pairing }: { pairing: Pairing }) {
+function Forget({ pairing, isOver = false }: { pairing: Pairing; isOver?: boolean }) {
   return (
     <AskFirst
       label="Forget this pairing"
       title={`Forget the pairing with ${pairing.name}?`}
       action={async () => {
-        if (await forget(pairing)) said("The pairing is revoked, and its key deleted from this browser");
+        // What the machine does not know any more has not to be revoked there.
+        if (isOver) await forgetHere(pairing);
+        else if (await forget(pairing)) said("The pairing is revoked, and its key deleted from this browser");
         else
           refused(
             new Problem({
