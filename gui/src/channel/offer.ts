@@ -24,8 +24,7 @@ function set(value: Offer | null): void {
 
 /** Take the offer out of the address, where the code is for no longer than it has to be. Before anything else is done. */
 export function takeOffer(): void {
-  const kept = sessionStorage.getItem(KEPT);
-  sessionStorage.removeItem(KEPT);
+  const kept = keptOffer();
   if (location.pathname !== PATH) return;
   if (location.hash.length > 1) {
     const told = read(new URLSearchParams(location.hash.slice(1)));
@@ -39,7 +38,23 @@ export function takeOffer(): void {
 
 /** Keep the offer while this window is at the sign-in page: the memory of this page is gone then. It is taken away again as soon as it is back. */
 export function keepOffer(): void {
-  if (offer !== null) sessionStorage.setItem(KEPT, JSON.stringify({ ...offer, until: Date.now() + GOOD_MS }));
+  if (offer === null) return;
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify({ ...offer, until: Date.now() + GOOD_MS }));
+  } catch {
+    // Such a browser keeps no key, either.
+  }
+}
+
+function keptOffer(): string | null {
+  try {
+    const kept = sessionStorage.getItem(KEPT);
+    sessionStorage.removeItem(KEPT);
+    return kept;
+  } catch {
+    // Of a browser that keeps nothing for pages.
+    return null;
+  }
 }
 
 /** It is used, or no good. */

@@ -2,6 +2,7 @@ import { Button, Stack, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { Link } from "@tanstack/react-router";
 
+import { useChannel } from "../../channel/channel";
 import { Command } from "../../parts";
 import { Dialog } from "../../parts/FormDialog";
 import { useAgent } from "../../session/agent";
@@ -9,6 +10,7 @@ import { useAgent } from "../../session/agent";
 /** In place of the buttons that need an agent: how to get there. */
 export function NoAgent({ service }: { service: string }) {
   const [isOpened, { open, close }] = useDisclosure(false);
+  const way = useChannel();
   const { channel, status } = useAgent();
   return (
     <>
@@ -16,7 +18,17 @@ export function NoAgent({ service }: { service: string }) {
         Consume or serve…
       </Button>
       <Dialog title="Consume and serve from your machine" opened={isOpened} onClose={close}>
-        {channel === "none" ? (
+        {way.way === "none" && way.why === "away" ? (
+          <Stack gap="sm">
+            <Text size="sm">
+              This browser is paired with <bdi>{way.pairing.name}</bdi>, and no way leads there now. My
+              machine says why.
+            </Text>
+            <Button component={Link} to="/machine" onClick={close}>
+              Go to My machine
+            </Button>
+          </Stack>
+        ) : channel === "none" ? (
           <AtHub service={service} />
         ) : status === undefined ? (
           <Stack gap="sm">
