@@ -7,20 +7,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from tests.hub_databases import PostgresServer
+from websockets.sync.client import connect
 
+from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.sandbox.browser import Browser
 from codezero.testing.hub_process import OWNER, HubProcess
 from codezero.testing.teamspace import free_port
+from codezero.wire.paired import RELAY_PATH, Ask, Head, Hello, Piece, ask_path
 
 CLIENT_SECRET = "canary-of-the-client-secret-5f1d"
 INVITED_PASSWORD = "canary of the invited person's password"
 DATABASE_PASSWORD = "canary-of-the-database-9a7c"
+PROOF = "canary.of-the-proof-of-a.page-3b81"
+RELAYED_BODY = "canary of what a page asks its machine"
+RELAYED_ANSWER = "canary of what a machine answers its page"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -78,6 +86,28 @@ def forms(secret: str) -> set[bytes]:
     return {raw, raw.hex().encode(), base64.b64encode(raw).rstrip(b"="), quote(secret, safe="").encode()}
 
 
+def asked_by_relay(hub: HubProcess, token: str) -> bytes:
+    """What a page gets from a machine through the Hub: something that changes it, which the log tells of."""
+    machine, authorization = new_ulid(), {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    asked = {"method": "POST", "target": "/agent/v1/serve", "proof": PROOF, "body": RELAYED_BODY}
+    address = f"ws{hub.url.removeprefix('http')}{RELAY_PATH}"
+    with connect(address, proxy=None) as socket, ThreadPoolExecutor() as threads:
+        socket.send(msgspec.msgpack.encode(Hello((1,), token, machine, "laptop")))
+        socket.recv(20)
+        answer = threads.submit(
+            lambda: hub.endpoint.request(
+                "POST", ask_path(machine), body=json.dumps(asked).encode(), headers=authorization
+            )
+        )
+        question = msgspec.msgpack.decode(socket.recv(20), type=Ask)
+        assert (question.proof, question.body) == (PROOF, RELAYED_BODY.encode())
+        socket.send(msgspec.msgpack.encode(Head(question.id, 200, "application/json")))
+        socket.send(msgspec.msgpack.encode(Piece(question.id, RELAYED_ANSWER.encode(), is_last=True)))
+        content = answer.result().content
+    assert "passed to a machine" in hub.log.read_text()
+    return content
+
+
 def dumped(hub: HubProcess, request: pytest.FixtureRequest) -> bytes:
     """All that is in the database."""
     if "CODEZERO_HUB_DATABASE_URL_FILE" not in hub.variables:
@@ -101,6 +131,7 @@ def test_no_secret_is_where_others_may_look(hub: HubProcess, tmp_path: Path, req
     key = owner.ask("POST", f"{home}/apikeys", {"name": "ci"}, key="canary-of-an-idempotency-key")
     ticket = owner.ask("POST", "/events/tickets")["ticket"]
     credentials, said = signed_in(hub, owner, tmp_path / "home")
+    relayed_answer = asked_by_relay(hub, credentials["access_token"])
     # Wrong ones are somebody's right ones elsewhere.
     wrong = "canary of a password that was mistyped"
     with pytest.raises(CodezeroError):
@@ -138,7 +169,11 @@ def test_no_secret_is_where_others_may_look(hub: HubProcess, tmp_path: Path, req
         "refresh token": credentials["refresh_token"],
         "device's key": "".join(credentials["key"].splitlines()[1:-1]),
         "database password": DATABASE_PASSWORD,
+        "proof of a page": PROOF,
+        "what a page asks": RELAYED_BODY,
+        "what a machine answers": RELAYED_ANSWER,
     }
+    assert relayed_answer == RELAYED_ANSWER.encode()
 
     assert all(len(secret) > 12 for secret in secrets.values()), "a slot is empty"
     found = [
