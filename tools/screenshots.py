@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from tests.browser import scene
 from tests.browser.conftest import PROGRAMS
 from tests.browser.journeys import Chromiums
-from tests.browser.scene import CONSOLE_PAGES, FORMS, HUB_PAGES, Scene, Scheme, shown
+from tests.browser.scene import CONSOLE_PAGES, FORMS, HUB_PAGES, PAIR_PAGE, PAIRED_PAGES, Scene, Scheme, shown
 
 from codezero.sandbox import layout
 from codezero.sandbox.control import Sandbox
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
     parser.add_argument("--only", action="append", metavar="NAME", help="This page alone; may be repeated.")
     arguments = parser.parse_args()
-    known = {**FORMS, **HUB_PAGES, **CONSOLE_PAGES}
+    known = [*FORMS, *HUB_PAGES, *CONSOLE_PAGES, PAIR_PAGE, *PAIRED_PAGES]
     wanted: set[str] = set(arguments.only or known)
     if unknown := wanted - set(known):
         parser.error(f"there is no page {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -65,15 +65,38 @@ def take_all(looked_at: Scene, browsers: Chromiums, scheme: Scheme, wanted: set[
         (developer, f"{console}/ui", CONSOLE_PAGES),
     )
     for page, base, pages in groups:
-        page.set_viewport_size({"width": SIZE["width"], "height": SIZE["height"]})
         for name, path in pages.items():
             if name in wanted:
-                shown(page, base + looked_at.path(path))
-                # The graph is laid out and comes to rest after it is there.
-                page.wait_for_timeout(1000)
-                page.screenshot(path=folder / f"{name}-{scheme}.png")
-                print(f"{name}-{scheme}.png")
+                take(page, base + looked_at.path(path), folder / f"{name}-{scheme}.png")
         page.context.close()
+    if wanted & {PAIR_PAGE, *PAIRED_PAGES}:
+        take_paired(looked_at, browsers, scheme, wanted, folder)
+
+
+def take_paired(looked_at: Scene, browsers: Chromiums, scheme: Scheme, wanted: set[str], folder: Path) -> None:
+    """Take the pictures of a browser that is paired on the way."""
+    page = looked_at.of_hub(browsers, user="dev1", scheme=scheme)
+    with looked_at.offer() as waiting:
+        if PAIR_PAGE in wanted:
+            take(page, waiting.address, folder / f"{PAIR_PAGE}-{scheme}.png")
+        else:
+            page.goto(waiting.address)
+        page.get_by_role("button", name="Pair this browser").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("This browser is paired")
+    for name, path in PAIRED_PAGES.items():
+        if name in wanted:
+            take(page, f"{looked_at.hub.url}/ui" + looked_at.path(path), folder / f"{name}-{scheme}.png")
+    page.context.close()
+
+
+def take(page: Page, url: str, picture: Path) -> None:
+    """Take the picture of one page."""
+    page.set_viewport_size({"width": SIZE["width"], "height": SIZE["height"]})
+    shown(page, url)
+    # The graph is laid out and comes to rest after it is there.
+    page.wait_for_timeout(1000)
+    page.screenshot(path=picture)
+    print(picture.name)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from codezero.sandbox import layout
 from codezero.sandbox.control import HubView, Sandbox
 from codezero.testing.console_process import ConsoleProcess
 from codezero.testing.laptop import SAMPLE, Laptop
+from codezero.testing.paired_process import PairProcess
 
 Scheme = Literal["light", "dark"]
 
@@ -35,7 +36,14 @@ HUB_PAGES: Final[Mapping[str, str]] = {
     "people": "/o/ORG/spaces/SPACE/people",
     "activity": "/o/ORG/spaces/SPACE/activity",
     "policy": "/o/ORG/spaces/SPACE/policy",
+    "hub-machine": "/machine",
     "not-here": "/o/ORG/nothing",
+}
+# Of a developer, from the Hub, in a browser that is paired with their laptop; and where `czctl pair` leads to.
+PAIR_PAGE: Final = "pair"
+PAIRED_PAGES: Final[Mapping[str, str]] = {
+    "paired-machine": "/machine",
+    "paired-catalog": "/o/ORG/spaces/SPACE/catalog",
 }
 # Of a developer, from the console of their laptop.
 CONSOLE_PAGES: Final[Mapping[str, str]] = {
@@ -79,6 +87,11 @@ class Scene:
         page.get_by_role("button", name="Sign in", exact=True).click()
         page.wait_for_url("**/ui/o/**")
         return page
+
+    def offer(self) -> PairProcess:
+        """`czctl pair` in the developer's terminal, whose address a page of theirs is opened at."""
+        environment = self.sandbox.environment(layout.LAPTOP)
+        return PairProcess(environment, prefix=self.sandbox.command(layout.LAPTOP, [], folder="/"))
 
     def of_console(self, browsers: Chromiums, *, scheme: Scheme = "light") -> Page:
         """A page of the console. A code is good for one page, so others get its cookie."""
