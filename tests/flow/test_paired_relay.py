@@ -165,7 +165,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         "POST /v1/reset": CONSUME,
         "GET /v1/events": Raw(in_chunks(b'{"what":"status"}\n', end=False), hold=True),
     }
-    async with serve(hub.take, "127.0.0.1", 0) as server:
+    async with serve(hub.take, "127.0.0.1", 0, max_queue=None) as server:
         hub.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         monkeypatch.setenv("CODEZERO_HUB", hub.url)
         page = PairedPage(hub.url, "", 0)
@@ -292,6 +292,25 @@ async def test_switched_off_there_is_no_connection(world: World, connection: Con
     state.change(lambda present: (msgspec.structs.replace(present, relays=True), None))
     world.change()
     assert (await (await world.hub.connection()).ask_as(world.page, "GET", "/agent/v1/consume"))[0] == 200
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_it_ends_also_where_it_is_ended_while_its_connection_ends(world: World, turns: int) -> None:
+    """The last pairing goes, and the process with it."""
+    changed = asyncio.Event()
+    threads = Threads("hub", 1)
+    await world.hub.connection()
+    desk = world.desk
+    other = Relay(desk, Live(), threads, changed=changed, tell=lambda: None)
+    async with asyncio.timeout(SECONDS), task_group("other") as tasks:
+        tasks.start_service("relay", other.run())
+        await world.hub.connection()
+        await until(lambda: other.stands)
+        state.change(lambda present: (present.without(frozenset((world.page.id,))), None))
+        changed.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    threads.close()
 
 
 # --- forged --------------------------------------------------------------------------------------------------------------------------------
@@ -524,8 +543,9 @@ async def test_any_sequence_of_broken_messages_leaves_agent_and_machine_as_they_
             for _ in range(40):
                 await connection.say(_broken(chance, chance.choice(good)))
         except ConnectionClosed:
-            pass
-        await connection.socket.close()
+            continue
+        # What it said is not read, so there is no end that both sides say.
+        connection.socket.transport.abort()
 
     assert not world.daemon.requests
     connection = await world.hub.connection()
