@@ -173,6 +173,11 @@ class Relay:
             raise CodezeroError(problems.HUB_UNREACHABLE, f"the connection ended: {error}") from None
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
+        except CodezeroError as error:
+            if error.problem is problems.PROTOCOL:
+                # To what else it has said, nobody listens.
+                socket.transport.abort()
+            raise
         finally:
             await socket.close()
 
