@@ -24,7 +24,7 @@ from codezero.testing.paired_process import PairProcess, paired
 from codezero.testing.scripted_daemon import Raw, ScriptedDaemon, in_chunks
 from codezero.testing.views import CONSUME, SERVICES, STATUS
 from codezero.testing.waiting import eventually
-from codezero.wire.paired import PAIRINGS
+from codezero.wire.paired import PAIRINGS, SCHEME
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
 HUB = "https://hub.example.org"
@@ -38,7 +38,7 @@ class Home:
     path: Path
 
     def __post_init__(self) -> None:
-        (self.path / "run").mkdir()
+        (self.path / "run").mkdir(parents=True)
 
     @property
     def folder(self) -> Path:
@@ -458,3 +458,209 @@ def test_a_move_of_the_machine_is_asked_for_and_needs_a_word_which_to_answer(hom
     assert "move this machine to another Teamspace" in question["asked"]
     # As `czctl space select` by somebody who is not signed in.
     assert done.json()["fix"] == f"czctl auth login --hub {HUB}"
+
+
+# --- everybody else ------------------------------------------------------------------------------------------------------------------------
+
+ASK = "GET /agent/v1/services HTTP/1.1"
+OWN = "Host: 127.0.0.1:{port}\r\nOrigin: {origin}\r\nAuthorization: {proof}"
+POST = "POST /agent/v1/reset HTTP/1.1\r\n" + OWN.replace("{proof}", "{reset}")
+# A request, its status, and whether a browser would let the page read the answer. All carry a good proof.
+FORMS = {
+    # Host: a page that has rebound its own name to us (T01).
+    "rebound name": (ASK + "\r\n" + OWN.replace("127.0.0.1", "evil.example"), 401, False),
+    "localhost": (ASK + "\r\n" + OWN.replace("127.0.0.1", "localhost"), 401, False),
+    "no port": (ASK + "\r\n" + OWN.replace(":{port}", ""), 401, False),
+    "another port": (ASK + "\r\n" + OWN.replace("{port}", "1"), 401, False),
+    "another loopback address": (ASK + "\r\n" + OWN.replace("127.0.0.1", "127.0.0.2"), 401, False),
+    "any address": (ASK + "\r\n" + OWN.replace("127.0.0.1", "0.0.0.0"), 401, False),
+    "address as a number": (ASK + "\r\n" + OWN.replace("127.0.0.1", "2130706433"), 401, False),
+    "short address": (ASK + "\r\n" + OWN.replace("127.0.0.1", "127.1"), 401, False),
+    "ipv6": (ASK + "\r\n" + OWN.replace("127.0.0.1", "[::1]"), 401, False),
+    "mapped ipv6": (ASK + "\r\n" + OWN.replace("127.0.0.1", "[::ffff:127.0.0.1]"), 401, False),
+    "dot at the end": (ASK + "\r\n" + OWN.replace("127.0.0.1", "127.0.0.1."), 401, False),
+    "user before": (ASK + "\r\n" + OWN.replace("127.0.0.1", "evil@127.0.0.1"), 401, False),
+    "name after": (ASK + "\r\n" + OWN.replace("{port}", "{port}.evil.example"), 401, False),
+    "leading zero in the port": (ASK + "\r\n" + OWN.replace("{port}", "0{port}"), 401, False),
+    "two hosts": (ASK + "\r\n" + OWN + "\r\nHost: evil.example", 400, False),
+    "empty host": (ASK + "\r\n" + OWN.replace("127.0.0.1:{port}", ""), 401, False),
+    "no host in http 1.0": (ASK.replace("1.1", "1.0") + "\r\n" + OWN.partition("\r\n")[2], 401, False),
+    # Origin: required, and exactly the one that was paired (T36).
+    "no origin": (ASK + "\r\n" + OWN.replace("Origin: {origin}\r\n", ""), 401, False),
+    "empty origin": (ASK + "\r\n" + OWN.replace("{origin}", ""), 401, False),
+    "origin null": (ASK + "\r\n" + OWN.replace("{origin}", "null"), 401, False),
+    "another origin": (ASK + "\r\n" + OWN.replace("{origin}", "https://evil.example"), 401, False),
+    "our own origin": (ASK + "\r\n" + OWN.replace("{origin}", "http://127.0.0.1:{port}"), 401, False),
+    "a plain origin": (ASK + "\r\n" + OWN.replace("{origin}", "http://hub.example.org"), 401, False),
+    "origin with a port": (ASK + "\r\n" + OWN.replace("{origin}", "{origin}:443"), 401, False),
+    "another port of it": (ASK + "\r\n" + OWN.replace("{origin}", "{origin}:8443"), 401, False),
+    "a name below it": (ASK + "\r\n" + OWN.replace("{origin}", "https://evil.hub.example.org"), 401, False),
+    "a name that goes on": (ASK + "\r\n" + OWN.replace("{origin}", "{origin}.evil.example"), 401, False),
+    "a name that ends so": (ASK + "\r\n" + OWN.replace("{origin}", "https://evilhub.example.org"), 401, False),
+    "origin with a slash": (ASK + "\r\n" + OWN.replace("{origin}", "{origin}/"), 401, False),
+    "origin in capitals": (ASK + "\r\n" + OWN.replace("{origin}", "HTTPS://HUB.EXAMPLE.ORG"), 401, False),
+    "origin with a user": (ASK + "\r\n" + OWN.replace("{origin}", "https://x@hub.example.org"), 401, False),
+    "two origins": (ASK + "\r\n" + OWN + "\r\nOrigin: https://evil.example", 400, False),
+    "two origins in one": (ASK + "\r\n" + OWN.replace("{origin}", "{origin} https://evil.example"), 401, False),
+    # Whatever stands between.
+    "forwarded": (ASK + "\r\n" + OWN + "\r\nX-Forwarded-For: 192.0.2.1", 401, False),
+    "forwarded host": (ASK + "\r\n" + OWN + "\r\nX-Forwarded-Host: evil.example", 401, False),
+    # Of the right page, and wrong all the same.
+    "no proof": (ASK + "\r\n" + OWN.partition("\r\nAuth")[0], 401, True),
+    "two proofs": (ASK + "\r\n" + OWN + "\r\nAuthorization: {proof}", 400, False),
+    "a cookie in place of the proof": (ASK + "\r\n" + OWN.replace("Authorization", "Cookie"), 401, True),
+    "the proof as bearer": (ASK + "\r\n" + OWN.replace("{proof}", "Bearer x"), 401, True),
+    "absolute target": (ASK.replace("/agent", "http://evil.example/agent") + "\r\n" + OWN, 400, True),
+    "asterisk": ("GET * HTTP/1.1\r\n" + OWN, 400, True),
+    "going up": (ASK.replace("/agent/v1", "/agent/v1/../v1") + "\r\n" + OWN, 400, True),
+    "escaped": (ASK.replace("/v1/services", "/v1%2Fservices") + "\r\n" + OWN, 400, True),
+    "a query": (ASK.replace("services", "services?x=1") + "\r\n" + OWN, 401, True),
+    "another target": (ASK.replace("services", "status") + "\r\n" + OWN, 401, True),
+    "another method": (ASK.replace("GET", "PUT") + "\r\n" + OWN, 405, True),
+    "a method that there is not": (ASK.replace("GET", "TRACE") + "\r\n" + OWN, 405, True),
+    "head": (ASK.replace("GET", "HEAD") + "\r\n" + OWN, 405, True),
+    "text": (POST + "\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{{}}", 400, True),
+    "form": (POST + "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 2\r\n\r\n{{}}", 400, True),
+    "another body": (POST + "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}", 401, True),
+    "in chunks": (POST + "\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0", 400, True),
+    "too long": (POST + "\r\nContent-Type: application/json\r\nContent-Length: 1048577", 413, True),
+}
+
+
+def raw(page: PairedPage, content: bytes) -> bytes:
+    """All that comes back to some bytes, until the machine closes the connection."""
+    with socket.create_connection(("127.0.0.1", page.port), 60) as connection:
+        connection.sendall(content)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        return received
+
+
+def test_only_its_own_page_is_answered_of_many_forms_of_requests(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    answers: dict[str, bytes] = {}
+    for name, (form, _, _) in FORMS.items():
+        proof = f"{SCHEME} {page.proof('GET', '/agent/v1/services')}"
+        reset = f"{SCHEME} {page.proof('POST', '/agent/v1/reset')}"
+        text = form.format(port=page.port, origin=page.origin, proof=proof, reset=reset)
+        answers[name] = raw(page, text.encode() + (b"" if "\r\n\r\n" in text else b"\r\n\r\n"))
+
+    assert len(FORMS) > 50
+    assert {name: int(answer.split(b" ")[1]) for name, answer in answers.items()} == {
+        name: status for name, (_, status, _) in FORMS.items()
+    }
+    allowed = f"\r\naccess-control-allow-origin: {page.origin}\r\n".encode()
+    assert {name: allowed in answer for name, answer in answers.items()} == {
+        name: is_read for name, (_, _, is_read) in FORMS.items()
+    }
+    hidden = [answers[name] for name, (_, status, is_read) in FORMS.items() if not is_read and status == 401]
+    assert len({answer.partition(b"\r\n\r\n")[2] for answer in hidden}) == 1, "who is refused does not learn why"
+    assert not any(b"access-control" in answer for answer in hidden)
+    assert all(b"cross-origin-resource-policy: same-origin" in answer for answer in hidden)
+    assert all(b"\r\nvary: Origin\r\n" in answer and b"set-cookie" not in answer for answer in answers.values())
+    assert not daemon.requests, "none of them came to the agent"
+    good = page.ask("GET", "/agent/v1/services")
+    assert (good.status, good.headers["access-control-allow-origin"]) == (200, page.origin)
+    assert good.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert (good.headers["cache-control"], good.headers["x-content-type-options"]) == ("no-store", "nosniff")
+    assert "access-control-allow-credentials" not in good.headers
+
+
+# What a browser asks before a page's request: target, method, headers, and whether it may.
+PREFLIGHTS = {
+    "to change": ("/agent/v1/consume", "PUT", "authorization,content-type", True),
+    "to read": ("/agent/v1/consume", "GET", "authorization", True),
+    "to stop": ("/agent/v1/teamspace", "DELETE", "authorization", True),
+    "in capitals": ("/agent/v1/consume", "PUT", "Authorization, Content-Type", True),
+    "a method that the target has not": ("/agent/v1/consume", "DELETE", "authorization", False),
+    "a target that there is not": ("/agent/v1/shutdown", "POST", "authorization", False),
+    "keys": ("/agent/v1/teamspace", "PUT", "authorization", False),
+    "another header": ("/agent/v1/consume", "PUT", "authorization,x-codezero-csrf", False),
+    "no method": ("/agent/v1/consume", "", "authorization", False),
+}
+
+
+def test_browsers_are_told_what_the_page_may_send_and_pages_of_others_nothing(
+    home: Home, daemon: ScriptedDaemon
+) -> None:
+    page = paired(home.environment)
+
+    def preflight(target: str, method: str, headers: str, origin: str = page.origin) -> Any:
+        told = {
+            "Origin": origin,
+            "Authorization": None,
+            "Access-Control-Request-Method": method or None,
+            "Access-Control-Request-Headers": headers,
+        }
+        return page.ask("OPTIONS", target, headers=told)
+
+    for name, (target, method, headers, may) in PREFLIGHTS.items():
+        answer = preflight(target, method, headers)
+        assert answer.status == (204 if may else 403), name
+        assert answer.headers.get("access-control-allow-methods") == (method if may else None), name
+        assert ("access-control-allow-headers" in answer.headers) == may, name
+        assert "access-control-allow-credentials" not in answer.headers
+        other = preflight(target, method, headers, origin="https://evil.example")
+        assert other.status == 401, name
+        assert not any(header.startswith("access-control") for header in other.headers), name
+    assert not daemon.requests
+
+
+@pytest.mark.parametrize("way", ["half a head", "held"])
+def test_there_are_only_so_many_connections(home: Home, daemon: ScriptedDaemon, way: str) -> None:
+    page = paired(home.environment)
+    halves = [socket.create_connection(("127.0.0.1", page.port), 60) for _ in range(64)]
+    try:
+        if way == "half a head":
+            for half in halves:
+                half.sendall(b"GET /agent/v1/consume HTTP/1.1\r\nHost:")
+        with socket.create_connection(("127.0.0.1", page.port), 60) as further:
+            assert further.recv(100).startswith(b"HTTP/1.1 503 ")
+        assert all(half.recv(100) == b"" for half in halves)
+    finally:
+        for half in halves:
+            half.close()
+    assert page.ask("GET", "/agent/v1/consume").status == 200
+
+
+@needs_root
+@pytest.mark.root
+def test_another_user_of_the_machine_is_refused_also_with_a_good_proof(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    script = (
+        "import socket, sys\n"
+        f"c = socket.create_connection(('127.0.0.1', {page.port}))\n"
+        "c.sendall(sys.argv[1].encode()); print(c.makefile().read())"
+    )
+
+    def command() -> list[str]:
+        proof = f"{SCHEME} {page.proof('GET', '/agent/v1/services')}"
+        request = f"{ASK}\r\n{OWN}\r\nConnection: close\r\n\r\n".format(port=page.port, origin=page.origin, proof=proof)
+        return ["/usr/bin/python3", "-c", script, request]
+
+    as_other = ["setpriv", "--reuid=65534", "--clear-groups", *command()]
+    other = subprocess.run(as_other, capture_output=True, text=True, timeout=60, check=True)
+    own = subprocess.run(command(), capture_output=True, text=True, timeout=60, check=True)
+
+    assert other.stdout.startswith("HTTP/1.1 401 ")
+    assert "access-control" not in other.stdout
+    assert own.stdout.startswith("HTTP/1.1 200 ")
+    assert daemon.lines() == ["GET /v1/services"]
+
+
+def test_what_one_user_has_paired_is_nothing_to_another(home: Home, daemon: ScriptedDaemon) -> None:
+    """Each has a process of their own: told apart by their homes, as czctl does."""
+    page = paired(home.environment)
+    theirs = Home(home.path / "other")
+    try:
+        other = paired(theirs.environment)
+        there = PairedPage(page.origin, other.machine, other.port, key=page.key)
+
+        assert (other.port == page.port, other.machine == page.machine) == (False, False)
+        assert there.ask("GET", PAIRINGS).code == "CZ-PAIR-001"
+        assert other.ask("GET", "/agent/v1/status").code == "CZ-AGENT-001", "their agent does not run"
+        assert not daemon.requests
+    finally:
+        theirs.czctl("pairing", "revoke", "--all")
+        eventually(lambda: theirs.running() is None)
