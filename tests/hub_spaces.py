@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from codezero.hub.context import Hub
     from codezero.hub.organizations import Member
+    from codezero.hub.relay.relaying import Relay
     from codezero.hub.spaces.teamspaces import Invited
     from codezero.hub.storage.tables import Space
     from codezero.testing.serving import ServingCluster
@@ -39,7 +40,12 @@ ENTRY = ("services", NAMESPACE, "codezero")
 
 @asynccontextmanager
 async def served(
-    hub: "Hub", *, port: int = 0, tls: Path | None = None, public_url: str | None = None
+    hub: "Hub",
+    *,
+    port: int = 0,
+    tls: Path | None = None,
+    public_url: str | None = None,
+    relay: "Relay | None" = None,
 ) -> AsyncGenerator["Hub", None]:
     """`hub` with its API on loopback; what is given is the same Hub, by its public URL. Leaving the block is the end of its process.
 
@@ -60,7 +66,7 @@ async def served(
         key.write_text(leaf.key_pem)
         (tls / "ca.pem").write_text(authority.certificate_pem)
     reached = replace(hub, public_url=public_url or f"{scheme}://127.0.0.1:{sock.getsockname()[1]}")
-    relay = Relay(reached)
+    relay = relay or Relay(reached)
     async with task_group("served") as tasks:
         tasks.start_service("relay", relay.run())
         async with Port(app.create(reached, relay=relay)).open(sock, certificate_file=certificate, key_file=key):

@@ -227,8 +227,7 @@ async def test_the_machines_replica_is_told_to_end(replicas: Replicas) -> None:
     async with apart(replicas) as (laptop, pages), AsyncExitStack() as stack:
         answer, _ = await streamed(pages, laptop, stack)
         assert await asyncio.to_thread(replicas.first.stop) == 0
-        with pytest.raises(ConnectionClosed):
-            await laptop.hear()
+        assert await laptop.farewell() == (problems.MACHINE_AWAY.code, True)
         async with asyncio.timeout(10):
             with pytest.raises(httpx2.RemoteProtocolError):
                 await whole(answer)
@@ -236,3 +235,15 @@ async def test_the_machines_replica_is_told_to_end(replicas: Replicas) -> None:
         refused = await pages.ask(laptop.id)
 
     assert refused.json()["code"] == problems.MACHINE_AWAY.code
+
+
+@pytest.mark.timeout(300)
+async def test_the_pages_replica_is_told_to_end(replicas: Replicas) -> None:
+    """It waits for no stream to come to its end, for none does."""
+    async with apart(replicas) as (laptop, pages), AsyncExitStack() as stack:
+        answer, number = await streamed(pages, laptop, stack)
+        assert await asyncio.to_thread(replicas.second.stop) == 0
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await whole(answer)
+        assert await laptop.hear() == Stop(number)
+    assert "the answer of a machine was cut" in replicas.second.log.read_text()

@@ -11,15 +11,17 @@ import httpx2
 import msgspec
 import pytest
 from sqlalchemy import func, select, update
-from tests.hub_api import Asker, new_key, new_organization, new_person
+from tests.hub_api import Asker, api_of, listening, new_key, new_organization, new_person
 from tests.hub_databases import HubClock
 from tests.hub_machines import EVENTS, JSON, PROOF, STATUS, Machine, Page, machine, page, token_of, unknown_machine
 from tests.hub_spaces import served
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from codezero.hub.api import machines as machines_api
+from codezero.hub.api.sockets import MOST_STRANGERS
 from codezero.hub.context import Hub
 from codezero.hub.relay import answers, connections, relaying
+from codezero.hub.relay.relaying import Relay
 from codezero.hub.signals import Changed
 from codezero.hub.signin import browser, standing
 from codezero.hub.signin.visitors import Visitor
@@ -28,7 +30,20 @@ from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import Problem
 from codezero.model.roles import Role
-from codezero.wire.paired import ALLOWED, MAX_PIECE, MOST_AT_ONCE, Alive, Ask, Broken, Head, Hello, More, Piece, Stop
+from codezero.wire.paired import (
+    ALLOWED,
+    MAX_PIECE,
+    MOST_AT_ONCE,
+    RELAY_PATH,
+    Alive,
+    Ask,
+    Broken,
+    Head,
+    Hello,
+    More,
+    Piece,
+    Stop,
+)
 
 NDJSON = "application/x-ndjson"
 
@@ -440,6 +455,8 @@ async def test_pages_have_no_business_at_the_relay(reached: Hub, ada: Asker) -> 
         ({"machine": "laptop"}, problems.PROTOCOL, False),
         ({"name": ""}, problems.PROTOCOL, False),
         ({"name": "a" * 101}, problems.PROTOCOL, False),
+        ({"name": "a\0b"}, problems.PROTOCOL, False),
+        ({"name": "lap\u202etop"}, problems.PROTOCOL, False),
     ],
 )
 async def test_a_machine_is_told_why_it_is_not_taken(
@@ -466,6 +483,31 @@ async def test_a_stranger_says_little(reached: Hub, ada: Asker) -> None:
         await stranger.socket.send(b"a" * 10_000)
         with pytest.raises(ConnectionClosed):
             await stranger.hear()
+
+
+async def test_strangers_hold_so_many_connections_open_and_no_more(hub: Hub) -> None:
+    async with api_of(hub) as api, AsyncExitStack() as all_of_them:
+        for _ in range(MOST_STRANGERS):
+            stream = await all_of_them.enter_async_context(listening(api, RELAY_PATH))
+            assert (await stream._next())["type"] == "websocket.accept"
+        async with listening(api, RELAY_PATH) as one_more:
+            assert await one_more.end() == 429
+
+
+async def test_a_hub_that_ends_lets_go_of_machines_and_pages(hub: Hub) -> None:
+    relay = Relay(hub)
+    async with served(hub, relay=relay) as ending:
+        ada = await new_person(ending, "Ada", {})
+        async with machine(ending.public_url, ada) as laptop, page(ending.public_url, ada) as adas:
+            task, _ = await asked(adas, laptop)
+            relay.end()
+
+            assert await laptop.farewell() == (problems.MACHINE_AWAY.code, True)
+            assert is_refused(await task, problems.MACHINE_AWAY)
+            assert is_refused(await adas.ask(laptop.id), problems.MACHINE_AWAY)
+            async with unknown_machine(ending.public_url, ada) as late:
+                await late.hello()
+                assert await late.farewell() == (problems.MACHINE_AWAY.code, True)
 
 
 async def test_a_stranger_who_says_nothing_is_let_go(reached: Hub, ada: Asker, monkeypatch: pytest.MonkeyPatch) -> None:

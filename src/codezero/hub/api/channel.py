@@ -7,15 +7,13 @@ from fastapi import WebSocket
 from pydantic import StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.websockets import WebSocketDisconnect
 
 from codezero.hub.api import document, guard, operations
 from codezero.hub.api.permissions import Need, TheHub, needs
 from codezero.hub.api.shapes import Asked, Csr, Told, Ulid
+from codezero.hub.api.sockets import Messages
 from codezero.hub.context import Hub
 from codezero.hub.spaces import channels, joining, proofs
-from codezero.model import problems
-from codezero.model.problems import CodezeroError
 from codezero.wire.hub_channel import JoinRequest
 
 routes = operations.router("teamspaces")
@@ -85,31 +83,13 @@ async def channel(websocket: WebSocket, space: str) -> None:
     """The channel of a Teamspace: `codezero.wire.hub_channel`. Refused as a request is, before it is a WebSocket."""
     hub = cast("Hub", websocket.app.state.hub)
 
-    async def receive() -> bytes:
-        message = await websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise EOFError("the Teamspace has left")
-        content = message.get("bytes")
-        if content is None:
-            raise CodezeroError(problems.PROTOCOL, "text came instead of a message")
-        return cast("bytes", content)
-
-    async def send(content: bytes) -> None:
-        try:
-            await websocket.send_bytes(content)
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            # Starlette's word for a connection that has closed is any of these.
-            raise EOFError("the Teamspace has left") from None
-
+    messages = Messages(websocket)
     shown = websocket.headers.getlist("authorization")
     proof = shown[0] if len(shown) == 1 else None
-    found = await channels.opened(hub, proof, space, send=send, receive=receive)
+    found = await channels.opened(hub, proof, space, send=messages.send, receive=messages.receive)
     await websocket.accept()
     await found.run()
-    try:
-        await websocket.close()
-    except (WebSocketDisconnect, RuntimeError, OSError):
-        pass  # closed by the other side
+    await messages.close()
 
 
 def _told(certified: msgspec.Struct) -> Certified:

@@ -1,8 +1,9 @@
 """The relay: machines keep a WebSocket here, and the pages of their users ask them through it. What they answer is theirs: it is passed on as it is, or not at all."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Annotated, Final, cast
 
@@ -12,12 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from codezero.hub.api import document, operations, repeating
 from codezero.hub.api.permissions import Need, TheCaller, TheHub, needs
-from codezero.hub.api.shapes import Asked, Told
-from codezero.hub.api.sockets import SEND_SECONDS, by_token, stranger
+from codezero.hub.api.shapes import NAME, Asked, Told
+from codezero.hub.api.sockets import SEND_SECONDS, Messages, by_token, stranger
 from codezero.hub.context import Hub
 from codezero.hub.organizations import PERSON
 from codezero.hub.relay import connections
@@ -51,6 +51,7 @@ _EMPTY: Final = frozenset({204, 205, 304})
 # Of an answer that does not last: how long the next piece may take.
 PIECE_SECONDS: Final = 60.0
 _MAX_TARGET: Final = 2048
+_NAME: Final = re.compile(NAME)
 
 # The characters that the Hub's own queries may have, and those of a compact JWS.
 Target = Annotated[
@@ -75,12 +76,16 @@ class Machine(Told):
 
 
 class MachineAsked(Asked):
-    """A request for a machine: `method` and `target` as the machine knows them, and the proof by the page's key that the machine looks at. `body` is text (JSON)."""
+    """A request for a machine, as the machine knows it, signed by the page's key."""
 
-    method: Method
-    target: Target
-    proof: Proof = Field(repr=False)
-    body: str = Field("", max_length=MAX_BODY, repr=False)
+    method: Method = Field(description="Together with the path of `target` one of a closed list.")
+    target: Target = Field(description="Path and query at the machine.")
+    proof: Proof = Field(
+        repr=False, description="A compact JWS by the page's key, for this request and once; the machine looks at it."
+    )
+    body: str = Field(
+        "", max_length=MAX_BODY, repr=False, description="The request's content, JSON as text; empty for none."
+    )
 
 
 def _relay(request: Request) -> Relay:
@@ -141,50 +146,37 @@ async def machine_relay(websocket: WebSocket) -> None:
     if websocket.headers.getlist("origin"):
         raise CodezeroError(problems.ROLE_FORBIDS, "the relay is for machines, not for pages")
 
-    async def receive() -> bytes:
-        message = await websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise EOFError("the machine has left")
-        content = message.get("bytes")
-        if content is None:
-            raise CodezeroError(problems.PROTOCOL, "text came instead of a message")
-        return cast("bytes", content)
-
-    async def send(content: bytes) -> None:
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await websocket.send_bytes(content)
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            # Starlette's word for a connection that has closed is any of these; one that takes nothing is as good as closed.
-            raise EOFError("the machine has left") from None
-
+    messages = Messages(websocket, send_seconds=SEND_SECONDS)
     try:
         with stranger(websocket):
             await websocket.accept()
             relay.check_on()
             async with asyncio.timeout(HELLO_SECONDS):
-                hello = connections.decoded(await receive())
+                hello = connections.decoded(await messages.receive())
             if not isinstance(hello, Hello):
                 raise CodezeroError(problems.PROTOCOL, f"{type(hello).__name__} came instead of Hello")
+            if not _NAME.fullmatch(hello.name):
+                raise CodezeroError(problems.PROTOCOL, "the name of the machine is none that can be shown")
             caller = await by_token(hub, websocket.scope, hello.token)
         if caller is None:
             raise CodezeroError(
                 problems.NOT_SIGNED_IN, "the token of the machine is good for nobody", fix="czctl auth login"
             )
-        await relay.keep(Connection(hub, caller, hello, send=send, receive=receive))
+        await relay.keep(Connection(hub, caller, hello, send=messages.send, receive=messages.receive))
     except EOFError:
         return
     except TimeoutError:
-        await connections.part(send, CodezeroError(problems.TIMED_OUT, "the machine did not say who it is"))
+        await connections.part(messages.send, CodezeroError(problems.TIMED_OUT, "the machine did not say who it is"))
     except (SQLAlchemyError, OSError) as error:
         _log.warning("the database does not answer", error=type(error).__name__)
-        await connections.part(send, CodezeroError(problems.DATABASE_BUSY, "the Hub's database does not answer"))
+        await connections.part(
+            messages.send, CodezeroError(problems.DATABASE_BUSY, "the Hub's database does not answer")
+        )
     except CodezeroError as error:
-        if websocket.application_state is WebSocketState.CONNECTING:
+        if not messages.is_accepted:
             raise
-        await connections.part(send, error)
-    with suppress(WebSocketDisconnect, RuntimeError, OSError):
-        await websocket.close()
+        await connections.part(messages.send, error)
+    await messages.close()
 
 
 class _Passing(Response):
@@ -248,7 +240,8 @@ class _Passing(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _begin(self, send: Send, status: int, headers: Mapping[str, str]) -> None:
-        given = {ANSWERED_BY: ANSWERED_BY_MACHINE, **headers}
+        # nginx would gather it first.
+        given = {ANSWERED_BY: ANSWERED_BY_MACHINE, "X-Accel-Buffering": "no", **headers}
         raw = [(name.lower().encode(), value.encode()) for name, value in given.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})
         self._is_begun = True

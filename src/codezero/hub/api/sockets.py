@@ -1,5 +1,6 @@
-"""What WebSockets of the API share whose first message says who opens them: bounds for strangers, and the codes they are closed with."""
+"""What WebSockets of the API share: bounds for strangers whose first message says who they are, the codes they are closed with, and binary messages."""
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Generator
@@ -7,6 +8,7 @@ from typing import Final, cast
 
 from fastapi import WebSocket
 from starlette.types import Scope
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from codezero.hub.api import guard
 from codezero.hub.context import Hub
@@ -54,3 +56,43 @@ async def by_token(hub: Hub, scope: Scope, token: str) -> Caller | None:
         return await callers.caller(hub, {**scope, "headers": [(b"authorization", authorization)]})
     except (CodezeroError, UnicodeEncodeError):
         return None
+
+
+class Messages:
+    """The binary messages of a WebSocket, for those who know nothing of such: EOFError says that the other side has gone.
+
+    With `send_seconds` one that takes nothing for so long has gone as well.
+    """
+
+    def __init__(self, websocket: WebSocket, *, send_seconds: float | None = None) -> None:
+        self._websocket = websocket
+        self._send_seconds = send_seconds
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether it is a WebSocket yet: before that, it is refused as a request is."""
+        return self._websocket.application_state is not WebSocketState.CONNECTING
+
+    async def receive(self) -> bytes:
+        """The next message. Raises `CodezeroError` (PROTOCOL) for one of text."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise EOFError("the other side has left")
+        content = message.get("bytes")
+        if content is None:
+            raise CodezeroError(problems.PROTOCOL, "text came instead of a message")
+        return cast("bytes", content)
+
+    async def send(self, content: bytes) -> None:
+        """Send a message."""
+        try:
+            async with asyncio.timeout(self._send_seconds):
+                await self._websocket.send_bytes(content)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            # Starlette's word for a connection that has closed is any of these, and a timeout is an OSError.
+            raise EOFError("the other side has left") from None
+
+    async def close(self) -> None:
+        """End it, where the other side has not."""
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+            await self._websocket.close()

@@ -25,11 +25,12 @@ class Relay:
         self._hub = hub
         self._here: dict[tuple[str, str], Connection] = {}
         self._of_user: Counter[str] = Counter()
+        self._is_ending = False
         self._others = Replicas(hub, self._here) if hub.database.is_postgresql else None
 
     async def run(self) -> None:
         """Pass on what goes to other replicas and comes from there, for as long as the Hub runs."""
-        if self._others is None:
+        if self._others is None or not self._hub.has_relay:
             await asyncio.Event().wait()
         else:
             await self._others.run()
@@ -43,8 +44,18 @@ class Relay:
                 fix="use the page on the machine itself: czctl ui",
             )
 
+    def end(self) -> None:
+        """Let go of machines and pages, because the Hub ends: machines come again elsewhere, and no answer is waited for."""
+        self._is_ending = True
+        for connection in self._here.values():
+            connection.end(_ends())
+        if self._others is not None:
+            self._others.end()
+
     async def keep(self, connection: Connection) -> None:
         """Let the user of `connection` ask it until it ends. Raises `CodezeroError` (TOO_MANY_REQUESTS) where there are many."""
+        if self._is_ending:
+            raise _ends()
         before = self._here.get(connection.key)
         if before is None and (self._of_user[connection.user] >= MOST_EACH or len(self._here) >= MOST_IN_ALL):
             raise CodezeroError(problems.TOO_MANY_REQUESTS, "many machines are connected already")
@@ -71,6 +82,8 @@ class Relay:
     @asynccontextmanager
     async def asked(self, user: str, machine: str, question: Question) -> AsyncGenerator[Answer]:
         """The answer of the user's machine; leaving the block ends it. Raises `CodezeroError` (MACHINE_AWAY, TOO_MANY_REQUESTS)."""
+        if self._is_ending:
+            raise _ends()
         connection = self._here.get((user, machine))
         if connection is not None:
             async with connection.asked(question) as answer:
@@ -97,3 +110,7 @@ class Relay:
         self._of_user[connection.user] -= 1
         if not self._of_user[connection.user]:
             del self._of_user[connection.user]
+
+
+def _ends() -> CodezeroError:
+    return CodezeroError(problems.MACHINE_AWAY, "this replica of the Hub ends", fix="try again in a few seconds")

@@ -38,6 +38,7 @@ LOOK_SECONDS: Final = 5.0
 # What nobody has taken by then is for nobody.
 KEPT_SECONDS: Final = 60.0
 _AT_ONCE: Final = 8
+_MOST_POSTING: Final = 4
 _PAUSE_SECONDS: Final = 0.3
 _FAREWELL_SECONDS: Final = 2.0
 
@@ -108,6 +109,8 @@ class Replicas:
         self._left: set[str] = set()
         self._seen_at: float | None = None
         self._tasks: Tasks | None = None
+        # Other parts of the Hub need the database, too.
+        self._posting = asyncio.Semaphore(_MOST_POSTING)
 
     async def run(self) -> None:
         """Take what others have for this one, and say that it is there, for as long as the Hub runs."""
@@ -120,6 +123,11 @@ class Replicas:
         finally:
             self._tasks = None
             await self._say_goodbye()
+
+    def end(self) -> None:
+        """Wait for no other replica's answers any more."""
+        for awaited in self._awaited.values():
+            awaited.answer.fail(away())
 
     # --- machines --------------------------------------------------------------------------------------------------------------------------
 
@@ -199,7 +207,7 @@ class Replicas:
         give_up = asyncio.get_running_loop().time() + GONE_SECONDS
         while True:
             try:
-                async with self._hub.database.passing() as session:
+                async with self._posting, self._hub.database.passing() as session:
                     await self._put(session, replica, post)
             except (CodezeroError, SQLAlchemyError, OSError) as error:
                 if asyncio.get_running_loop().time() >= give_up:
