@@ -66,13 +66,27 @@ async def test_who_lets_go_of_its_changes_listens_no_more() -> None:
     assert not local._listeners
 
 
+async def test_mail_is_heard_by_whose_it_is_and_by_nobody_else(hub: Hub) -> None:
+    """There are many words of the relay, and many who listen to changes."""
+    own, others, changes = hub.signals.mail("one"), hub.signals.mail("other"), hub.signals.changes()
+    async with hub.database.transaction() as session:
+        hub.signals.tell(session, signals.mail("one"))
+        hub.signals.tell(session, signals.mail("nobody"))
+        hub.signals.tell(session, Changed("space", id="last"))
+
+    assert await heard(changes) == Changed("space", id="last")
+    assert await heard(own) == signals.mail("one")
+    assert not own._unheard
+    assert not others._unheard
+
+
 async def test_all_replicas_hear_and_after_an_interruption_read_all(
     postgres_server: PostgresServer, sealer: Sealer, hub_clock: HubClock
 ) -> None:
     name = postgres_server.new_database()
     one, other = (Database.open(postgres_server.url(name)) for _ in range(2))
     async with running_hub(one, sealer, hub_clock) as first, running_hub(other, sealer, hub_clock) as second:
-        changes = second.signals.changes()
+        changes, mail = second.signals.changes(), second.signals.mail("second")
         async with one.transaction() as session:
             first.signals.tell(session, Changed("policy", space="S"))
         assert await heard(changes) == Changed("policy", space="S")
@@ -84,6 +98,7 @@ async def test_all_replicas_hear_and_after_an_interruption_read_all(
             " AND (query LIKE 'LISTEN%' OR query = 'SELECT 1')",
         )
         assert await heard(changes) is None
+        assert await heard(mail) is None
         async with one.transaction() as session:
             await session.execute(text("SELECT 1"))
             first.signals.tell(session, Changed("policy", space="T"))
