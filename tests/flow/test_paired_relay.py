@@ -12,13 +12,13 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from codezero.cli.loopback.agent_passage import AgentPassage
 from codezero.cli.loopback.threads import Threads
 from codezero.cli.paired import state
 from codezero.cli.paired.desk import Desk
 from codezero.cli.paired.relay import Relay
 from codezero.cli.paired.state import Live, Offer, Pairing
 from codezero.cli.paired.used import Used
-from codezero.cli.ui.agent_passage import AgentPassage
 from codezero.kit.backoff import Backoff
 from codezero.kit.tasks import task_group
 from codezero.testing.forged_proofs import forged

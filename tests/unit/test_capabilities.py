@@ -13,8 +13,8 @@ from typing import Any, Final
 import click
 import pytest
 
+from codezero.cli.loopback import agent_passage
 from codezero.cli.main import COMMANDS, czctl
-from codezero.cli.ui import agent_passage
 from codezero.cli.ui.console_api import ConsoleApi
 from codezero.hub.api import document
 from codezero.hub.api.app import application

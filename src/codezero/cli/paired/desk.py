@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from codezero.cli.hub_client import connect
-from codezero.cli.loopback import selecting
+from codezero.cli.loopback import agent_passage, selecting
+from codezero.cli.loopback.agent_passage import AgentPassage
 from codezero.cli.loopback.asking import Asked
 from codezero.cli.loopback.selecting import Selection
 from codezero.cli.loopback.threads import Threads
@@ -18,8 +19,6 @@ from codezero.cli.paired import confirming, proving, state
 from codezero.cli.paired.proving import Proof, not_paired
 from codezero.cli.paired.state import Live, Pairing, State
 from codezero.cli.paired.used import Used
-from codezero.cli.ui import agent_passage
-from codezero.cli.ui.agent_passage import AgentPassage
 from codezero.kit.logs import get_logger
 from codezero.model import problems
 from codezero.model.problems import CodezeroError

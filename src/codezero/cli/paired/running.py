@@ -14,6 +14,7 @@ from codezero import __version__
 from codezero.cli import hub_context
 from codezero.cli.context import places
 from codezero.cli.loopback import serving
+from codezero.cli.loopback.agent_passage import AgentPassage
 from codezero.cli.loopback.threads import Threads
 from codezero.cli.paired import process, state
 from codezero.cli.paired.desk import Desk
@@ -22,7 +23,6 @@ from codezero.cli.paired.process import Running
 from codezero.cli.paired.relay import Relay
 from codezero.cli.paired.state import Live
 from codezero.cli.paired.used import Used
-from codezero.cli.ui.agent_passage import AgentPassage
 from codezero.kit import logs
 from codezero.kit.logs import get_logger
 from codezero.kit.tasks import task_group

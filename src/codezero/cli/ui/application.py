@@ -7,10 +7,11 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp
 
 from codezero.cli.hub_client import connect
+from codezero.cli.loopback import agent_passage
+from codezero.cli.loopback.agent_passage import AgentPassage
 from codezero.cli.loopback.asking import Asked
 from codezero.cli.loopback.threads import Threads
-from codezero.cli.ui import agent_passage, hub_passage
-from codezero.cli.ui.agent_passage import AgentPassage
+from codezero.cli.ui import hub_passage
 from codezero.cli.ui.console_api import ConsoleApi
 from codezero.cli.ui.entry import Entry
 from codezero.cli.ui.guard import Guard

@@ -1,6 +1,6 @@
-"""The way to the agent: the local API of the Daemon, by the same paths below `/agent`, over its UNIX socket as the user of this console.
+"""The way to the agent: the local API of the Daemon, by the same paths below `/agent`, over its UNIX socket as the user of this process.
 
-The list is closed. What takes keys (`PUT /v1/teamspace`) is not on it: the page says which Teamspace, and the console gets the access (`console_api`).
+The list is closed. What takes keys (`PUT /v1/teamspace`) is not on it: the page says which Teamspace, and the process gets the access (`selecting`).
 """
 
 import asyncio
@@ -55,9 +55,7 @@ class AgentPassage:
         """Answer with what the Daemon answers; raises `CodezeroError`, NOT_RUNNING where there is none."""
         path = asked.path.removeprefix(PREFIX)
         if (asked.method, path) not in ROUTES or asked.target != asked.path:
-            raise CodezeroError(
-                problems.NOT_FOUND, f"the console passes no {asked.method} {path[:200]} on to the agent"
-            )
+            raise CodezeroError(problems.NOT_FOUND, f"no {asked.method} {path[:200]} is passed on to the agent")
         async with asked.present():
             await self._pass_on(asked, path, ROUTES[asked.method, path])
 
@@ -83,7 +81,7 @@ class AgentPassage:
             raise CodezeroError(
                 problems.NOT_YOURS,
                 "the Daemon's socket belongs to another user",
-                fix="run czctl ui as the user who ran `czctl start`",
+                fix="open the page as the user who ran `czctl start`",
             ) from None
         try:
             yield _Exchange(reader, writer)

@@ -2,7 +2,7 @@
 
 import re
 
-from codezero.cli.ui.agent_passage import ROUTES
+from codezero.cli.loopback.agent_passage import ROUTES
 from codezero.wire import local_api
 
 _LINE = re.compile(r"^    (GET|PUT|POST|DELETE) +(/v1/\S+) ", re.MULTILINE)
