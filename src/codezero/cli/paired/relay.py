@@ -6,17 +6,16 @@ the connection, and nothing else.
 
 import asyncio
 import contextlib
-import ssl
 import time
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 from starlette.types import Message
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-from codezero import __version__
+from codezero.cli import hub_socket
 from codezero.cli.hub_client import HubClient
 from codezero.cli.hub_client import connect as hub_client
 from codezero.cli.loopback import requests
@@ -30,8 +29,7 @@ from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.transport.hub_http import HubEndpoint, environment_proxy
-from codezero.wire import problem_json
+from codezero.transport.hub_http import HubEndpoint
 from codezero.wire.paired import (
     ALIVE_SECONDS,
     HELLO_SECONDS,
@@ -55,7 +53,6 @@ from codezero.wire.paired import (
     Welcome,
 )
 
-CONNECT_SECONDS: Final = 15.0
 MOST_DELAY: Final = 30.0
 # A connection that stood for so long was good: after its loss the next attempt comes soon.
 GOOD_SECONDS: Final = 10.0
@@ -71,14 +68,6 @@ _DECODER: Final[msgspec.msgpack.Decoder[ToMachine]] = msgspec.msgpack.Decoder(To
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 _log = get_logger("relay")
-
-
-class _Connect(connect):
-    """As the library's, without following redirects: who answers for the Hub is not for a proxy on the way to say."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """What came instead of a stream, unchanged."""
-        return exc
 
 
 class _NotWorthItError(CodezeroError):
@@ -158,7 +147,7 @@ class Relay:
                 problems.RELAY_OFF,
                 "switched off: czctl pair --relay" if is_off else f"no page of {endpoint.url} is paired",
             )
-        socket = await _connected(endpoint)
+        socket = await hub_socket.connected(endpoint, RELAY_PATH, max_size=MAX_MESSAGE, max_queue=4, pings=False)
         try:
             await _say(socket, Hello(RELAY_VERSIONS, token, self._live.now.machine, state.machine_name()))
             await _welcomed(socket)
@@ -353,38 +342,6 @@ def _asked(ask: Ask, answer: _Answer, sending: requests.Sending) -> Asked:
     requests.check_target(path, query)
     headers = {AUTHORIZATION: f"{SCHEME} {ask.proof}"}
     return Asked(ask.method, path.decode("ascii"), ask.target, headers, ask.body, answer.receive, sending.send)
-
-
-async def _connected(endpoint: HubEndpoint) -> ClientConnection:
-    is_tls = endpoint.url.startswith("https:")
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return await _Connect(
-                f"ws{endpoint.url.removeprefix('http')}{RELAY_PATH}",
-                ssl=_context(endpoint.ca) if is_tls else None,
-                user_agent_header=f"codezero/{__version__}",
-                max_size=MAX_MESSAGE,
-                max_queue=4,
-                compression=None,
-                proxy=environment_proxy(endpoint.url),
-                ping_interval=None,
-                close_timeout=2.0,
-            )
-    except InvalidStatus as error:
-        refused = problem_json.decode(bytes(error.response.body or b""), status=error.response.status_code)
-        raise CodezeroError(refused.problem, f"the Hub refuses it: {refused.detail}") from None
-    except ssl.SSLError as error:
-        why = getattr(error, "verify_message", None) or error.reason or "TLS failed"
-        raise CodezeroError(problems.HUB_NOT_BELIEVED, f"{endpoint.url} could not prove to be the Hub: {why}") from None
-    except (OSError, WebSocketException, ValueError) as error:
-        why = "it does not answer" if isinstance(error, TimeoutError) else str(error)[:200]
-        raise CodezeroError(problems.HUB_UNREACHABLE, f"{endpoint.url} cannot be reached: {why}") from None
-
-
-def _context(ca: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 async def _welcomed(socket: ClientConnection) -> None:

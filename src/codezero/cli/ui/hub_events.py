@@ -5,24 +5,20 @@ The page says who it is by a ticket in its first message, which it got by the co
 
 import asyncio
 import contextlib
-import ssl
 from typing import Any, Final, cast
 
 from starlette.types import Receive, Send
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-from codezero import __version__
+from codezero.cli import hub_socket
 from codezero.cli.loopback.asking import Asked
 from codezero.cli.ui.hub_passage import HubPassage
 from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.transport.hub_http import HubEndpoint, environment_proxy
-from codezero.wire import problem_json
 
 PATH: Final = "/api/v1/events"
-CONNECT_SECONDS: Final = 15.0
 # A page that takes nothing for so long is gone.
 SEND_SECONDS: Final = 30.0
 MAX_FROM_HUB: Final = 64 * 1024
@@ -43,7 +39,7 @@ class HubEvents:
         """Until one end goes; raises `CodezeroError` where the Hub gives no stream."""
         if asked.target != PATH:
             raise CodezeroError(problems.NOT_FOUND, f"there is no stream at {asked.path[:200]}")
-        stream = await _connected(await self._hub.endpoint())
+        stream = await hub_socket.connected(await self._hub.endpoint(), PATH, max_size=MAX_FROM_HUB, max_queue=16)
         try:
             await asked.receive()
             try:
@@ -63,52 +59,6 @@ class _EndedError(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
-
-
-class _Connect(connect):
-    """As the library's, without following redirects: who answers for the Hub is not for a proxy on the way to say."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """What came instead of a stream, unchanged."""
-        return exc
-
-
-async def _connected(endpoint: HubEndpoint) -> ClientConnection:
-    is_tls = endpoint.url.startswith("https:")
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return await _Connect(
-                f"ws{endpoint.url.removeprefix('http')}{PATH}",
-                ssl=_context(endpoint.ca) if is_tls else None,
-                user_agent_header=f"codezero/{__version__}",
-                max_size=MAX_FROM_HUB,
-                max_queue=16,
-                compression=None,
-                proxy=environment_proxy(endpoint.url),
-                close_timeout=2.0,
-            )
-    except InvalidStatus as error:
-        raise problem_json.decode(bytes(error.response.body or b""), status=error.response.status_code) from None
-    except ssl.SSLError as error:
-        why = getattr(error, "verify_message", None) or error.reason or "TLS failed"
-        raise CodezeroError(
-            problems.HUB_NOT_BELIEVED,
-            f"what answers at {endpoint.url} could not prove to be the Hub, so nothing was sent: {why}",
-            fix="open the network's sign-in page if it has one; where the Hub has an authority of its own, sign in with --hub-ca FILE",
-        ) from None
-    except (OSError, WebSocketException, ValueError) as error:
-        why = "it does not answer" if isinstance(error, TimeoutError) else str(error)[:200]
-        raise CodezeroError(
-            problems.HUB_UNREACHABLE,
-            f"the Hub at {endpoint.url} cannot be reached: {why}",
-            fix=f"check the address and the network, for example: curl {endpoint.url}/healthz",
-        ) from None
-
-
-def _context(ca: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 async def _pass_both_ways(stream: ClientConnection, receive: Receive, send: Send) -> None:
