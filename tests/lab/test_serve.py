@@ -17,6 +17,7 @@ from codezero.testing.serve_stories import (
     address_of,
     application,
     ask,
+    asked_all_the_time,
     kubectl,
     load,
     put_back,
@@ -300,13 +301,13 @@ def test_requests_are_traced_for_consume_and_serve(sandbox: Sandbox, dev1: Lapto
     lines: list[dict[str, object]] = []
     try:
         assert tracing.stdout is not None
-        dev1_asks = lambda: dev1.curl("http://http.peers:8080/traced?secret=1", "-H", "x-team: blue", check=False)  # noqa: E731
-        # Which of them comes first is not told; both have to.
-        eventually(lambda: dev1_asks().returncode == 0)
-        while {line.get("direction") for line in lines} != {"consume", "serve"}:
-            dev1_asks()
-            found = json.loads(tracing.stdout.readline())
-            lines.append(found.get("record") or found)
+        with asked_all_the_time(
+            sandbox, "http://http.peers:8080/traced?secret=1", "-H", "x-team: blue", place=dev1.place
+        ):
+            # Which of them comes first is not told; both have to.
+            while {line.get("direction") for line in lines} != {"consume", "serve"}:
+                found = json.loads(tracing.stdout.readline())
+                lines.append(found.get("record") or found)
     finally:
         tracing.send_signal(signal.SIGINT)
         tracing.communicate()

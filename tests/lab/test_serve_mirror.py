@@ -11,7 +11,7 @@ import pytest
 
 from codezero.sandbox.control import Sandbox
 from codezero.testing.laptop import Laptop
-from codezero.testing.serve_stories import address_of, application, ask, load
+from codezero.testing.serve_stories import address_of, application, ask, asked_all_the_time, load
 from codezero.testing.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns, pytest.mark.nft, pytest.mark.timeout(300)]
@@ -44,20 +44,6 @@ def mirrored(laptop: Laptop) -> Iterator[Iterator[dict[str, Any]]]:
     finally:
         tracing.send_signal(signal.SIGINT)
         tracing.communicate()
-
-
-@contextmanager
-def asked_all_the_time(sandbox: Sandbox, url: str, *options: str) -> Iterator[None]:
-    """A few requests a second for as long as the block lasts: a copy may be lost, and a reader of traces comes some time."""
-    command = (
-        "while :; do " + f"curl -s -o /dev/null --max-time 5 {' '.join(map(repr, options))} '{url}'; sleep 0.2; done"
-    )
-    running = sandbox.popen("cluster", ["sh", "-c", command])
-    try:
-        yield
-    finally:
-        running.terminate()
-        running.wait()
 
 
 def test_answers_come_from_the_pods_and_differences_are_told(sandbox: Sandbox, dev1: Laptop, url: str) -> None:

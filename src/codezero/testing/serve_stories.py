@@ -111,6 +111,20 @@ def load(sandbox: Sandbox, url: str, *options: str, place: str = "cluster") -> G
 
 
 @contextmanager
+def asked_all_the_time(sandbox: Sandbox, url: str, *options: str, place: str = "cluster") -> Generator[None]:
+    """A few requests a second for as long as the block lasts: a copy may be lost, and a reader of traces comes some time."""
+    command = (
+        "while :; do " + f"curl -s -o /dev/null --max-time 5 {' '.join(map(repr, options))} '{url}'; sleep 0.2; done"
+    )
+    running = sandbox.popen(place, ["sh", "-c", command])
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait()
+
+
+@contextmanager
 def nobody_notices(sandbox: Sandbox, url: str) -> Generator[None]:
     """Requests without a condition, 200 a second: none fails, and none is answered by anybody but the service's own pods."""
     with load(sandbox, url) as report:
