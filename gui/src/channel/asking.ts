@@ -6,6 +6,7 @@ import { confirmed } from "./confirming";
 import {
   CONFIRM_ON_MACHINE,
   MACHINE_AWAY,
+  maybeDone,
   noMachine,
   PAGE_NOT_PAIRED,
   RELAY_OFF,
@@ -48,15 +49,18 @@ async function askPaired(asked: Asked): Promise<Response> {
     return await askBy(first.way, first.pairing, asked);
   } catch (error) {
     const hub = error instanceof HubAnswered ? error.problem : undefined;
-    if (hub !== undefined && hub.code !== MACHINE_AWAY && hub.code !== RELAY_OFF) throw hub;
     if (hub === undefined && !(error instanceof Unanswered)) throw error;
-    const next = await look(first.way === "direct" ? "direct" : undefined);
+    const told = hub !== undefined && hub.status >= 500 && !isReading(asked) ? maybeDone(hub) : hub;
+    if (hub !== undefined && hub.code !== MACHINE_AWAY && hub.code !== RELAY_OFF) throw told;
+    const now = await channel();
+    // Another request may have found out before.
+    const next = now.way === first.way ? await look(first.way === "direct" ? "direct" : undefined) : now;
     const isOther = (next.way === "direct" || next.way === "relay") && next.way !== first.way;
-    if (!isReading(asked)) throw hub ?? unknownWhether();
-    if (!isOther) throw hub ?? silent(first.pairing.name);
+    if (!isReading(asked)) throw told ?? unknownWhether();
+    if (!isOther) throw told ?? silent(first.way, first.pairing.name);
     return await askBy(next.way, next.pairing, asked).catch((failed: unknown) => {
       if (failed instanceof HubAnswered) throw failed.problem;
-      throw failed instanceof Unanswered ? silent(first.pairing.name) : failed;
+      throw failed instanceof Unanswered ? silent(next.way, first.pairing.name) : failed;
     });
   }
 }

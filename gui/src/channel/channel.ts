@@ -41,6 +41,8 @@ const ANY_MS = 5_000;
 let now: Channel = { way: "looking" };
 let user: string | undefined;
 let looking: Promise<Channel> | undefined;
+let next: Promise<Channel> | undefined;
+let skips = false;
 let lookedAt = 0;
 // The machine has said that it does not know the pairing.
 let isDoubted = false;
@@ -112,20 +114,26 @@ export async function pairingChanged(): Promise<Channel> {
   return await look();
 }
 
-/** Look which way there is now. Brings up no question of the browser. */
-export async function look(skipped?: "direct"): Promise<Channel> {
-  const before = looking;
-  const mine = (async () => {
-    await before?.catch(() => undefined);
-    lookedAt = Date.now();
-    return set(await found(skipped === "direct"));
-  })();
+/** Look which way there is now; by `skipped` not directly, where that has just failed. Brings up no question of the browser. */
+export function look(skipped?: "direct"): Promise<Channel> {
+  skips ||= skipped === "direct";
+  // Who asks while somebody looks gets what is found after that; all of them the same.
+  if (looking !== undefined) return (next ??= looking.then(lookNow));
+  return lookNow();
+}
+
+function lookNow(): Promise<Channel> {
+  const withoutDirect = skips;
+  skips = false;
+  next = undefined;
+  lookedAt = Date.now();
+  const mine = found(withoutDirect)
+    .then(set)
+    .finally(() => {
+      looking = undefined;
+    });
   looking = mine;
-  try {
-    return await mine;
-  } finally {
-    if (looking === mine) looking = undefined;
-  }
+  return mine;
 }
 
 /** Ask directly, for somebody who has been told that their browser may ask about it. */

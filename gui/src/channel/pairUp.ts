@@ -96,7 +96,7 @@ async function byEitherWay(
   } catch (error) {
     if (error instanceof HubAnswered)
       throw error.problem.code === MACHINE_AWAY ? neither(signer.port) : error.problem;
-    throw error instanceof Unanswered ? silent("The Hub") : error;
+    throw error instanceof Unanswered ? silent("relay", "the machine") : error;
   }
 }
 

@@ -1,4 +1,5 @@
 import { Problem } from "../api/problem";
+import type { Way } from "./ways";
 
 // Of `codezero.model.problems`.
 export const PAGE_NOT_PAIRED = "CZ-PAIR-001";
@@ -30,14 +31,28 @@ export function unknownWhether(): Problem {
   });
 }
 
-/** The machine did not answer by any way. */
-export function silent(name: string): Problem {
+/** The same, where the Hub has said that it got no whole answer of the machine. */
+export function maybeDone(told: Problem): Problem {
+  return new Problem({
+    status: told.status,
+    code: told.code,
+    title: told.title,
+    detail: `${told.detail.replace(/\.$/, "")}. It is not known whether this was done.`,
+    fix: "Look whether it was, and else do it again.",
+  });
+}
+
+/** Nobody answers: the machine directly, or the Hub in its place. */
+export function silent(way: Way, name: string): Problem {
+  const isHub = way === "relay";
   return new Problem({
     status: 0,
     code: "CZ-GUI-001",
-    title: "Machine not reachable",
-    detail: `${name} does not answer.`,
-    fix: "It is asked again by itself. On that machine, czctl status says how its agent is.",
+    title: isHub ? "Hub not reachable" : "Machine not reachable",
+    detail: isHub ? `The Hub does not answer, by which ${name} is asked.` : `${name} does not answer.`,
+    fix: isHub
+      ? "It is asked again by itself; look whether your network is there."
+      : "It is asked again by itself. On that machine, czctl status says how its agent is.",
   });
 }
 
