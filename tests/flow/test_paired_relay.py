@@ -245,6 +245,18 @@ async def test_no_piece_comes_before_the_one_before_it_was_taken(world: World, c
     assert received == content
 
 
+async def test_an_answer_that_breaks_off_is_not_ended_as_if_it_were_whole(world: World, connection: Connection) -> None:
+    world.daemon.replies["GET /v1/services"] = Raw(with_length(b"[" * 100)[:-50])
+    await connection.begin("GET", "/agent/v1/services", world.page.proof("GET", "/agent/v1/services"))
+    assert isinstance(await connection.hear(), Head)
+    first = await connection.hear()
+    await connection.say(More(1))
+    last = await connection.hear()
+
+    assert first == Piece(1, b"[" * 50)
+    assert last == Piece(1, b"", is_last=True, is_cut=True)
+
+
 async def test_a_page_is_paired_through_the_hub_and_ends_itself(world: World, connection: Connection) -> None:
     new = PairedPage(world.hub.url, world.page.machine, 0, "the code", name="Another")
     offer = Offer(new.code, new.origin, acts=False, expires_at=9e9)

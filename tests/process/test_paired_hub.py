@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.process.test_czctl_hub import Machine
+from tests.process.test_czctl_hub import Machine, lines_of, types
 
 from codezero.cli.paired.process import Running
 from codezero.model.problems import CodezeroError
@@ -169,3 +170,27 @@ def test_signed_out_nothing_is_paired_and_nothing_runs(
     assert "1 paired page is not paired any more" in ended.stderr
     eventually(lambda: running(machine) is None)
     eventually(lambda: browser.ask("GET", "/machines") == [])
+
+
+# A browser that opens the file of `czctl pair`, and there the page.
+BROWSER = """
+import html, re, sys
+from urllib.parse import urlsplit
+from codezero.testing.paired_page import PairedPage
+text = open(urlsplit(sys.argv[1]).path).read()
+answered = PairedPage.at(html.unescape(re.search('url=([^"]+)"', text)[1])).pair()
+assert answered.status == 200, answered.content
+"""
+
+
+def test_what_the_page_about_pairing_tells_people_to_type_works(machine: Machine, daemon: ScriptedDaemon) -> None:
+    script = machine.home / "opens.py"
+    script.write_text(BROWSER)
+    # Without a browser that opens, somebody has to open the address.
+    typed = [line for line in lines_of("pair-the-hubs-page.md") if "--no-open" not in line]
+
+    for line in typed:
+        types(machine, line, BROWSER=f"{sys.executable} {script} %s")
+
+    assert len(typed) > 6
+    assert machine.json("pairing", "list")["pairings"] == []

@@ -213,7 +213,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
-    """A request of a page. `id` is not used again on this connection."""
+    """A request of a page. `id` is greater than those before it on this connection."""
 
     id: int
     method: Annotated[str, msgspec.Meta(max_length=10)]
@@ -255,11 +255,12 @@ class Head(msgspec.Struct, frozen=True, tag="head"):
 
 
 class Piece(msgspec.Struct, frozen=True, tag="piece"):
-    """More of the answer to `id`; nothing comes after the last one."""
+    """More of the answer to `id`; nothing comes after the last one. `is_cut` says of the last one that the answer broke off, and is not whole."""
 
     id: int
     content: Annotated[bytes, msgspec.Meta(max_length=MAX_PIECE)] = b""
     is_last: bool = False
+    is_cut: bool = False
 
 
 class Broken(msgspec.Struct, frozen=True, tag="broken"):

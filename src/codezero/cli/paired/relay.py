@@ -245,9 +245,9 @@ class _Conversation:
         except LeftError:
             pass
         except CodezeroError:
-            # The answer had begun. Its end is all that can be said now.
+            # The answer had begun, and breaks off.
             with contextlib.suppress(LeftError):
-                await answer.end()
+                await answer.cut()
         finally:
             answer.over()
             self._at_work -= 1
@@ -303,12 +303,12 @@ class _Answer:
         for number, piece in enumerate(pieces, 1):
             await self._piece(piece, is_last=is_last and number == len(pieces))
 
-    async def end(self) -> None:
-        """Say that nothing more comes."""
+    async def cut(self) -> None:
+        """Say that nothing more comes, and that it is not whole."""
         if not self._has_ended:
-            await self._piece(b"", is_last=True)
+            await self._piece(b"", is_last=True, is_cut=True)
 
-    async def _piece(self, content: bytes, *, is_last: bool) -> None:
+    async def _piece(self, content: bytes, *, is_last: bool, is_cut: bool = False) -> None:
         if not self._is_first:
             await self.more.wait()
         if self._stopped.is_set():
@@ -318,7 +318,7 @@ class _Answer:
         self._has_ended = is_last
         if is_last:
             self.over()
-        await _say(self._socket, Piece(self._number, content, is_last))
+        await _say(self._socket, Piece(self._number, content, is_last, is_cut))
 
 
 def _end_if_cancelled() -> None:
