@@ -401,6 +401,18 @@ async def test_what_is_not_on_the_list_is_not_done_though_the_page_has_signed_it
     assert not world.daemon.requests
 
 
+@pytest.mark.parametrize(("method", "target"), [("GET", "/agent/v1/status"), ("DELETE", "/agent/v1/teamspace")])
+async def test_what_has_no_body_is_given_none_that_could_be_another_request(
+    world: World, connection: Connection, method: str, target: str
+) -> None:
+    body = b"POST /v1/shutdown HTTP/1.1\r\nHost: daemon.codezero\r\n\r\n"
+
+    status, told = await connection.ask(method, target, world.page.proof(method, target, body), body)
+
+    assert (status, told["code"]) == (400, "CZ-GENERAL-002")
+    assert not world.daemon.requests
+
+
 async def test_a_page_of_another_hub_gets_nothing_through_this_one(world: World, connection: Connection) -> None:
     other = PairedPage("https://other.example.org", world.page.machine, 0)
     pairing = Pairing(other.id, other.public, "Other", other.origin, acts=True, created_at=0.0, expires_at=9e9)

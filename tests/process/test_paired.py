@@ -15,10 +15,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.process.test_daemon import Laptop
 
 from codezero.cli.paired.process import Running
 from codezero.cli.paired.state import MOST_PAIRINGS, State
 from codezero.testing.console_process import CZCTL
+from codezero.testing.machine import Machine
 from codezero.testing.paired_page import PairedPage
 from codezero.testing.paired_process import PairProcess, paired
 from codezero.testing.scripted_daemon import Raw, ScriptedDaemon, in_chunks
@@ -458,6 +460,58 @@ def test_a_move_of_the_machine_is_asked_for_and_needs_a_word_which_to_answer(hom
     assert "move this machine to another Teamspace" in question["asked"]
     # As `czctl space select` by somebody who is not signed in.
     assert done.json()["fix"] == f"czctl auth login --hub {HUB}"
+
+
+# --- a real agent --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def laptop() -> Iterator[Laptop]:
+    folder = Path(tempfile.mkdtemp(prefix="cz-"))
+    with Machine(folder) as machine:
+        machine.start_name_server("127.0.0.99", foreign_example="192.0.2.7")
+        yield Laptop(machine)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.netns
+def test_a_real_agent_is_used_from_a_paired_page_and_refuses_nothing_that_is_signed(laptop: Laptop, home: Home) -> None:
+    process = laptop.start_daemon("--capture", "listeners")
+    eventually(laptop.status)
+    laptop.api.select_teamspace(laptop.access())
+    environment = {
+        **home.environment,
+        "CODEZERO_RUN_FOLDER": str(laptop.machine.run_folder),
+        "CODEZERO_STATE_FOLDER": str(laptop.machine.state_folder),
+    }
+    page = paired(environment)
+    connection, events = page.open("GET", "/agent/v1/events")
+    eventually(lambda: len(page.ask("GET", "/agent/v1/services").json()["services"]) == 2)
+
+    preview = page.ask("POST", "/agent/v1/consume/test", {"rules": ["orders.shop"]})
+    changed = page.ask("PUT", "/agent/v1/consume", {"rules": ["orders.shop"]})
+    heard = b""
+    while b'"what":"consume"' not in heard:
+        heard = events.readline()
+        assert heard, "the stream has ended"
+    forged = page.ask("PUT", "/agent/v1/consume", {"rules": []}, proof=page.proof("PUT", "/agent/v1/consume", b"{}"))
+    bad = page.ask("PUT", "/agent/v1/consume", {"rules": ["((("]})
+
+    assert [one["service"]["name"] for one in preview.json()["consumed"]] == ["orders"]
+    assert changed.json()["rules"] == ["orders.shop"]
+    eventually(lambda: laptop.dial("orders.shop") == "hello from the pod")
+    assert (forged.status, forged.code) == (401, "CZ-PAIR-001")
+    assert (bad.status, bad.code) == (422, "CZ-CONSUME-001")
+    assert page.ask("GET", "/agent/v1/consume").json()["rules"] == ["orders.shop"]
+    assert page.ask("POST", "/agent/v1/reset").json()["rules"] == []
+    connection.close()
+    status = laptop.status()
+    assert status is not None
+    os.kill(status.pid, signal.SIGTERM)
+    process.wait(timeout=60)
+    assert page.ask("GET", "/agent/v1/status").code == "CZ-AGENT-001"
 
 
 # --- everybody else ------------------------------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ ROUTES: Final[Mapping[tuple[str, str], float | None]] = {
 }
 
 _KINDS: Final = frozenset({"application/json", problem_json.CONTENT_TYPE, "application/x-ndjson"})
+_WITH_BODY: Final = frozenset({"PUT", "POST"})
 _PIECE: Final = 64 * 1024
 
 
@@ -56,6 +57,8 @@ class AgentPassage:
         path = asked.path.removeprefix(PREFIX)
         if (asked.method, path) not in ROUTES or asked.target != asked.path:
             raise CodezeroError(problems.NOT_FOUND, f"no {asked.method} {path[:200]} is passed on to the agent")
+        if asked.body and asked.method not in _WITH_BODY:
+            raise CodezeroError(problems.BAD_REQUEST, f"a {asked.method} has no body")
         async with asked.present():
             await self._pass_on(asked, path, ROUTES[asked.method, path])
 
@@ -103,7 +106,7 @@ class _Exchange:
         headers = [("Host", HOST), ("Accept", "application/json"), ("Connection", "close")]
         if body:
             headers.append(("Content-Type", "application/json"))
-        if method in ("PUT", "POST"):
+        if method in _WITH_BODY:
             headers.append(("Content-Length", str(len(body))))
         events = (h11.Request(method=method, target=path, headers=headers), h11.Data(data=body), h11.EndOfMessage())
         # A server that refuses a request by its head does not read the body. Its answer says why.

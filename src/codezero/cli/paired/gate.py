@@ -9,7 +9,6 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from codezero.cli import errors
 from codezero.cli.loopback import requests
 from codezero.cli.loopback.asking import Asked
 from codezero.cli.paired.desk import AUTHORIZATION, Desk
@@ -66,9 +65,8 @@ class Gate:
             await sending.problem(error, is_websocket=is_websocket)
         except requests.GoneError:
             return
-        except Exception as error:  # noqa: BLE001 - the edge of one request
-            defect = errors.from_defect(error)
-            _log.error("a request failed", reason=defect.detail, fix=defect.fix)
+        except Exception:  # noqa: BLE001 - the edge of one request
+            _log.exception("a request failed")
             await sending.problem(CodezeroError(problems.INTERNAL, "the request failed; the machine's log says more"))
 
     def _let_in(self, scope: Scope) -> tuple[Mapping[str, str], str]:

@@ -242,6 +242,13 @@ class _Conversation:
             except CodezeroError as error:
                 is_unsigned = error.problem is problems.PAGE_NOT_PAIRED
                 await sending.problem(error)
+            except (LeftError, ConnectionClosed):
+                raise
+            except Exception:  # noqa: BLE001 - the edge of one request
+                _log.exception("a request failed")
+                await sending.problem(
+                    CodezeroError(problems.INTERNAL, "the request failed; the machine's log says more")
+                )
         except LeftError:
             pass
         except CodezeroError:
