@@ -35,6 +35,7 @@ from codezero.wire.paired import (
     RELAY_PATH,
     Alive,
     Ask,
+    Broken,
     Farewell,
     FromMachine,
     Head,
@@ -249,12 +250,11 @@ async def test_an_answer_that_breaks_off_is_not_ended_as_if_it_were_whole(world:
     world.daemon.replies["GET /v1/services"] = Raw(with_length(b"[" * 100)[:-50])
     await connection.begin("GET", "/agent/v1/services", world.page.proof("GET", "/agent/v1/services"))
     assert isinstance(await connection.hear(), Head)
-    first = await connection.hear()
-    await connection.say(More(1))
-    last = await connection.hear()
+    first, last = await connection.hear(), await connection.hear()
 
     assert first == Piece(1, b"[" * 50)
-    assert last == Piece(1, b"", is_last=True, is_cut=True)
+    assert last == Broken(1)
+    assert (await connection.ask_as(world.page, "GET", "/agent/v1/consume"))[0] == 200
 
 
 async def test_a_page_is_paired_through_the_hub_and_ends_itself(world: World, connection: Connection) -> None:

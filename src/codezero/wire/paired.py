@@ -255,12 +255,11 @@ class Head(msgspec.Struct, frozen=True, tag="head"):
 
 
 class Piece(msgspec.Struct, frozen=True, tag="piece"):
-    """More of the answer to `id`; nothing comes after the last one. `is_cut` says of the last one that the answer broke off, and is not whole."""
+    """More of the answer to `id`; nothing comes after the last one."""
 
     id: int
     content: Annotated[bytes, msgspec.Meta(max_length=MAX_PIECE)] = b""
     is_last: bool = False
-    is_cut: bool = False
 
 
 class Broken(msgspec.Struct, frozen=True, tag="broken"):

@@ -42,6 +42,7 @@ from codezero.wire.paired import (
     SILENT_SECONDS,
     Alive,
     Ask,
+    Broken,
     Farewell,
     FromMachine,
     Head,
@@ -253,8 +254,7 @@ class _Conversation:
             pass
         except CodezeroError:
             # The answer had begun, and breaks off.
-            with contextlib.suppress(LeftError):
-                await answer.cut()
+            await answer.break_off()
         finally:
             answer.over()
             self._at_work -= 1
@@ -310,12 +310,13 @@ class _Answer:
         for number, piece in enumerate(pieces, 1):
             await self._piece(piece, is_last=is_last and number == len(pieces))
 
-    async def cut(self) -> None:
+    async def break_off(self) -> None:
         """Say that nothing more comes, and that it is not whole."""
-        if not self._has_ended:
-            await self._piece(b"", is_last=True, is_cut=True)
+        if not self._has_ended and not self._stopped.is_set():
+            self.over()
+            await _say(self._socket, Broken(self._number))
 
-    async def _piece(self, content: bytes, *, is_last: bool, is_cut: bool = False) -> None:
+    async def _piece(self, content: bytes, *, is_last: bool) -> None:
         if not self._is_first:
             await self.more.wait()
         if self._stopped.is_set():
@@ -325,7 +326,7 @@ class _Answer:
         self._has_ended = is_last
         if is_last:
             self.over()
-        await _say(self._socket, Piece(self._number, content, is_last, is_cut))
+        await _say(self._socket, Piece(self._number, content, is_last))
 
 
 def _end_if_cancelled() -> None:
