@@ -3,7 +3,7 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ class Chromiums:
     sandbox: Sandbox
     folder: Path
     complaints: Complaints = field(default_factory=Complaints)
+    # More of Chromium's command line.
+    options: Sequence[str] = ()
     _started: dict[str, Browser] = field(default_factory=dict[str, Browser])
 
     def __call__(
@@ -39,10 +41,14 @@ class Chromiums:
         place: str,
         *,
         origin: str = layout.HUB_URL,
+        machine: str | None = None,
         scheme: Literal["light", "dark"] = "light",
         **options: Any,
     ) -> Page:
-        """An empty page in that place, in a browser of its own that knows nobody and asks `origin` alone. `options` are those of Playwright's context."""
+        """An empty page in that place, in a browser of its own that knows nobody and asks `origin` alone, and what is paired with it at `machine`.
+
+        `options` are those of Playwright's context.
+        """
         context = self._chromium(place).new_context(
             color_scheme=scheme,
             locale="en-GB",
@@ -53,7 +59,7 @@ class Chromiums:
             **options,
         )
         context.set_default_timeout(PATIENCE_MS)
-        self.complaints.watch(context, origin)
+        self.complaints.watch(context, origin, *([] if machine is None else [machine]))
         return context.new_page()
 
     def keep_pictures(self) -> None:
@@ -72,7 +78,9 @@ class Chromiums:
     def _chromium(self, place: str) -> Browser:
         if place not in self._started:
             self._started[place] = self.playwright.chromium.launch(
-                executable_path=self._entering(place), chromium_sandbox=False, args=["--disable-dev-shm-usage"]
+                executable_path=self._entering(place),
+                chromium_sandbox=False,
+                args=["--disable-dev-shm-usage", *self.options],
             )
         return self._started[place]
 

@@ -45,3 +45,40 @@ def agree(page: Page, button: str, title: str, *, typed: str | None = None) -> N
         dialog.get_by_label(f"Type {typed} to go on").fill(typed)
     dialog.get_by_role("button", name=button).click()
     expect(dialog).to_have_count(0)
+
+
+def consume_by(page: Page, *rules: str) -> None:
+    """Make these the consume rules, in the catalog."""
+    page.get_by_role("button", name="Consume rules").click()
+    page.get_by_role("textbox", name="Rules").fill("\n".join(rules))
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def open_service(page: Page, service: str) -> None:
+    """Find it in the catalog by its name."""
+    name = service.rpartition("/")[2]
+    page.get_by_role("textbox", name="Filter services").fill(name)
+    page.get_by_role("table", name="Services").get_by_role("row").filter(has_text=name).click()
+    expect(page.get_by_role("dialog", name=service)).to_be_visible()
+
+
+def serve_dialog(page: Page, service: str, port: int, condition: str) -> Locator:
+    """The dialog by which the service that is opened is served from `port`, with a kind of condition."""
+    page.get_by_role("button", name="Serve…").click()
+    dialog = page.get_by_role("dialog", name=f"Serve {service}")
+    dialog.get_by_role("textbox", name="Local port").fill(str(port))
+    dialog.get_by_role("combobox", name="Condition").click()
+    page.get_by_role("option", name=condition, exact=True).click()
+    return dialog
+
+
+def serve_by_header(page: Page, service: str, port: int, name: str, value: str) -> None:
+    """Serve the service that is opened, for requests with that header."""
+    dialog = serve_dialog(page, service, port, "Header")
+    dialog.get_by_role("textbox", name="Name").fill(name)
+    dialog.get_by_role("textbox", name="Value").fill(value)
+    expect(dialog.get_by_text("Before you serve")).to_be_visible()
+    dialog.get_by_role("button", name="Serve", exact=True).click()
+    expect(dialog.get_by_text("Requests come here")).to_be_visible()
+    dialog.get_by_role("button", name="Done").click()

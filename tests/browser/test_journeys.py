@@ -14,6 +14,7 @@ from playwright.sync_api import Page, Playwright, expect
 from tests.browser import journeys
 from tests.browser.conftest import FAILED
 from tests.browser.journeys import PASSWORD, Chromiums
+from tests.browser.steps import consume_by, open_service, serve_by_header
 from tests.lab.conftest import start
 
 from codezero.sandbox import layout
@@ -143,34 +144,6 @@ def accept(page: Page, link: str, name: str) -> None:
     expect(page.get_by_role("heading", name="Teamspaces", level=1)).to_be_visible()
 
 
-def consume_namespace(page: Page, namespace: str) -> None:
-    page.get_by_role("button", name="Consume rules").click()
-    page.get_by_role("textbox", name="Rules").fill(f"*.{namespace}")
-    page.get_by_role("button", name="Apply").click()
-    expect(page.get_by_role("dialog")).to_have_count(0)
-
-
-def open_service(page: Page, name: str) -> None:
-    """Find it in the catalog by its name."""
-    page.get_by_role("textbox", name="Filter services").fill(name)
-    page.get_by_role("table", name="Services").get_by_role("row").filter(has_text=name).click()
-    expect(page.get_by_role("dialog", name=f"{SAMPLE}/{name}")).to_be_visible()
-
-
-def serve_by_header(page: Page, name: str, value: str) -> None:
-    page.get_by_role("button", name="Serve…").click()
-    dialog = page.get_by_role("dialog", name=f"Serve {SAMPLE}/{CORE}")
-    dialog.get_by_role("textbox", name="Local port").fill("3000")
-    dialog.get_by_role("combobox", name="Condition").click()
-    page.get_by_role("option", name="Header", exact=True).click()
-    dialog.get_by_role("textbox", name="Name").fill(name)
-    dialog.get_by_role("textbox", name="Value").fill(value)
-    expect(dialog.get_by_text("Before you serve")).to_be_visible()
-    dialog.get_by_role("button", name="Serve", exact=True).click()
-    expect(dialog.get_by_text("Requests come here")).to_be_visible()
-    dialog.get_by_role("button", name="Done").click()
-
-
 @pytest.mark.capability("page", "auth.first-owner", "auth.machine", "space.create", "invitation.create")
 @pytest.mark.capability("page", "invitation.accept", "services.list", "consume.change", "serve.start")
 def test_from_an_empty_hub_to_a_variant_that_a_team_mate_uses(
@@ -189,16 +162,16 @@ def test_from_an_empty_hub_to_a_variant_that_a_team_mate_uses(
     mine = browser_in(layout.LAPTOP, origin=ui.origin)
     mine.goto(ui.address)
     expect(mine.get_by_role("heading", name="Catalog", level=1)).to_be_visible()
-    consume_namespace(mine, SAMPLE)
+    consume_by(mine, f"*.{SAMPLE}")
     leaf = eventually(lambda: laptop.curl(f"http://sample-project-leaf.{SAMPLE}:3010/api", check=False).stdout)
     # Nobody asks before it is served: connections that are open then stay with the pods, which the dialog says.
-    open_service(mine, CORE)
-    serve_by_header(mine, "x-c6o-team", "blue")
+    open_service(mine, f"{SAMPLE}/{CORE}")
+    serve_by_header(mine, f"{SAMPLE}/{CORE}", 3000, "x-c6o-team", "blue")
     eventually(lambda: outside(bare, "x-c6o-team: blue")["where"] == "laptop")
 
     bob.get_by_role("link", name="shop").click()
     bob.get_by_role("link", name="Catalog").click()
-    open_service(bob, CORE)
+    open_service(bob, f"{SAMPLE}/{CORE}")
     variant = bob.get_by_role("article", name="Variant of Ada")
     expect(variant.get_by_text("active")).to_be_visible()
     variant.get_by_role("button", name="Copy the header").click()
