@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +22,7 @@ from tests.process.test_daemon import Laptop
 from codezero.cli.paired.process import Running
 from codezero.cli.paired.state import MOST_PAIRINGS, State
 from codezero.testing.console_process import CZCTL
+from codezero.testing.forged_proofs import forged
 from codezero.testing.machine import Machine
 from codezero.testing.paired_page import PairedPage
 from codezero.testing.paired_process import PairProcess, paired
@@ -445,6 +448,33 @@ def test_what_is_refused_is_told_to_the_page_and_nothing_is_done(home: Home, dae
     assert not daemon.requests
 
 
+@pytest.mark.parametrize(
+    ("typed", "status", "said"), [("y\n", 200, "confirmed"), ("n\n", 403, "refused"), ("\n", 403, "refused")]
+)
+def test_in_a_terminal_each_question_is_asked_and_no_is_the_answer_of_enter(
+    home: Home, daemon: ScriptedDaemon, typed: str, status: int, said: str
+) -> None:
+    page = paired(home.environment)
+    page.ask("POST", "/agent/v1/serve", SERVE)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([CZCTL, "confirm"], env=home.environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(ours, 4096)
+    os.write(ours, typed.encode())
+    assert process.wait(60) == 0
+    rest = os.read(ours, 4096).decode()
+    os.close(ours)
+
+    text = shown.decode()
+    assert f"{page.name} at {HUB} asks, since " in text
+    assert "answer requests to shop/orders: whoever sent them" in text
+    assert "ports 3000:80, condition default" in text
+    assert said in rest
+    assert page.ask("POST", "/agent/v1/serve", SERVE).status == status
+
+
 def test_a_move_of_the_machine_is_asked_for_and_needs_a_word_which_to_answer(home: Home) -> None:
     page = paired(home.environment)
     ids = {"organization": "01JZ0000000000000000000001", "space": "01JZ0000000000000000000002"}
@@ -621,6 +651,24 @@ def test_only_its_own_page_is_answered_of_many_forms_of_requests(home: Home, dae
     assert good.headers["cross-origin-resource-policy"] == "cross-origin"
     assert (good.headers["cache-control"], good.headers["x-content-type-options"]) == ("no-store", "nosniff")
     assert "access-control-allow-credentials" not in good.headers
+
+
+def test_of_many_forged_proofs_none_comes_to_the_agent(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    body = b'{"rules":["*.shop"]}'
+    # HTTP carries no other characters, and takes white space away at the ends.
+    made = [
+        one
+        for one in forged(page, "PUT", "/agent/v1/consume", body)
+        if re.fullmatch(r"[!-~](?:[ -~]*[!-~])?", one.proof)
+    ]
+    answers = {one.why: page.ask(one.method, one.target, one.body, proof=one.proof) for one in made}
+
+    assert len(made) > 80
+    assert {why: answer.status for why, answer in answers.items() if answer.status not in (400, 401, 405)} == {}
+    assert not daemon.requests
+    assert page.ask("PUT", "/agent/v1/consume", body).status == 200
+    assert daemon.lines() == ["PUT /v1/consume"]
 
 
 # What a browser asks before a page's request: target, method, headers, and whether it may.
