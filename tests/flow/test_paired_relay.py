@@ -528,9 +528,9 @@ async def test_without_a_welcome_nothing_is_answered_and_it_is_tried_again(
 async def test_a_hub_that_says_goodbye_for_good_is_left_alone_until_something_changes(
     world: World, connection: Connection
 ) -> None:
-    await connection.say(Farewell("CZ-PAIR-006", "the relay is switched off", retry=False))
+    await connection.say(Farewell("CZ-PAIR-006", "switched off \x1b[2J", retry=False))
 
-    await until(lambda: world.relay.reason == "the Hub ended it: the relay is switched off")
+    await until(lambda: world.relay.reason == "the Hub ended it: switched off \N{REPLACEMENT CHARACTER}[2J")
     world.change()
     await world.hub.connection()
 
@@ -570,6 +570,27 @@ async def test_a_flood_of_what_nobody_has_signed_ends_the_connection(world: Worl
     assert 90 < answered < 500
     assert not world.daemon.requests
     assert (await (await world.hub.connection()).ask_as(world.page, "GET", "/agent/v1/consume"))[0] == 200
+
+
+async def test_keys_that_anybody_makes_are_remembered_nowhere(world: World, connection: Connection) -> None:
+    """To sign with a key of one's own is no proof of anything: it must not fill memory or disk."""
+    offer = Offer("the code", world.hub.url, acts=True, expires_at=9e9)
+    state.change(lambda present: (msgspec.structs.replace(present, offer=offer), None))
+    kept = used_file()
+    answers: list[str] = []
+    for _ in range(20):
+        new = PairedPage(world.hub.url, world.page.machine, 0, "a guess")
+        answers.append((await connection.ask_as(new, "POST", PAIRINGS, new.wanted()))[1]["code"])
+
+    assert set(answers) == {"CZ-PAIR-003"}
+    assert used_file() == kept
+    present = state.load()
+    assert present is not None
+    assert present.offer is None, "five wrong ones have closed it"
+
+
+def used_file() -> bytes:
+    return state.path().with_name(used.FILE).read_bytes()
 
 
 @pytest.mark.parametrize("seed", range(8))

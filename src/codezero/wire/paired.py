@@ -49,7 +49,7 @@ class Asking:
     streams: bool = False
 
 
-# The whole of it: nothing here runs a program, names a file or an address, or takes or gives a key (T37).
+# The whole of it: nothing here runs a program, names a file or an address, or takes or gives a key (T37). A page that only looks may end its own pairing.
 ALLOWED: Final[Mapping[tuple[str, str], Asking]] = {
     ("GET", "/agent/v1/status"): Asking(),
     ("GET", "/agent/v1/services"): Asking(),

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from codezero.cli.console import printable
 from codezero.cli.hub_client import connect
 from codezero.cli.loopback import agent_passage, selecting
 from codezero.cli.loopback.agent_passage import AgentPassage
@@ -26,10 +27,12 @@ from codezero.wire.local_api import StatusView
 from codezero.wire.paired import (
     ALLOWED,
     PAIRINGS,
+    PageKey,
     PairedView,
     PairingEnd,
     PairingMade,
     PairingWanted,
+    ProofClaims,
     mac_of,
 )
 
@@ -101,7 +104,8 @@ class Desk:
         pairing = present.pairing(proof.pairing)
         if pairing is None or pairing.origin != origin:
             raise not_paired("this page is not paired with the machine, or not any more")
-        self._take(asked, proof, pairing, present)
+        claims = _checked_proof(asked, proof, pairing.key, present, self._clock())
+        self._used.take(pairing.id, claims.jti, claims.iat)
         wanted = ALLOWED.get((asked.method, asked.target))
         if wanted is None:
             raise CodezeroError(
@@ -124,17 +128,6 @@ class Desk:
                 raise refusal
         self._note(pairing)
         return pairing
-
-    def _take(self, asked: Asked, proof: Proof, pairing: Pairing, present: State) -> None:
-        claims = proof.check(
-            pairing.key,
-            machine=present.machine,
-            method=asked.method,
-            target=asked.target,
-            body=asked.body,
-            now=self._clock(),
-        )
-        self._used.take(pairing.id, claims.jti, claims.iat)
 
     def _note(self, pairing: Pairing) -> None:
         now = self._clock()
@@ -174,11 +167,14 @@ class Desk:
         wanted = asked.body_as(PairingWanted)
         if proof.pairing != proving.pairing_id(wanted.key):
             raise not_paired("the proof is of another key than is to be paired")
-        now = self._clock()
+        present, now = self._live.now, self._clock()
+        if present.offer is None or present.offer.origin != origin:
+            raise _nobody_waits()
+        # Anybody can make a key and sign with it, so nothing of that is remembered: the code is good once, and what was signed goes with it.
+        _checked_proof(asked, proof, wanted.key, present, now)
         key = Pairing(
             proof.pairing, wanted.key, wanted.name, origin, acts=False, created_at=now, expires_at=state.expiry(now)
         )
-        self._take(asked, proof, key, self._live.now)
         refusal = state.change(lambda present: _paired(present, key, wanted.mac))
         if refusal is not None:
             raise refusal
@@ -187,7 +183,7 @@ class Desk:
         if made is None:
             raise not_paired("the pairing was revoked just now")
         self._changed()
-        _log.info("a page was paired", page=made.name, origin=made.origin, acts=made.acts)
+        _log.info("a page was paired", page=printable(made.name), origin=made.origin, acts=made.acts)
         await asked.answer_json(
             PairingMade(present.machine, state.machine_name(), self._port, present.relays, made.view())
         )
@@ -205,7 +201,7 @@ class Desk:
             raise CodezeroError(problems.NOT_FOUND, "there is no such pairing")
         state.change(lambda present: (present.without(frozenset((name,))), None))
         self._changed()
-        _log.info("a page has ended a pairing", page=there.name, origin=there.origin)
+        _log.info("a page has ended a pairing", page=printable(there.name), origin=there.origin)
         await asked.answer(204)
 
     # --- what czctl does ----------------------------------------------------------------------------------------------------------------
@@ -238,7 +234,7 @@ def _paired(present: State, wanted: Pairing, mac: str) -> tuple[State, CodezeroE
     """For `state.change`: with the page, where it has the code; else with one try less."""
     offer = present.offer
     if offer is None or offer.origin != wanted.origin:
-        return present, _closed("no page is waited for, or one of another Hub")
+        return present, _nobody_waits()
     expected = mac_of(offer.code, origin=offer.origin, machine=present.machine, pairing=wanted.id)
     if not compare_digest(mac.encode(), expected.encode()):
         left = msgspec.structs.replace(offer, tries=offer.tries - 1)
@@ -251,6 +247,14 @@ def _paired(present: State, wanted: Pairing, mac: str) -> tuple[State, CodezeroE
         ), None
     except CodezeroError as error:
         return present, error
+
+
+def _checked_proof(asked: Asked, proof: Proof, key: PageKey, present: State, now: float) -> ProofClaims:
+    return proof.check(key, machine=present.machine, method=asked.method, target=asked.target, body=asked.body, now=now)
+
+
+def _nobody_waits() -> CodezeroError:
+    return _closed("no page is waited for, or one of another Hub")
 
 
 def _closed(detail: str) -> CodezeroError:

@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from codezero.cli import hub_socket
+from codezero.cli.console import printable
 from codezero.cli.hub_client import HubClient
 from codezero.cli.hub_client import connect as hub_client
 from codezero.cli.loopback import requests
@@ -129,6 +130,8 @@ class Relay:
         return present.relays and origin in present.origins
 
     def _is_away(self, reason: str) -> None:
+        # It may be in the Hub's words, and people look at it in a terminal.
+        reason = printable(reason)
         if self.stands or reason != self.reason:
             _log.info("no connection to the Hub", reason=reason)
         self.stands, self.reason = False, reason
@@ -241,7 +244,7 @@ class _Conversation:
             try:
                 await self._desk.answer(_asked(ask, answer, sending), origin=self._origin)
             except CodezeroError as error:
-                is_unsigned = error.problem is problems.PAGE_NOT_PAIRED
+                is_unsigned = error.problem in (problems.PAGE_NOT_PAIRED, problems.PAIRING_CLOSED)
                 await sending.problem(error)
             except (LeftError, ConnectionClosed):
                 raise
