@@ -4,12 +4,11 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -18,6 +17,9 @@ from codezero.cli import hub_context, private_files
 from codezero.cli.context import RUN_FOLDER_VARIABLE, STATE_FOLDER_VARIABLE, places
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+
+if TYPE_CHECKING:
+    import subprocess
 
 LOG: Final = "paired.log"
 _LOCK_FILE: Final = "paired-process.lock"
@@ -110,6 +112,8 @@ def tell(now: Running) -> None:
 
 
 def _start() -> "subprocess.Popen[bytes]":
+    import subprocess  # here, because `czctl status` looks and starts nothing
+
     where = places()
     environment = {
         **os.environ,
