@@ -70,7 +70,7 @@ async def run(settings: HubSettings, *, show_link: Callable[[str], None] | None)
                     await stop.wait()
                     manager.notify("STOPPING=1")
                     readiness.reason = "the Hub ends"
-                    relay.end()
+                    await relay.end()
                     _log.info("the Hub ends", connections=port.connections)
             finally:
                 watching.close()

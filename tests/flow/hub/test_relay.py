@@ -500,7 +500,7 @@ async def test_a_hub_that_ends_lets_go_of_machines_and_pages(hub: Hub) -> None:
         ada = await new_person(ending, "Ada", {})
         async with machine(ending.public_url, ada) as laptop, page(ending.public_url, ada) as adas:
             task, _ = await asked(adas, laptop)
-            relay.end()
+            await relay.end()
 
             assert await laptop.farewell() == (problems.MACHINE_AWAY.code, True)
             assert is_refused(await task, problems.MACHINE_AWAY)

@@ -100,6 +100,8 @@ class Connection:
         self._asked = 0
         self._ended: asyncio.Future[CodezeroError] = asyncio.get_running_loop().create_future()
         self._is_welcome = asyncio.Event()
+        # Set once the machine was told why it ended.
+        self.gone = asyncio.Event()
         self._sending = asyncio.Lock()
 
     @property
@@ -176,12 +178,11 @@ class Connection:
             asking = Ask(number, question.method, question.target, question.proof, question.body)
             try:
                 await self._send_bytes(_ENCODER.encode(asking))
-            except EOFError:
-                self._answers.pop(number, None)
-                raise away() from None
-            except BaseException:
+            except BaseException as error:
                 # The machine has not heard of it, so there is nothing to stop.
                 self._answers.pop(number, None)
+                if isinstance(error, EOFError):
+                    raise away() from None
                 raise
             return answer
 
@@ -238,6 +239,7 @@ class Connection:
 
     def _fail_all(self) -> None:
         self.end(away())
+        self.gone.set()
         for answer in self._answers.values():
             answer.fail(away())
         self._answers.clear()

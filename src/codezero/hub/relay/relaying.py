@@ -3,12 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from codezero.hub.context import Hub
 from codezero.hub.relay.answers import Answer, away
-from codezero.hub.relay.connections import Connection, Question
+from codezero.hub.relay.connections import FAREWELL_SECONDS, Connection, Question
 from codezero.hub.relay.replicas import Connected, Replicas, displaced
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
@@ -44,13 +44,18 @@ class Relay:
                 fix="use the page on the machine itself: czctl ui",
             )
 
-    def end(self) -> None:
-        """Let go of machines and pages, because the Hub ends: machines come again elsewhere, and no answer is waited for."""
+    async def end(self) -> None:
+        """Let go of machines and pages, because the Hub ends: machines are told to come again, elsewhere, and no answer is waited for."""
         self._is_ending = True
-        for connection in self._here.values():
+        here = tuple(self._here.values())
+        for connection in here:
             connection.end(_ends())
         if self._others is not None:
             self._others.end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                for connection in here:
+                    await connection.gone.wait()
 
     async def keep(self, connection: Connection) -> None:
         """Let the user of `connection` ask it until it ends. Raises `CodezeroError` (TOO_MANY_REQUESTS) where there are many."""
