@@ -84,6 +84,8 @@ export function keepChannel(me: string | undefined, signal: AbortSignal): void {
     set({ way: "console" });
     return;
   }
+  // What another user's pairing leads to is nothing for this one, not even until that is looked at.
+  if (user !== me) set({ way: "looking" });
   user = me;
   void look();
   const again = () => {

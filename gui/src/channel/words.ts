@@ -11,8 +11,7 @@ export const WAYS: Record<Channel["way"], string> = {
 
 /** Why a page does not ask its machine directly, and what can be done about it. */
 export const NOT_DIRECT: Record<NotDirect, string> = {
-  prompt:
-    "Your browser asks you first whether this page may reach programs of your own machine, and has not asked yet.",
+  prompt: "Your browser asks you first whether this page may reach programs of your own machine.",
   denied:
     "Your browser does not let this page reach programs of your own machine. You can change that in its settings for this site, where they are called local network, apps on this device, or loopback.",
   silent:

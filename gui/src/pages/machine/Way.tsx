@@ -171,11 +171,13 @@ function GoDirect({ notDirect }: { notDirect: NotDirect }) {
           <Text size="sm">
             Directly, requests go from this browser to the machine that it runs on, faster and past the Hub.
             Your browser may ask whether this page may reach apps or devices on your local network. Yes lets
-            it. No is fine, too: all goes on through the Hub.
+            it. No is fine, too, where the Hub leads there.
           </Text>
           {after !== undefined && (
             <Text size="sm" role="alert">
-              {NOT_DIRECT[after]}
+              {after === "prompt"
+                ? "Your browser got no answer to its question, or did not ask it."
+                : NOT_DIRECT[after]}
             </Text>
           )}
           <Group justify="flex-end">
