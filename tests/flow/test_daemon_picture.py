@@ -288,6 +288,24 @@ async def test_refused_order_says_what_the_teamspace_says(laptop: Laptop) -> Non
     assert (error.problem, error.detail, error.fix) == (problems.CONDITION_TAKEN, "bob serves it", "ask bob")
 
 
+async def test_a_connection_that_is_handed_over_is_waited_for(laptop: Laptop) -> None:
+    stream, _ = await laptop.orchestrator.greet()
+    await until(lambda: laptop.picture.is_connected)
+    stream.abort()
+    await until(lambda: not laptop.picture.is_connected)
+    waiting = asyncio.ensure_future(laptop.picture.until_connected())
+
+    await laptop.orchestrator.greet()
+    await waiting
+    assert laptop.picture.is_connected
+
+
+async def test_a_connection_that_never_was_is_not_waited_for(laptop: Laptop) -> None:
+    with pytest.raises(CodezeroError) as caught:
+        await laptop.picture.until_connected()
+    assert caught.value.problem is problems.TUNNEL_DOWN
+
+
 async def test_order_without_an_answer_is_a_clear_error(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not connected, lost in between, and never answered: each said as it is."""
     with pytest.raises(CodezeroError) as caught:

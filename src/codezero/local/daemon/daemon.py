@@ -262,9 +262,9 @@ class Daemon:
         """
         joined = self._teamspace()
         wanted = _wanted(change, at=time.time())
+        await joined.picture.until_connected()
         if wanted.preview:
             return self._serve_result(joined, wanted.service, await joined.picture.order(wanted))
-        joined.picture.check_connected()
         wish = ServeWish(wanted.service, wanted.condition, wanted.ports, wanted.mirror, time.time())
         # Known and kept before it is asked for: the variant is ours also when we die before the answer.
         joined.serving.wish(wish)

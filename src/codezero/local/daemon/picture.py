@@ -56,6 +56,8 @@ ANSWER_SECONDS = 10.0
 SILENT_SECONDS = 20.0
 DECISION_SECONDS = 30.0
 ORDER_SECONDS = 12.0
+# In so long a tunnel that was lost is back where its Teamspace is well.
+RESUME_SECONDS = 5.0
 
 Changed = Callable[[str], None]
 """Told what changed: `services`, `consume`, `presence`, `activity` or `status`."""
@@ -121,6 +123,7 @@ class Picture:
         self._decided = asyncio.Event()
         self._to_ask = asyncio.Event()
         self._stream: MessageStream[FromDaemon, ToDaemon] | None = None
+        self._begun = asyncio.Event()
         self._ended = asyncio.Event()
 
     @property
@@ -148,7 +151,7 @@ class Picture:
 
         Raises `CodezeroError`: what the Teamspace refused it with; TUNNEL_DOWN without a connection, or when it is lost; TIMED_OUT.
         """
-        stream = self.check_connected()
+        stream = self._connected()
         self._order += 1
         number = self._order
         future = self._answers[number] = asyncio.get_running_loop().create_future()
@@ -172,8 +175,19 @@ class Picture:
             raise _problem(answer.code, answer.detail, fix=answer.fix)
         return answer
 
-    def check_connected(self) -> MessageStream[FromDaemon, ToDaemon]:
-        """The way to the Orchestrator; raises `CodezeroError` when there is none at the moment."""
+    async def until_connected(self) -> None:
+        """Return when there is a connection; one that was just lost is waited for, because a tunnel that is handed over is back in a moment.
+
+        Raises `CodezeroError` (TUNNEL_DOWN) when there is none.
+        """
+        if self._stream is None and self._lost_at is not None and self.connected_at:
+            left = RESUME_SECONDS - abs(time.time() - self._lost_at)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._begun.wait()
+        self._connected()
+
+    def _connected(self) -> MessageStream[FromDaemon, ToDaemon]:
         if self._stream is None:
             raise CodezeroError(
                 problems.TUNNEL_DOWN,
@@ -250,6 +264,7 @@ class Picture:
 
     def _begin(self, stream: MessageStream[FromDaemon, ToDaemon]) -> None:
         self._stream = stream
+        self._begun.set()
         self._ended.clear()
         self.is_connected = True
         self.connected_at = time.time()
@@ -267,6 +282,7 @@ class Picture:
     def _interrupt(self) -> None:
         self._parts = None
         self._stream = None
+        self._begun.clear()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result(_UNANSWERED)
