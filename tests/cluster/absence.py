@@ -34,7 +34,7 @@ def test_ten_minutes_without_an_api_server(sandbox: ClusterLab, served: Laptop, 
                 looks += 1
                 if looks == 3:
                     # The tunnel does not come from anything that the API server would have to be asked for.
-                    served.kill("czdaemon")
+                    served.kill("codezero.local.daemon.main")
                     assert eventually(served.is_connected, within=60)
                     assert eventually(lambda: reaches_the_laptop(sandbox, urls), within=60)
                 time.sleep(LOOK_SECONDS)

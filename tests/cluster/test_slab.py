@@ -19,7 +19,7 @@ from tests.cluster.slab import Slab, SlabError, layout
 
 from codezero.testing.waiting import eventually
 
-pytestmark = [pytest.mark.k8s, pytest.mark.root, pytest.mark.netns, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.k8s, pytest.mark.root, pytest.mark.netns, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "slab-test"
@@ -34,7 +34,7 @@ SERVE = (
 PATH = "cgi-bin/answer"
 # After an API server was away, Kubernetes' own clients pause before they ask again: from 0.8 s, twice as long each time, to 30 s, and by chance up to twice
 # that. For so long kubelet, controllers and kube-proxy, one after the other, may be behind what is so.
-CATCHES_UP = 200.0
+CATCHES_UP = 400.0
 
 
 @pytest.fixture(scope="module")
