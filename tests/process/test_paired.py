@@ -217,10 +217,11 @@ def test_a_code_is_for_the_key_the_origin_and_the_machine_that_it_was_used_with(
         assert waiting.ended()[0] == 0
 
 
-def test_ctrl_c_takes_the_offer_back_and_leaves_nothing_behind(home: Home) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_takes_the_offer_back_and_leaves_nothing_behind(home: Home, number: signal.Signals) -> None:
     with PairProcess(home.environment) as waiting:
         page = waiting.page()
-        waiting.process.send_signal(signal.SIGINT)
+        waiting.process.send_signal(number)
         code, said = waiting.ended()
 
     assert code == 130

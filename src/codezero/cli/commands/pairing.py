@@ -3,9 +3,10 @@
 import contextlib
 import importlib.util
 import secrets
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import click
@@ -98,7 +99,8 @@ def pair(
     offer = Offer(code, origin, not read_only, began + OFFER_SECONDS, name=name)
     state.change(lambda present: (_offering(present, offer, relays), None))
     try:
-        _wait(code, origin, began, opens=opens)
+        with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+            _wait(code, origin, began, opens=opens)
     finally:
         state.change(lambda present: (_withdrawn(present, code), None))
         process.nudge()
@@ -216,6 +218,23 @@ def _offering(present: State, offer: Offer, relays: bool | None) -> State:
 def _withdrawn(present: State, code: str) -> State:
     is_ours = present.offer is not None and present.offer.code == code
     return msgspec.structs.replace(present, offer=None) if is_ours else present
+
+
+@contextlib.contextmanager
+def _interrupted_by(*numbers: signal.Signals) -> Generator[None]:
+    """A block that those signals end as Ctrl-C does: whoever closes the terminal waits no longer either."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # What whoever started us lets us ignore, as nohup does, is ignored.
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _wait(code: str, origin: str, began: float, *, opens: bool) -> None:
