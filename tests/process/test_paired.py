@@ -27,8 +27,9 @@ from codezero.testing.machine import Machine
 from codezero.testing.paired_page import PairedPage
 from codezero.testing.paired_process import PairProcess, paired
 from codezero.testing.scripted_daemon import Raw, ScriptedDaemon, in_chunks
-from codezero.testing.views import CONSUME, SERVICES, STATUS
+from codezero.testing.views import CONSUME, SERVES, SERVICES, STATUS, VARIANT
 from codezero.testing.waiting import eventually
+from codezero.wire.local_api import ServeResult
 from codezero.wire.paired import PAIRINGS, SCHEME
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
@@ -447,6 +448,21 @@ def test_what_is_refused_is_told_to_the_page_and_nothing_is_done(home: Home, dae
     assert "it was refused on the machine" in told.json()["detail"]
     assert unknown.returncode == 6
     assert not daemon.requests
+
+
+def test_what_others_serve_is_not_ended_by_a_page_alone(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    daemon.replies |= {"GET /v1/serve": SERVES, "POST /v1/serve/end": ServeResult()}
+    others = {"service": "shop/orders", "variants": ["01JZ0000000000000000000000"]}
+
+    own = page.ask("POST", "/agent/v1/serve/end", {**others, "variants": [VARIANT.variant_id]})
+    refused = page.ask("POST", "/agent/v1/serve/end", others)
+    (question,) = home.json("confirm")["questions"]
+    home.czctl("confirm", question["id"], "--yes")
+    done = page.ask("POST", "/agent/v1/serve/end", others)
+
+    assert (own.status, refused.code, done.status) == (200, "CZ-PAIR-004", 200)
+    assert [one.json() for one in daemon.requests if one.line == "POST /v1/serve/end"][1:] == [others]
 
 
 @pytest.mark.parametrize(

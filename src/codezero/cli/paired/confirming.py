@@ -13,22 +13,27 @@ from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.serve import Baggage, Condition, Header, User, condition_from_parts
-from codezero.wire.local_api import ServeChange
+from codezero.wire.local_api import ServeChange, ServeEnd
 from codezero.wire.paired import body_hash
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 SERVE: Final = ("POST", "/agent/v1/serve")
+END: Final = ("POST", "/agent/v1/serve/end")
 SELECT: Final = ("POST", "/console/teamspace")
+
+# Of one line of a question: people are to read all of it, and the file of them is bounded.
+MOST_IN_LINE: Final = 1000
 
 # Headers that requests carry without anybody having added them for a variant: a condition on one of them is met by everybody's requests.
 _USUAL: Final = frozenset(
     {
         "age",
+        "b3",
         "cache-control",
-        "content-encoding",
-        "content-language",
-        "content-type",
+        "cdn-loop",
+        "client-ip",
+        "connect-protocol-version",
         "date",
         "dnt",
         "forwarded",
@@ -38,22 +43,47 @@ _USUAL: Final = frozenset(
         "priority",
         "range",
         "referer",
+        "save-data",
+        "sentry-trace",
         "traceparent",
         "tracestate",
+        "true-client-ip",
+        "uber-trace-id",
         "user-agent",
         "via",
+        "x-client-ip",
+        "x-cloud-trace-context",
         "x-request-id",
         "x-requested-with",
         "x-real-ip",
     }
 )
-_USUAL_PREFIXES: Final = ("accept", "access-control-", "if-", "sec-", "upgrade-", "x-b3-", "x-forwarded-")
+_USUAL_PREFIXES: Final = (
+    *("accept", "access-control-", "cf-", "content-", "grpc-", "if-", "l5d-", "sec-", "upgrade-"),
+    *("x-amzn-", "x-b3-", "x-datadog-", "x-forwarded-"),
+)
 
 
-def lines_of(method: str, target: str, body: bytes) -> tuple[str, ...]:
-    """What is to be confirmed of a request, in words for people; nothing where it is done without. Raises `CodezeroError` for a body that cannot be read."""
+def lines_of(method: str, target: str, body: bytes, *, own: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """What is to be confirmed of a request, in words for people; nothing where it is done without. `own` are the variants of this machine.
+
+    Raises `CodezeroError` for a body that cannot be read, and for more than can be asked of people.
+    """
+    lines = _lines_of(method, target, body, own)
+    if any(len(line) > MOST_IN_LINE for line in lines):
+        raise CodezeroError(
+            problems.TOO_LARGE,
+            f"it is more than can be confirmed for a page: over {MOST_IN_LINE} characters",
+            fix="do it with czctl on the machine",
+        )
+    return lines
+
+
+def _lines_of(method: str, target: str, body: bytes, own: frozenset[str]) -> tuple[str, ...]:
     if (method, target) == SERVE:
         return _serve(_read(body, ServeChange))
+    if (method, target) == END:
+        return _end(_read(body, ServeEnd), own)
     if (method, target) == SELECT:
         wanted = _read(body, Selection)
         return (
@@ -63,11 +93,10 @@ def lines_of(method: str, target: str, body: bytes) -> tuple[str, ...]:
     return ()
 
 
-def check(present: State, pairing: str, method: str, target: str, body: bytes) -> tuple[State, CodezeroError | None]:
-    """For `state.change`: what is left when the request is done now, or why it is not done (yet)."""
-    lines = lines_of(method, target, body)
-    if not lines:
-        return present, None
+def check(
+    present: State, pairing: str, method: str, target: str, body: bytes, *, lines: tuple[str, ...]
+) -> tuple[State, CodezeroError | None]:
+    """For `state.change`: what is left when the request is done now, or why it is not done (yet). `lines` are those of `lines_of`."""
     hashed, now = body_hash(body), time.time()
     asked = next((one for one in present.questions if one.is_about(pairing, method, target, hashed)), None)
     if asked is None:
@@ -127,6 +156,17 @@ def _serve(wanted: ServeChange) -> tuple[str, ...]:
     return (
         f"{what} requests to {wanted.service}: {'; '.join(reasons)}",
         f"ports {wording.ports(wanted.ports)}, condition {condition}",
+    )
+
+
+def _end(wanted: ServeEnd, own: frozenset[str]) -> tuple[str, ...]:
+    """To end a variant of somebody else and then to serve comes to the same as to take over."""
+    others = [one for one in wanted.variants if one not in own]
+    if not others:
+        return ()
+    return (
+        f"end what another machine or user serves of {wanted.service}",
+        f"variants {', '.join(others)}" + (f", reason: {wanted.reason}" if wanted.reason else ""),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from codezero.cli.console import printable
+from codezero.cli.context import client as local_client
 from codezero.cli.hub_client import connect
 from codezero.cli.loopback import agent_passage, selecting
 from codezero.cli.loopback.agent_passage import AgentPassage
@@ -77,6 +78,7 @@ class Desk:
             await self._revoke(asked, pairing)
             return
         async with self._until_it_ends(pairing):
+            await self._confirm(asked, pairing)
             if asked.path.startswith(f"{agent_passage.PREFIX}/"):
                 await self._agent.pass_on(asked)
             elif (asked.method, asked.path) == confirming.SELECT:
@@ -120,14 +122,19 @@ class Desk:
                 fix="pair it anew, without --read-only: czctl pair",
             )
         self._used.count(pairing.id)
-        if confirming.lines_of(asked.method, asked.target, asked.body):
-            refusal = state.change(
-                lambda now: confirming.check(now, pairing.id, asked.method, asked.target, asked.body)
-            )
-            if refusal is not None:
-                raise refusal
         self._note(pairing)
         return pairing
+
+    async def _confirm(self, asked: Asked, pairing: Pairing) -> None:
+        """Raise `CodezeroError` for what is to be confirmed on the machine, and is not (yet)."""
+        method, target, body = asked.method, asked.target, asked.body
+        is_end = (method, target) == confirming.END
+        own = await self._turn.run(_own_variants) if is_end else frozenset[str]()
+        if not (lines := confirming.lines_of(method, target, body, own=own)):
+            return
+        refusal = state.change(lambda now: confirming.check(now, pairing.id, method, target, body, lines=lines))
+        if refusal is not None:
+            raise refusal
 
     def _note(self, pairing: Pairing) -> None:
         now = self._clock()
@@ -213,6 +220,10 @@ class Desk:
             await asked.answer(204)
         else:
             await asked.answer_json(status)
+
+
+def _own_variants() -> frozenset[str]:
+    return frozenset(one.variant.variant_id for one in local_client().serves().serves)
 
 
 def _selected(wanted: Selection, origin: str) -> StatusView | None:

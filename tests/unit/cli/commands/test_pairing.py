@@ -30,7 +30,8 @@ def asked() -> str:
     present = state.load()
     assert present is not None
     page = present.pairings[0].id
-    state.change(lambda now: confirming.check(now, page, *confirming.SERVE, SERVE))
+    lines = confirming.lines_of(*confirming.SERVE, SERVE)
+    state.change(lambda now: confirming.check(now, page, *confirming.SERVE, SERVE, lines=lines))
     present = state.load()
     assert present is not None
     return present.questions[0].id

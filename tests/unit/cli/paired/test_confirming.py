@@ -44,6 +44,8 @@ OTHERS = {
     "such a header in capitals": serve(("header", "User-Agent", "x")),
     "a header that proxies add": serve(("header", "x-forwarded-for", "10.0.0.1")),
     "a header of tracing": serve(("header", "traceparent", "x")),
+    "a header of gRPC": serve(("header", "grpc-accept-encoding", "gzip")),
+    "a header of a mesh": serve(("header", "L5d-Client-Id", "x")),
     "a cookie, which all may have": serve(("cookie", "lang", "en")),
     "a query, which all may have": serve(("query", "page", "1")),
     "several of what all have": serve(("path", None, "/"), ("method", None, "GET"), ("cookie", "lang", "en")),
@@ -92,7 +94,6 @@ def test_what_cannot_be_read_is_not_passed_on(body: bytes) -> None:
     ("method", "target"),
     [
         ("GET", "/agent/v1/serve"),
-        ("POST", "/agent/v1/serve/end"),
         ("PUT", "/agent/v1/consume"),
         ("POST", "/agent/v1/reset"),
     ],
@@ -109,9 +110,38 @@ def test_to_move_is_asked_for() -> None:
         confirming.lines_of(*confirming.SELECT, b'{"organization":"../..","space":""}')
 
 
+def test_to_end_what_others_serve_is_asked_for_as_it_is_to_take_it_over() -> None:
+    body = msgspec.json.encode({"service": "shop/orders", "variants": ["MINE", "THEIRS"], "reason": "because"})
+    all_own = msgspec.json.encode({"service": "shop/orders", "variants": ["MINE"]})
+    unnamed = msgspec.json.encode({"service": "shop/orders"})
+
+    own = frozenset({"MINE"})
+    assert confirming.lines_of(*confirming.END, body, own=own) == (
+        "end what another machine or user serves of shop/orders",
+        "variants THEIRS, reason: because",
+    )
+    assert confirming.lines_of(*confirming.END, all_own, own=own) == ()
+    assert confirming.lines_of(*confirming.END, all_own) != ()
+    assert confirming.lines_of(*confirming.END, unnamed) == ()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        serve(*(("query", f"key{number}" + "x" * 100, "y" * 512) for number in range(8))),
+        serve(USER, ports=[{"remote": 80, "local": 22, "host": "h" * 100_000}]),
+    ],
+)
+def test_what_is_too_much_to_be_read_is_refused_and_never_kept(body: bytes) -> None:
+    with pytest.raises(CodezeroError) as refused:
+        confirming.lines_of(*SERVE, body)
+
+    assert refused.value.problem.status == 413
+
+
 def asked(present: State, body: bytes = OTHERS["everybody's"], pairing: str = "page") -> tuple[State, str]:
     """The state after a page has asked, and the code of the refusal, if it was one."""
-    after, refusal = confirming.check(present, pairing, *SERVE, body)
+    after, refusal = confirming.check(present, pairing, *SERVE, body, lines=confirming.lines_of(*SERVE, body))
     return after, "" if refusal is None else refusal.problem.code
 
 
