@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import httpx2
+import msgspec
 import pytest
 from sqlalchemy import func, select, text, update
 from tests.hub_api import Asker, new_organization, new_person
@@ -267,6 +268,25 @@ async def test_a_replica_that_counted_as_gone_lets_its_machines_come_again(
         task = asyncio.ensure_future(elsewhere.ask(laptop.id))
         await again.answer(b'"again"')
         assert (await task).json() == "again"
+
+
+async def test_what_a_replica_does_not_understand_harms_nothing(
+    replicas: Replicas, laptop: Machine, elsewhere: Page
+) -> None:
+    """Such as a word of a newer release, or a row that somebody wrote by hand."""
+    await replicas.until(RelayReplica, 2)
+    async with replicas.hub.database.transaction() as session:
+        for replica in await session.scalars(select(RelayReplica.id)):
+            purpose = f"relay {replica}"
+            for content in (b"\xc1", b"", msgspec.msgpack.encode(("a", "b", {"type": "newer"}))):
+                sealed = replicas.hub.sealer.seal(content, purpose=purpose)
+                session.add(RelayPost(replica_id=replica, sealed=sealed, created_at=replicas.hub.clock()))
+            session.add(RelayPost(replica_id=replica, sealed=b"by hand", created_at=replicas.hub.clock()))
+    await replicas.until(RelayPost, 0)
+    task = asyncio.ensure_future(elsewhere.ask(laptop.id))
+    await laptop.answer(b'"here"')
+
+    assert (await task).json() == "here"
 
 
 async def test_what_lies_in_the_database_says_nothing_without_the_master_key(

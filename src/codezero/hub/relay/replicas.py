@@ -227,7 +227,7 @@ class Replicas:
         changes = self._hub.signals.mail(self.id)
         while True:
             try:
-                while posts := await self._taken():
+                while (posts := await self._taken()) is not None:
                     for post in posts:
                         self._deliver(post)
             except (CodezeroError, SQLAlchemyError, OSError) as error:
@@ -238,8 +238,8 @@ class Replicas:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await anext(changes)
 
-    async def _taken(self) -> Sequence[_Post]:
-        """The oldest words for this replica, which are in the mailbox no more."""
+    async def _taken(self) -> Sequence[_Post] | None:
+        """The oldest words for this replica, which are in the mailbox no more; None where there are none."""
         oldest = select(RelayPost.number).where(RelayPost.replica_id == self.id).order_by(RelayPost.number)
         taking = (
             delete(RelayPost)
@@ -249,7 +249,17 @@ class Replicas:
         )
         async with self._hub.database.passing() as session:
             rows = sorted((number, sealed) for number, sealed in await session.execute(taking))
-        return [_DECODER.decode(self._hub.sealer.unseal(sealed, purpose=_purpose(self.id))) for _, sealed in rows]
+        if not rows:
+            return None
+        return [post for _, sealed in rows if (post := self._opened(sealed)) is not None]
+
+    def _opened(self, sealed: bytes) -> _Post | None:
+        """A word of another replica; None for what only a newer release understands."""
+        try:
+            return _DECODER.decode(self._hub.sealer.unseal(sealed, purpose=_purpose(self.id)))
+        except (CodezeroError, msgspec.DecodeError, ValueError) as error:
+            _log.warning("a word of another replica cannot be read", error=type(error).__name__)
+            return None
 
     def _deliver(self, post: _Post) -> None:
         match post.word:
