@@ -19,8 +19,9 @@ BURST: Final = 60
 A_SECOND: Final = 20
 # Of one page, remembered at once: more than its rate allows while a proof is good.
 MOST: Final = 5000
+# Of the file, of which most have expired by then; twice as many as are good yet, where those are more.
 _MOST_LINES: Final = 20_000
-_MAX_SIZE: Final = 8 * 1024 * 1024
+_MAX_SIZE: Final = 32 * 1024 * 1024
 
 
 class BusyError(CodezeroError):
@@ -57,8 +58,10 @@ class Used:
         if len(known) >= MOST:
             raise BusyError(LEEWAY_SECONDS)
         # Written first: a proof that was used and is not remembered would be good again.
-        self._write(pairing, name, issued_at + LEEWAY_SECONDS + 1.0)
-        known[name] = issued_at + LEEWAY_SECONDS + 1.0
+        until = issued_at + LEEWAY_SECONDS + 1.0
+        self._write(pairing, name, until)
+        # Looked up anew: to write may be to forget what has expired.
+        self._known.setdefault(pairing, {})[name] = until
 
     def count(self, pairing: str) -> None:
         """Count a request of a page; raises `BusyError` where it asks too often."""
@@ -107,11 +110,14 @@ class Used:
         private_files.write(self._path, "".join(lines).encode(), replace=True)
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._lines = len(lines)
+        self._most_lines = max(_MOST_LINES, 2 * len(lines))
 
     def _write(self, pairing: str, name: str, until: float) -> None:
-        if self._lines >= _MOST_LINES:
-            os.close(self._descriptor)
+        if self._lines >= self._most_lines:
+            before = self._descriptor
             self._rewrite()
+            # Not before there is another one: what is closed twice may be somebody else's by then.
+            os.close(before)
         try:
             os.write(self._descriptor, f"{until} {pairing} {name}\n".encode("ascii"))
         except OSError as error:

@@ -84,6 +84,35 @@ def test_memory_and_file_are_bounded(clock: Clock, run_folder: Path, monkeypatch
     assert len(file.read_bytes().splitlines()) <= 100
 
 
+def test_a_proof_is_remembered_also_where_the_file_is_written_anew_for_it(
+    clock: Clock, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(used, "_MOST_LINES", 10)
+    memory = Used(clock=clock)
+    names = [f"{number:016}" for number in range(100)]
+
+    assert {code(memory, name) for name in names} == {""}
+    assert {code(memory, name) for name in names} == {"CZ-PAIR-001"}
+    assert {code(Used(clock=clock), name) for name in names} == {"CZ-PAIR-001"}
+
+
+def test_a_file_that_cannot_be_written_anew_is_tried_again(
+    clock: Clock, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(used, "_MOST_LINES", 10)
+    memory = Used(clock=clock)
+    assert [code(memory, f"{number:016}") for number in range(10)] == [""] * 10
+    file = run_folder / "config" / "codezero" / used.FILE
+    file.unlink()
+    file.mkdir()
+
+    assert "" not in {code(memory, "x" * 16), code(memory, "y" * 16)}
+    file.rmdir()
+
+    assert [code(memory, "x" * 16), code(memory, "x" * 16)] == ["", "CZ-PAIR-001"]
+    memory.close()
+
+
 def test_a_page_asks_so_often_and_no_more(clock: Clock) -> None:
     memory = Used(clock=clock)
 
