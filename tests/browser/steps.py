@@ -1,5 +1,7 @@
 """What people do on pages again and again."""
 
+from re import Pattern
+
 from playwright.sync_api import Locator, Page, expect
 from tests.browser.journeys import copied
 
@@ -31,11 +33,10 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("dialog").get_by_role("radiogroup", name=label).get_by_label(option, exact=True).check()
 
 
-def select(page: Page | Locator, label: str, option: str) -> None:
+def select(page: Page, label: str, option: str | Pattern[str]) -> None:
     """Choose in a list that opens below its field."""
     page.get_by_role("combobox", name=label).click()
-    whole = page.page if isinstance(page, Locator) else page
-    whole.get_by_role("option", name=option).click()
+    page.get_by_role("option", name=option).click()
 
 
 def agree(page: Page, button: str, title: str, *, typed: str | None = None) -> None:

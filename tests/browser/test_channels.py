@@ -466,7 +466,7 @@ def test_no_other_page_gets_anything_from_the_port(sandbox: Sandbox, laptop: Lap
     stolen = next(one for one in proof if one.startswith("Codezero-Page "))
     base = f"http://127.0.0.1:{pairing.port}"
     served = ["python", "-m", "http.server", "8081", "--bind"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     local = laptop.popen(*served, "127.0.0.1", **quiet)
     network = sandbox.popen("internet", [*served, layout.HUB_ADDRESS], **quiet)
     try:
