@@ -129,8 +129,10 @@ function lookNow(): Promise<Channel> {
   skips = false;
   next = undefined;
   lookedAt = Date.now();
+  const whose = user;
   const mine = found(withoutDirect)
-    .then(set)
+    // Somebody else may look at the page by now: for them it is looked anew.
+    .then((channel) => (whose === user ? set(channel) : now))
     .finally(() => {
       looking = undefined;
     });
