@@ -172,6 +172,21 @@ def test_signed_out_nothing_is_paired_and_nothing_runs(
     eventually(lambda: browser.ask("GET", "/machines") == [])
 
 
+def test_pages_of_who_was_signed_in_before_are_nothing_for_who_is_now(machine: Machine, hub: HubProcess) -> None:
+    page = paired(machine.environment())
+    link = machine.json("organization", "invite", "nina@example.com", "--role", "developer")["link"]
+    Browser(hub.endpoint).accept_invitation(link, name="Nina", password="a long password of nina")
+
+    anew = machine.login("--force")
+    assert "not paired any more" not in anew, "whoever signs in as themselves keeps their pages"
+    assert page.ask("GET", PAIRINGS).status == 200
+    said = machine.login("--force", email="nina@example.com", password="a long password of nina")
+
+    assert "1 paired page is not paired any more" in said
+    assert machine.json("pairing", "list")["pairings"] == []
+    eventually(lambda: running(machine) is None)
+
+
 # A browser that opens the file of `czctl pair`, and there the page.
 BROWSER = """
 import html, re, sys

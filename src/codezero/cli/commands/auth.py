@@ -288,6 +288,7 @@ def _sign_in(client: HubClient, credentials: Credentials, organization: str | No
     me = client.get("/auth/me").as_(Me)
     is_same = former is not None and _who(former.context) == (client.context.url, me.user.id)
     if former is not None and not is_same:
+        _forget_pages(former.context.url)
         # As long as there is still something to ask their Hub with.
         _end_device(former, before)
     with hub_context.locked():
