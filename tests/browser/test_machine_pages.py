@@ -189,6 +189,12 @@ def test_who_is_there_is_seen_and_ended_with_a_reason(
     row(page, "Laptops", "dev2").click()
     drawer = page.get_by_role("dialog", name="dev2")
     expect(drawer).to_contain_text("x-c6o-team:blue")
+    # Another developer sees it, and is offered no end of it.
+    others = scene.of_hub(browser_in, user="dev1")
+    shown(others, of_space(scene, "/people", base=scene.hub.url), "People")
+    row(others, "Laptops", "dev2").click()
+    expect(others.get_by_role("dialog", name="dev2")).to_contain_text("x-c6o-team:blue")
+    expect(others.get_by_role("dialog", name="dev2").get_by_role("button", name=re.compile("^End"))).to_have_count(0)
     drawer.get_by_role("button", name="End", exact=True).click()
     asks = page.get_by_role("dialog", name=f"End this variant of {LEAF}?")
     asks.get_by_label("Reason").fill("demo at noon")
