@@ -26,7 +26,14 @@ export async function pairUp({ offer, user, name, onWay, notDirect }: Wish): Pro
   const { key, shown, id } = await newKey();
   const signer = { key, id, machine: offer.machine, port: offer.port };
   const wanted = { key: shown, name, mac: await macOf(offer.code, signer) };
-  const made = await agent.pair(wanted, (asked) => byEitherWay(signer, { ...asked, onWay, notDirect }));
+  let way: Way = "direct";
+  const onItsWay = (now: Way) => {
+    way = now;
+    onWay(now);
+  };
+  const made = await agent.pair(wanted, (asked) =>
+    byEitherWay(signer, { ...asked, onWay: onItsWay, notDirect }),
+  );
   const pairing: Pairing = {
     key,
     id,
@@ -38,7 +45,11 @@ export async function pairUp({ offer, user, name, onWay, notDirect }: Wish): Pro
     expiresAt: made.pairing.expires_at,
   };
   const before = await channel();
-  await keepPairing(pairing);
+  await keepPairing(pairing).catch((error: unknown) => {
+    // The key goes with this page, so that nobody can use what was paired.
+    void revokeAt(pairing, way).catch(() => undefined);
+    throw error;
+  });
   if ("pairing" in before) void revokeAt(before.pairing, before.way).catch(() => undefined);
   await pairingChanged();
   return pairing;
