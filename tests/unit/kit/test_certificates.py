@@ -24,8 +24,9 @@ from codezero.kit.certificates import (
 ROOT = Authority.create("root")
 SPACE = ROOT.issue_authority("space")
 DEVICES = ROOT.issue_authority("devices")
-SERVER = SPACE.issue("system", uris=["spiffe://x/system"], dns=["space.test"], server=True)
-DEVICE = DEVICES.issue("laptop", uris=["spiffe://x/device"], client=True)
+# Made when the tests are collected, which may be more than an hour before they run.
+SERVER = SPACE.issue("system", uris=["spiffe://x/system"], dns=["space.test"], lifetime=timedelta(days=1), server=True)
+DEVICE = DEVICES.issue("laptop", uris=["spiffe://x/device"], lifetime=timedelta(days=1), client=True)
 
 
 def shake_hands(
