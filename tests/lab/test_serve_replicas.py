@@ -1,10 +1,12 @@
 """The System in two replicas: laptops on different ones serve the same service, and a replica that dies takes nobody's traffic along."""
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from codezero.local.supervisor.brake import FAILURES, WINDOW_SECONDS
 from codezero.model.services import ServiceRef
 from codezero.sandbox.control import Sandbox
 from codezero.system.serving import naming
@@ -93,11 +95,14 @@ def reaches(sandbox: Sandbox, url: str, who: tuple[str, str], laptop: str) -> bo
 
 def apart(sandbox: Sandbox, laptop: Laptop) -> dict[str, str]:
     """The holders once both laptops are on different replicas; `laptop` connects anew until they are."""
-    for _ in range(20):
+    for tries in range(10):
         found = eventually(lambda: len(now := holders(sandbox)) == 2 and now, within=60)
         assert isinstance(found, dict)
         if len(set(found.values())) == 2:
             return found
+        if tries and tries % (FAILURES - 2) == 0:
+            # More of them in a minute would be a crash loop, after which the Supervisor gives up.
+            time.sleep(WINDOW_SECONDS)
         # Its agent starts again, and with it the tunnel; what it serves stays.
         before = laptop.processes("codezero.local.daemon.main")
         laptop.kill("codezero.local.daemon.main")
