@@ -78,6 +78,7 @@ MEANINGS = {
     "ROUTER_IMAGE": "The image of Routers.",
     "ROUTER_LINGER": "How long, in seconds, a Router stays after the last serve of its service.",
     "ROUTER_REPLICAS": "How many pods a Router has.",
+    "ROUTER_RESOURCES": "What each pod of a Router is given, as JSON: `requests` and `limits`; without it the default of value `router.resources`.",
     "ROUTER_SYSTEM": "Where Routers find the System.",
     "SERVE_NAMESPACES": "Namespaces whose services may be served, by commas or spaces; `*` for all, nothing for none.",
     "SESSION_SECONDS": "How long the session of a lost laptop is kept, in seconds.",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +145,10 @@ def test_where_pods_are_restricted_services_can_be_served(sandbox: ClusterLab, s
             "exceeded quota: rule",
         ),
         (
+            {"kind": "ResourceQuota", "spec": {"hard": {"limits.cpu": "4"}}},
+            "must specify limits.cpu for: router",
+        ),
+        (
             {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": {"memory": "128Mi"}}]}},
             "maximum memory usage per Container is 128Mi",
         ),
@@ -151,19 +156,25 @@ def test_where_pods_are_restricted_services_can_be_served(sandbox: ClusterLab, s
     indirect=["namespace"],
 )
 def test_what_keeps_routers_out_of_a_namespace_is_told_to_everybody(
-    sandbox: ClusterLab, serving: Laptop, namespace: str, reason: str
+    sandbox: ClusterLab, serving: Laptop, namespace: str, reason: str, tmp_path: Path
 ) -> None:
-    """While the developer still waits; and nothing has changed for callers."""
-    waiting = serving.popen("czctl", "serve", f"{namespace}/web", "9001:80", *CONDITION)
+    """While the developer still waits, to them as well; and nothing has changed for callers."""
+    told = tmp_path / "told"
+    with told.open("w") as file:
+        waiting = serving.popen("czctl", "serve", f"{namespace}/web", "9001:80", *CONDITION, stderr=file)
     try:
         assert eventually(lambda: reason in kubectl(sandbox, "get", "serves", "-A"), within=60)
         printed = kubectl(sandbox, "get", "serves", "-A")
         status = sandbox.run("cluster", ["czctl", "teamspace", "status"], check=False)
+        assert eventually(lambda: reason in told.read_text())
+        assert waiting.poll() is None
     finally:
         waiting.kill()
         waiting.wait()
     url = f"http://{address_of(sandbox, 'web', namespace)}/hello"
 
+    assert f"{namespace}/web waits: the cluster makes no Router" in told.read_text()
+    assert "router.resources" in told.read_text()
     assert "preparing" in printed
     assert f"{namespace}/web is preparing: the cluster makes no Router" in status.stderr
     assert reason in status.stderr

@@ -63,6 +63,7 @@ SETS = {
         "allowedNetworks: [10.0.0.0/24, 'fd00::/8']\n"
         "system: {replicas: 7, logLevel: debug, resources: {requests: {cpu: 1}, limits: {memory: null, cpu: 1.5}}}\n"
         "orchestrator: {replicas: 1, logLevel: warning, resources: {limits: {memory: 2Gi}}}\n"
+        "router: {resources: {requests: {cpu: 0.5, memory: null}, limits: {cpu: 1, memory: 1073741824}}}\n"
     ),
 }
 WRONG = [
@@ -88,6 +89,8 @@ WRONG = [
     "image: {pullPolicy: Sometimes}",
     "router: {linger: -1}",
     "router: {linger: 604801}",
+    "router: {resources: {limits: {cpu: many}}}",
+    "router: {resources: {claims: []}}",
     "service: {type: ExternalName}",
     "service: {type: NodePort, nodePort: 65536}",
     "service: {nodePort: 30880}",

@@ -87,6 +87,7 @@ def _settings_of_the_system(values: Values) -> dict[str, str]:
         "CODEZERO_ROUTER_IMAGE": values.router.image.reference,
         "CODEZERO_ROUTER_LINGER": str(values.router.linger),
         "CODEZERO_ROUTER_REPLICAS": str(values.router.replicas),
+        "CODEZERO_ROUTER_RESOURCES": msgspec.json.encode(values.router.resources, order="sorted").decode(),
         "CODEZERO_SERVE_NAMESPACES": ",".join(values.serve.namespaces),
     }
 

@@ -165,6 +165,14 @@ class Router(_Part, frozen=True):
             "How many seconds a Router stays after the last serve of its service, so that the next one changes nothing in the cluster."
         ),
     ] = 1800
+    # The memory is twice what a Router needs when variants read nothing of all the uploads that it may have at once (`routing.envoy`); sockets count
+    # too. No limit of CPU: it would slow down the team's requests. Where a quota asks for one, whoever installs says how much.
+    resources: Annotated[
+        Resources,
+        _says(
+            "What each pod is given; name `limits.cpu` where a served namespace has a quota for it. With less memory large uploads may end a Router."
+        ),
+    ] = Resources({"cpu": "60m", "memory": "144Mi"}, {"memory": "2Gi"})
 
 
 class Entry(_Part, frozen=True):

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from codezero.deploy.values import Resources, Router
 from codezero.kit.logs import LEVELS
 from codezero.kit.settings import Environment, SettingsError
 from codezero.model.problems import CodezeroError
@@ -64,6 +67,12 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         enabled = parse_namespaces(environment.text("SERVE_NAMESPACES", ""))
     except CodezeroError as error:
         mistakes.append(f"CODEZERO_SERVE_NAMESPACES: {error.detail}")
+    resources = Router().resources
+    try:
+        if text := environment.text("ROUTER_RESOURCES", ""):
+            resources = msgspec.json.decode(text, type=Resources)
+    except msgspec.MsgspecError as error:
+        mistakes.append(f"CODEZERO_ROUTER_RESOURCES: {error}")
     hub = None
     url, authority = environment.text("HUB_URL", ""), environment.text("HUB_CA", "")
     if url:
@@ -89,6 +98,7 @@ def from_environment(variables: Mapping[str, str]) -> SystemSettings:
         router=RouterSettings(
             image=environment.text("ROUTER_IMAGE", DEFAULT_IMAGE),
             replicas=int(environment.number("ROUTER_REPLICAS", 2, least=1, most=20)),
+            resources=resources,
             linger=environment.number("ROUTER_LINGER", 1800.0, most=7 * 86400.0),
             drain=environment.number("ROUTER_DRAIN", 30.0, most=600.0),
             system="{}:{}".format(*environment.address("ROUTER_SYSTEM", f"system.{namespace}.svc:8801")),

@@ -178,7 +178,8 @@ def test_settings_of_the_system_are_those_of_the_values() -> None:
         "serve: {namespaces: [shop, cart]}\n"
         "allowedDomains: ['*.example.com', 'db.corp=private']\n"
         "allowedNetworks: [10.0.0.0/24]\n"
-        "router: {image: {repository: registry.example:5000/router, tag: '7'}, replicas: 3, linger: 60}\n"
+        "router: {image: {repository: registry.example:5000/router, tag: '7'}, replicas: 3, linger: 60,\n"
+        "  resources: {requests: {memory: null, cpu: 1}, limits: {cpu: '2'}}}\n"
         "system: {logLevel: debug}\n"
     )
 
@@ -189,6 +190,7 @@ def test_settings_of_the_system_are_those_of_the_values() -> None:
         "CODEZERO_ROUTER_IMAGE": "registry.example:5000/router:7",
         "CODEZERO_ROUTER_LINGER": "60",
         "CODEZERO_ROUTER_REPLICAS": "3",
+        "CODEZERO_ROUTER_RESOURCES": '{"limits":{"cpu":"2","memory":"2Gi"},"requests":{"cpu":1}}',
         "CODEZERO_SERVE_NAMESPACES": "shop,cart",
     }
 

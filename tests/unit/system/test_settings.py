@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from codezero.deploy.values import Resources, Values
 from codezero.kit.settings import SettingsError
 from codezero.system import settings
 
@@ -52,13 +53,16 @@ def test_routers_run_as_set() -> None:
             "CODEZERO_ROUTER_IMAGE": "registry.example/codezero:1",
             "CODEZERO_ROUTER_REPLICAS": "3",
             "CODEZERO_ROUTER_LINGER": "60",
+            "CODEZERO_ROUTER_RESOURCES": '{"limits":{"cpu":"2"},"requests":{}}',
         }
     )
 
     assert (found.namespace, found.pod, found.pod_address) == ("cz", "system-1", "10.0.0.7")
     assert found.router.system == "system.cz.svc:8801"
     assert (found.router.image, found.router.replicas, found.router.linger) == ("registry.example/codezero:1", 3, 60)
+    assert found.router.resources == Resources(limits={"cpu": "2"})
     assert settings.from_environment({}).router.replicas == 2
+    assert settings.from_environment({}).router.resources == Values().router.resources
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -71,6 +75,7 @@ def test_all_mistakes_are_told_at_once() -> None:
                 "CODEZERO_POLICY_FOLDER": "policy",
                 "CODEZERO_LOG_LEVEL": "loud",
                 "CODEZERO_ROUTER_REPLICAS": "0",
+                "CODEZERO_ROUTER_RESOURCES": '{"limits":{"cpu":"many"}}',
                 "CODEZERO_ROUTER_SYSTEM": "system",
                 "CODEZERO_ALLOWED_NETWORKS": "everything",
                 "CODEZERO_SERVE_NAMESPACES": "shop,Billing",
@@ -86,6 +91,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         "ALLOWED_NETWORKS",
         "SERVE_NAMESPACES",
         "ROUTER_REPLICAS",
+        "ROUTER_RESOURCES",
         "ROUTER_SYSTEM",
     ):
         assert f"CODEZERO_{name}" in told

@@ -37,6 +37,7 @@ CODEZERO_LOG_LEVEL: {{ .Values.system.logLevel | quote }}
 CODEZERO_ROUTER_IMAGE: {{ include "codezero.routerImage" . | quote }}
 CODEZERO_ROUTER_LINGER: {{ .Values.router.linger | int | quote }}
 CODEZERO_ROUTER_REPLICAS: {{ .Values.router.replicas | int | quote }}
+CODEZERO_ROUTER_RESOURCES: {{ .Values.router.resources | toJson | quote }}
 CODEZERO_SERVE_NAMESPACES: {{ join "," .Values.serve.namespaces | quote }}
 {{- end }}
 

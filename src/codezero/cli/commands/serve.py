@@ -22,6 +22,8 @@ from codezero.wire.local_api import ServeChange, ServedVariant, ServeEnd, ServeR
 # What the Teamspace may take to put a Router in place after it has agreed. Images may have to be fetched first.
 _READY_SECONDS = 90.0
 _ASK_AGAIN_SECONDS = 0.2
+# What the Teamspace waits for that long is told at once; else a quota that keeps it waiting would be named when all patience is over.
+_TELL_AFTER_SECONDS = 4.0
 
 
 @click.group(
@@ -180,7 +182,8 @@ def _serve(daemon: LocalClient, ref: ServiceRef, change: ServeChange) -> ServeRe
 
 def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
     """The variant as soon as requests reach it; raises `CodezeroError` where that does not come to pass."""
-    deadline = time.monotonic() + _READY_SECONDS
+    begun = since = time.monotonic()
+    waits_for = told = ""
     # Asked once: the catalog may be long.
     is_visible: bool | None = None
     while True:
@@ -198,21 +201,27 @@ def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
         if is_visible is False:
             say(f"note: you may not see {served.service}, so nothing tells here when requests come")
             return served
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > begun + _READY_SECONDS:
             raise CodezeroError(
                 problems.SERVE_FAILED,
                 _detailed(served, f"is not ready after {_READY_SECONDS:.0f} s ({served.serving}, {served.state})"),
                 fix=f"look again: czctl serve list; or give up: czctl serve end {served.service}",
             )
+        if served.detail != waits_for:
+            waits_for, since = served.detail, now
+        elif waits_for != told and now >= since + _TELL_AFTER_SECONDS:
+            say(f"{served.service} waits: {waits_for}")
+            told = waits_for
         time.sleep(_ASK_AGAIN_SECONDS)
-        now = [one for one in daemon.serves().serves if one.variant.variant_id == served.variant.variant_id]
-        if not now:
+        found = [one for one in daemon.serves().serves if one.variant.variant_id == served.variant.variant_id]
+        if not found:
             raise CodezeroError(
                 problems.SERVE_UNKNOWN,
                 f"the serve of {served.service} was ended meanwhile",
                 fix="czctl serve list --all",
             )
-        served = now[0]
+        served = found[0]
 
 
 def _undo(daemon: LocalClient, ref: ServiceRef, before: set[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from codezero.deploy.values import Resources, Router
 from codezero.model.ids import TeamspaceId
 from codezero.model.serve import Serve
 from codezero.model.services import ServiceRef
@@ -36,16 +37,17 @@ _SHARED_FIELDS: Final = (
     "publishNotReadyAddresses",
 )
 _USER: Final = 65532
-# Twice what a Router needs when variants read nothing of all the uploads that it may have at once (`routing.envoy`); sockets count too.
-_MOST_MEMORY: Final = "2Gi"
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """How Routers run: image, pods of each, seconds they stay after the last serve and after traffic left them, and where the System is."""
+    """How Routers run: image, pods of each and what they are given, seconds they stay after the last serve and after traffic left them, and where the
+    System is.
+    """
 
     image: str = DEFAULT_IMAGE
     replicas: int = 2
+    resources: Resources = Router().resources
     linger: float = 1800.0
     drain: float = 30.0
     system: str = "system.codezero.svc:8801"
@@ -226,7 +228,7 @@ def _pod(served: Served, *, origin: str, settings: RouterSettings, trust: Trust)
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - the container's own
         ],
-        "resources": {"requests": {"cpu": "60m", "memory": "144Mi"}, "limits": {"memory": _MOST_MEMORY}},
+        "resources": {name: amounts for name, amounts in msgspec.to_builtins(settings.resources).items() if amounts},
         "securityContext": _confined(),
     }
     return {

@@ -1,7 +1,9 @@
 """What one look shows of a served Service, and the facts that follow from it; pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from codezero.model.services import ServiceRef
 from codezero.system.kubernetes.client import FIELD_MANAGER
@@ -10,6 +12,8 @@ from codezero.system.serving import naming
 from codezero.system.serving.manifests import Served
 from codezero.system.serving.preflight import Surroundings
 from codezero.system.serving.serves import ServeObject
+
+_MOST_SAID: Final = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,9 @@ def trouble_of(deployment: Json | None) -> str | None:
         for one in map(as_object, as_list(at(deployment, "status", "conditions")))
     }
     if refused := found.get(("ReplicaFailure", "True")):
-        return f"the cluster makes no Router: {as_text(refused.get('message'))}"[:1000]
+        # Each pod that is not made has another name, which says nothing to anybody.
+        said = re.sub(r' "cz-router-[^"]*"', "", as_text(refused.get("message")))[:_MOST_SAID]
+        return f"the cluster makes no Router: {said}; an administrator can change that quota or rule, or what Routers ask for (value router.resources)"
     if found.get(("Progressing", "False")):
         label = f"{naming.SERVICE}={at(deployment, 'metadata', 'labels', naming.SERVICE)}"
         return f"the Router's pods do not become ready; `kubectl describe pods -l {label}` says why"

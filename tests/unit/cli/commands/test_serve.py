@@ -338,6 +338,31 @@ def test_a_teamspace_that_takes_too_long_is_told(
     assert "czctl serve end shop/orders" in ended.err
 
 
+def test_what_a_serve_waits_for_is_told_while_it_waits(
+    czctl: Czctl, serving: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who could end the waiting, or the serve, would else hear of it when there is nothing left to wait for."""
+    monkeypatch.setattr(serve_module, "_TELL_AFTER_SECONDS", 0.0)
+    quota = preparing(detail="the cluster makes no Router: exceeded quota: team")
+    serving.replies["POST /v1/serve"] = ServeResult(preparing(detail="being prepared"))
+    serving.replies["GET /v1/serve"] = [ServesView(()), *[ServesView((quota,))] * 4, SERVES]
+
+    ended = czctl("serve", "shop/orders", "3000:80")
+
+    assert ended.code == 0
+    assert ended.err.count("shop/orders waits: the cluster makes no Router: exceeded quota: team\n") == 1
+
+
+def test_what_takes_a_moment_is_not_told(czctl: Czctl, serving: ScriptedDaemon) -> None:
+    serving.replies["POST /v1/serve"] = ServeResult(preparing(detail="waiting until a Router is ready"))
+    serving.replies["GET /v1/serve"] = [ServesView(()), SERVES]
+
+    ended = czctl("serve", "shop/orders", "3000:80")
+
+    assert ended.code == 0
+    assert "waits" not in ended.err
+
+
 def test_an_interruption_takes_back_what_was_begun(
     czctl: Czctl, serving: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from codezero.deploy.values import Resources
 from codezero.model.ids import TeamspaceId, new_ulid
 from codezero.model.services import ServiceRef
 from codezero.system.serving import manifests, naming
@@ -37,6 +38,24 @@ def pod(of: Served) -> Json:
 
 def environment(container: Json) -> dict[str, Any]:
     return {one["name"]: one.get("value") for one in container["env"]}
+
+
+def test_a_router_is_given_what_the_settings_say() -> None:
+    """A quota of the namespace may ask for a limit that nobody else needs."""
+    given = Resources(requests={"cpu": 1}, limits={"cpu": "2", "memory": "1Gi"})
+
+    def resources(content: Json) -> Json:
+        return content["spec"]["template"]["spec"]["containers"][0]["resources"]
+
+    assert resources(deployment(served(), resources=given)) == {
+        "requests": {"cpu": 1},
+        "limits": {"cpu": "2", "memory": "1Gi"},
+    }
+    assert resources(deployment(served(), resources=Resources())) == {}
+    assert resources(deployment(served())) == {
+        "requests": {"cpu": "60m", "memory": "144Mi"},
+        "limits": {"memory": "2Gi"},
+    }
 
 
 def test_the_origin_leads_where_the_service_led() -> None:
