@@ -1,5 +1,6 @@
 """What people do on pages again and again."""
 
+from collections.abc import Callable
 from re import Pattern
 
 from playwright.sync_api import Locator, Page, expect
@@ -74,12 +75,15 @@ def serve_dialog(page: Page, service: str, port: int, condition: str) -> Locator
     return dialog
 
 
-def serve_by_header(page: Page, service: str, port: int, name: str, value: str) -> None:
-    """Serve the service that is opened, for requests with that header."""
+def serve_by_header(
+    page: Page, service: str, port: int, name: str, value: str, *, confirm: Callable[[], None] = lambda: None
+) -> None:
+    """Serve the service that is opened, for requests with that header; `confirm` says yes to it where the machine asks."""
     dialog = serve_dialog(page, service, port, "Header")
     dialog.get_by_role("textbox", name="Name").fill(name)
     dialog.get_by_role("textbox", name="Value").fill(value)
     expect(dialog.get_by_text("Before you serve")).to_be_visible()
     dialog.get_by_role("button", name="Serve", exact=True).click()
+    confirm()
     expect(dialog.get_by_text("Requests come here")).to_be_visible()
     dialog.get_by_role("button", name="Done").click()

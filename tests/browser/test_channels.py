@@ -234,6 +234,16 @@ def questions(laptop: Laptop) -> list[dict[str, Any]]:
     return json.loads(laptop.czctl("confirm", "-o", "json").stdout)["questions"]
 
 
+def confirm_port(page: Page, laptop: Laptop, port: int) -> None:
+    """Say yes in the laptop's terminal to the first serve of a service from that port."""
+    waits = page.get_by_role("dialog", name="Confirm it on the machine")
+    expect(waits).to_contain_text(f"from port {port} of this machine")
+    (question,) = questions(laptop)
+    assert question["asked"][0] == f"answer requests to {CORE} from port {port} of this machine"
+    laptop.czctl("confirm", question["id"], "--yes")
+    expect(waits).to_have_count(0)
+
+
 class Counter:
     """Counts what comes to a port of the laptop's loopback, by its packet filter."""
 
@@ -254,8 +264,8 @@ class Counter:
 
 @pytest.mark.capability("page", "pairing.make", "pairing.list", "consume.change", "serve.start", "agent.status")
 def test_directly_a_page_of_the_hub_consumes_and_serves(sandbox: Sandbox, laptop: Laptop, pairing: Pairing) -> None:
-    """And goes on while the Hub is stopped."""
-    pairing.browsers.complaints.expect("ERR_|WebSocket")
+    """A port of the machine with a word in a terminal the first time, and without one from then on; and goes on while the Hub is stopped."""
+    pairing.browsers.complaints.expect("403|ERR_|WebSocket")
     page = pairing.page()
     expect(page.get_by_role("main").get_by_role("status")).to_contain_text("and asks it directly")
     says(page, "directly")
@@ -269,9 +279,11 @@ def test_directly_a_page_of_the_hub_consumes_and_serves(sandbox: Sandbox, laptop
     consume_by(page, f"*.{SAMPLE}")
     assert CORE in laptop.consumed()
     open_service(page, CORE)
-    serve_by_header(page, CORE, 3000, "x-c6o-team", "blue")
+    serve_by_header(page, CORE, 3000, "x-c6o-team", "blue", confirm=lambda: confirm_port(page, laptop, 3000))
     eventually(lambda: outside(sandbox, "x-c6o-team: blue")["where"] == "laptop")
     assert outside(sandbox)["where"].startswith("sample-project-core-")
+    serve_by_header(page, CORE, 3000, "x-c6o-team", "green")
+    eventually(lambda: outside(sandbox, "x-c6o-team: green")["where"] == "laptop")
 
     page.keyboard.press("Escape")
     sandbox.stop_hub()
@@ -288,6 +300,7 @@ def test_directly_a_page_of_the_hub_consumes_and_serves(sandbox: Sandbox, laptop
 def test_a_page_that_may_not_reach_the_machine_asks_through_the_hub(
     sandbox: Sandbox, laptop: Laptop, pairing: Pairing
 ) -> None:
+    pairing.browsers.complaints.expect("403")
     with pairing.waiting() as waiting:
         page = pairing.signed_in(waiting.address, loopback="denied")
         counter = Counter(laptop, pairing.port)
@@ -303,7 +316,7 @@ def test_a_page_that_may_not_reach_the_machine_asks_through_the_hub(
     consume_by(page, f"*.{SAMPLE}")
     assert CORE in laptop.consumed()
     open_service(page, CORE)
-    serve_by_header(page, CORE, 3000, "x-c6o-team", "blue")
+    serve_by_header(page, CORE, 3000, "x-c6o-team", "blue", confirm=lambda: confirm_port(page, laptop, 3000))
     eventually(lambda: outside(sandbox, "x-c6o-team: blue")["where"] == "laptop")
 
     assert counter.packets() == 0
@@ -383,6 +396,8 @@ def test_a_foreign_program_in_the_page_takes_no_key_and_confirms_nothing(
         "ports": [{"remote": 3000, "local": 3000}],
         "condition": [{"kind": "default"}],
     }
+    header = {"kind": "header", "key": "x-tenant", "value": "blue"}
+    database = {**served, "ports": [{"remote": 3000, "local": 5432}], "condition": [header]}
 
     def asks(method: str, target: str, body: object = None) -> dict[str, Any]:
         content = "" if body is None else json.dumps(body)
@@ -390,6 +405,7 @@ def test_a_foreign_program_in_the_page_takes_no_key_and_confirms_nothing(
 
     reads = asks("GET", "/agent/v1/status")
     served_by_default = [asks("POST", "/agent/v1/serve", served) for _ in range(3)]
+    served_a_port = asks("POST", "/agent/v1/serve", database)
     others = [
         asks("PUT", "/agent/v1/teamspace", {}),
         asks("POST", "/agent/v1/shutdown"),
@@ -405,7 +421,11 @@ def test_a_foreign_program_in_the_page_takes_no_key_and_confirms_nothing(
     assert all(one["status"] in ({0, 401, 403} if way == "direct" else {403, 404}) for one in others), others
     assert laptop.serves() == []
     assert laptop.is_connected()
-    assert len(questions(laptop)) == 1, "it asks for the very same thing"
+    assert (served_a_port["status"], served_a_port["code"]) == (403, "CZ-PAIR-004")
+    assert [one["asked"][0] for one in questions(laptop)] == [
+        f"answer requests to {CORE} from port 3000 of this machine: whoever sent them",
+        f"answer requests to {CORE} from port 5432 of this machine",
+    ], "and what is asked again is the very same question"
 
 
 @pytest.mark.parametrize("way", ["direct", "relay"])

@@ -21,6 +21,8 @@ from tests.process.test_daemon import Laptop
 
 from codezero.cli.paired.process import Running
 from codezero.cli.paired.state import MOST_PAIRINGS, State
+from codezero.model import problems
+from codezero.model.problems import CodezeroError
 from codezero.testing.console_process import CZCTL
 from codezero.testing.forged_proofs import forged
 from codezero.testing.machine import Machine
@@ -406,33 +408,99 @@ def test_so_many_pages_and_no_more(home: Home) -> None:
 SERVE = {"service": "shop/orders", "ports": [{"remote": 80, "local": 3000}], "condition": [{"kind": "default"}]}
 
 
+TENANT = {**SERVE, "condition": [{"kind": "header", "key": "x-tenant", "value": "blue"}]}
+
+
 @pytest.mark.capability("command", "pairing.confirm")
 def test_what_touches_the_requests_of_others_waits_for_the_machine_and_is_done_once(
     home: Home, daemon: ScriptedDaemon
 ) -> None:
     page = paired(home.environment)
 
-    own = page.ask("POST", "/agent/v1/serve", {**SERVE, "condition": []})
     first = page.ask("POST", "/agent/v1/serve", SERVE)
     again = page.ask("POST", "/agent/v1/serve", SERVE)
     (question,) = home.json("confirm")["questions"]
 
-    assert own.status == 200
     assert (first.status, first.code) == (403, "CZ-PAIR-004")
     assert again.content == first.content, "it is one question"
     assert first.json()["fix"] == f"czctl confirm {question['id']}"
     assert question["asked"] == [
-        "answer requests to shop/orders: whoever sent them",
+        "answer requests to shop/orders from port 3000 of this machine: whoever sent them",
         "ports 3000:80, condition default",
+        "a yes to that port is remembered until the pairing ends",
     ]
     assert (question["page"], question["origin"]) == (page.name, HUB)
     assert home.czctl("confirm", question["id"], "--yes").stderr == "confirmed; the page does it now\n"
-    changed = page.ask("POST", "/agent/v1/serve", {**SERVE, "service": "shop/cart"})
+    changed = page.ask("POST", "/agent/v1/serve", {**SERVE, "expires_in": 60})
     done = page.ask("POST", "/agent/v1/serve", SERVE)
     once_more = page.ask("POST", "/agent/v1/serve", SERVE)
     assert (changed.code, done.status, once_more.code) == ("CZ-PAIR-004", 200, "CZ-PAIR-004")
-    assert daemon.lines() == ["POST /v1/serve"] * 2
-    assert daemon.requests[1].json() == SERVE
+    assert once_more.json()["detail"].endswith("answer requests to shop/orders: whoever sent them")
+    assert daemon.lines() == ["POST /v1/serve"]
+    assert daemon.requests[0].json() == SERVE
+
+
+def test_a_port_of_the_machine_is_served_by_a_page_once_it_was_confirmed_there(
+    home: Home, daemon: ScriptedDaemon
+) -> None:
+    page, other = paired(home.environment), paired(home.environment)
+
+    looked = page.ask("POST", "/agent/v1/serve", {**TENANT, "preview": True})
+    first = page.ask("POST", "/agent/v1/serve", TENANT)
+    (question,) = home.json("confirm")["questions"]
+    home.czctl("confirm", question["id"], "--yes")
+    done = page.ask("POST", "/agent/v1/serve", TENANT)
+
+    assert (looked.status, first.status, first.code, done.status) == (200, 403, "CZ-PAIR-004", 200)
+    assert question["asked"][0] == "answer requests to shop/orders from port 3000 of this machine"
+    remembered = {
+        "once more": TENANT,
+        "one's own requests": {**SERVE, "condition": []},
+        "another port of the service": {**TENANT, "ports": [{"remote": 443, "local": 3000}]},
+    }
+    answers = {why: page.ask("POST", "/agent/v1/serve", body).status for why, body in remembered.items()}
+    assert answers == dict.fromkeys(remembered, 200)
+    asked_still = {
+        "another port of the machine": {**TENANT, "ports": [{"remote": 80, "local": 5432}]},
+        "another port of the machine beside it": {**TENANT, "ports": [*TENANT["ports"], {"remote": 81, "local": 5432}]},
+        "another service": {**TENANT, "service": "shop/cart"},
+        "everybody's requests": SERVE,
+        "in place of somebody else": {**TENANT, "takeover": True},
+    }
+    codes = {why: page.ask("POST", "/agent/v1/serve", body).code for why, body in asked_still.items()}
+    assert codes == dict.fromkeys(asked_still, "CZ-PAIR-004")
+    assert other.ask("POST", "/agent/v1/serve", TENANT).code == "CZ-PAIR-004", "it was said to one page"
+    assert daemon.lines() == ["POST /v1/serve"] * 5
+
+
+def test_a_page_that_is_paired_anew_has_no_port_of_the_machine(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    page.ask("POST", "/agent/v1/serve", TENANT)
+    (question,) = home.json("confirm")["questions"]
+    home.czctl("confirm", question["id"], "--yes")
+    assert page.ask("POST", "/agent/v1/serve", TENANT).status == 200
+
+    with PairProcess(home.environment) as waiting:
+        again = waiting.page(key=page.key)
+        assert again.pair().status == 200
+        assert waiting.ended()[0] == 0
+
+    assert again.id == page.id
+    assert again.ask("POST", "/agent/v1/serve", TENANT).code == "CZ-PAIR-004"
+
+
+def test_a_yes_is_used_up_also_where_the_agent_refuses(home: Home, daemon: ScriptedDaemon) -> None:
+    page = paired(home.environment)
+    daemon.replies["POST /v1/serve"] = CodezeroError(problems.CONDITION_TAKEN, "somebody serves that")
+    page.ask("POST", "/agent/v1/serve", SERVE)
+    (question,) = home.json("confirm")["questions"]
+    home.czctl("confirm", question["id"], "--yes")
+
+    refused = page.ask("POST", "/agent/v1/serve", SERVE)
+    again = page.ask("POST", "/agent/v1/serve", SERVE)
+
+    assert refused.code == problems.CONDITION_TAKEN.code
+    assert again.code == "CZ-PAIR-004"
 
 
 def test_what_is_refused_is_told_to_the_page_and_nothing_is_done(home: Home, daemon: ScriptedDaemon) -> None:
@@ -486,7 +554,7 @@ def test_in_a_terminal_each_question_is_asked_and_no_is_the_answer_of_enter(
 
     text = shown.decode()
     assert f"{page.name} at {HUB} asks, since " in text
-    assert "answer requests to shop/orders: whoever sent them" in text
+    assert "answer requests to shop/orders from port 3000 of this machine: whoever sent them" in text
     assert "ports 3000:80, condition default" in text
     assert said in rest
     assert page.ask("POST", "/agent/v1/serve", SERVE).status == status

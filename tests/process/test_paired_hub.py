@@ -127,6 +127,25 @@ def test_what_was_asked_by_one_way_is_not_good_by_the_other(
     assert daemon.lines() == ["GET /v1/consume"]
 
 
+def test_a_move_to_another_teamspace_is_asked_by_its_name(machine: Machine, browser: Browser) -> None:
+    page = paired(machine.environment())
+    (organization,) = browser.ask("GET", "/organizations")["items"]
+    space = browser.ask("POST", f"/organizations/{organization['id']}/spaces", {"name": "staging"})
+    known = {"organization": organization["id"], "space": space["id"]}
+
+    told = page.ask("POST", "/console/teamspace", known)
+    page.ask("POST", "/console/teamspace", {**known, "space": page.machine})
+    named, nameless = machine.json("confirm")["questions"]
+
+    assert told.code == "CZ-PAIR-004"
+    assert told.json()["detail"].endswith("move this machine to Teamspace staging of Shop")
+    assert named["asked"] == [
+        "move this machine to Teamspace staging of Shop",
+        f"Teamspace {space['id']}, organization {organization['id']}",
+    ]
+    assert nameless["asked"][0] == "move this machine to another Teamspace"
+
+
 def test_without_the_relay_the_machine_is_not_at_the_hub_until_it_is_switched_on(
     machine: Machine, browser: Browser, daemon: ScriptedDaemon
 ) -> None:

@@ -128,7 +128,7 @@ PAIRING: Final = (
     ),
     Capability(
         "pairing.confirm",
-        "Say yes or no to what a paired page asks, where it touches others or moves the machine.",
+        "Say yes or no to what a paired page asks, where it touches others, moves the machine, or serves from a port of it for the first time.",
         (),
         ("confirm",),
         (),

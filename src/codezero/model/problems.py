@@ -527,7 +527,7 @@ PAIRING_CLOSED = Problem(
 CONFIRM_ON_MACHINE = Problem(
     "CZ-PAIR-004",
     "To be confirmed on the machine",
-    "What touches the requests of others, or moves the machine, is confirmed in a terminal of the machine before it is done for a page.",
+    "What touches the requests of others, moves the machine, or answers from a port of it for the first time, is confirmed in a terminal there before it is done for a page.",
     5,
     403,
 )

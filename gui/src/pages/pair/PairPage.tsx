@@ -127,8 +127,11 @@ function Offered({
               consume and serve, and end that; not where you paired by <code>czctl pair --read-only</code>
             </List.Item>
             <List.Item>
+              serve a service from a port of that machine, when you have confirmed it once in a terminal there
+            </List.Item>
+            <List.Item>
               what touches the requests of others, and what moves the machine to another Teamspace, when you
-              confirm it in a terminal there each time
+              confirm it there each time
             </List.Item>
           </List>
           <Text size="sm">

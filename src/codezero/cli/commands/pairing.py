@@ -78,7 +78,8 @@ def pair(
     \b
     The browser opens at an address that is good once, within five minutes. The page keeps a key
     of its own, by which it signs what it asks. It may see and change what you consume and serve;
-    what touches the requests of others is asked in your terminal: czctl confirm.
+    what touches the requests of others, and each port that it serves from the first time, is asked
+    in your terminal: czctl confirm.
     \b
     Examples:
       czctl pair
@@ -187,7 +188,8 @@ def confirm(name: str | None, answer: bool | None, output: Output) -> None:
     """Say yes or no to what a paired page asks of this machine.
 
     \b
-    A confirmation is for exactly what was asked: once, within ten minutes.
+    A confirmation is for exactly what was asked: once, within ten minutes, whether or not the agent
+    can do it then. That a service is served from a port of this machine is remembered for that page.
     \b
     Examples:
       czctl confirm                    see what waits, and be asked about each
@@ -283,7 +285,7 @@ def _tell_paired(made: Pairing) -> None:
     say(f"paired with {made.name} at {made.origin}, for {(made.expires_at - made.created_at) / 86400:.0f} days")
     if made.acts:
         say("it may see and change what this machine consumes and serves")
-        say("what touches the requests of others waits for: czctl confirm")
+        say("what touches the requests of others, and each port of this machine once, waits for: czctl confirm")
     else:
         say("it may look, and change nothing")
     # Ids may begin as options do.

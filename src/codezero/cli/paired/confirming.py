@@ -1,6 +1,10 @@
-"""What a page does not get without a word in a terminal of the machine: what touches the requests of others, and what moves the machine (T02, T37)."""
+"""What a page does not get without a word in a terminal of the machine (T02, T37): what touches the requests of others, what moves the machine, and each
+port of the machine's loopback for each service the first time.
+"""
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import msgspec
@@ -8,11 +12,12 @@ import msgspec
 from codezero.cli import wording
 from codezero.cli.loopback.selecting import Selection
 from codezero.cli.paired import state
-from codezero.cli.paired.state import Answer, Question, State
+from codezero.cli.paired.state import Answer, Question, Served, State
 from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
 from codezero.model.serve import Baggage, Condition, Header, User, condition_from_parts
+from codezero.model.services import ServiceRef
 from codezero.wire.local_api import ServeChange, ServeEnd
 from codezero.wire.paired import body_hash
 
@@ -22,7 +27,7 @@ SERVE: Final = ("POST", "/agent/v1/serve")
 END: Final = ("POST", "/agent/v1/serve/end")
 SELECT: Final = ("POST", "/console/teamspace")
 
-# Of one line of a question: people are to read all of it, and the file of them is bounded.
+# Of one line of a question, as it is kept: people are to read all of it, and the file of them is bounded.
 MOST_IN_LINE: Final = 1000
 
 # Headers that requests carry without anybody having added them for a variant: a condition on one of them is met by everybody's requests.
@@ -64,61 +69,89 @@ _USUAL_PREFIXES: Final = (
 )
 
 
-def lines_of(method: str, target: str, body: bytes, *, own: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """What is to be confirmed of a request, in words for people; nothing where it is done without. `own` are the variants of this machine.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known when a request is looked at: what its page has `served` and was confirmed, the `own` variants of this machine, `names` by id."""
 
-    Raises `CodezeroError` for a body that cannot be read, and for more than can be asked of people.
-    """
-    lines = _lines_of(method, target, body, own)
-    if any(len(line) > MOST_IN_LINE for line in lines):
+    served: tuple[Served, ...] = ()
+    own: frozenset[str] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What is to be confirmed of a request: `lines` for people, none where it is done without; and what it `serves` that is then not asked again."""
+
+    lines: tuple[str, ...] = ()
+    serves: tuple[Served, ...] = ()
+
+
+def need_of(method: str, target: str, body: bytes, *, known: Known) -> Need:
+    """What is to be confirmed of a request. Raises `CodezeroError` for a body that cannot be read, and for more than can be asked of people."""
+    need = _need_of(method, target, body, known)
+    if any(len(msgspec.json.encode(line)) > MOST_IN_LINE for line in need.lines):
         raise CodezeroError(
             problems.TOO_LARGE,
-            f"it is more than can be confirmed for a page: over {MOST_IN_LINE} characters",
+            f"it is more than can be confirmed for a page: over {MOST_IN_LINE} bytes in a line",
             fix="do it with czctl on the machine",
         )
-    return lines
+    return need
 
 
-def _lines_of(method: str, target: str, body: bytes, own: frozenset[str]) -> tuple[str, ...]:
+def _need_of(method: str, target: str, body: bytes, known: Known) -> Need:
     if (method, target) == SERVE:
-        return _serve(_read(body, ServeChange))
+        return _serve(_read(body, ServeChange), known.served)
     if (method, target) == END:
-        return _end(_read(body, ServeEnd), own)
+        return Need(_end(_read(body, ServeEnd), known.own))
     if (method, target) == SELECT:
-        wanted = _read(body, Selection)
-        return (
-            "move this machine to another Teamspace",
-            f"Teamspace {wanted.space} of organization {wanted.organization}",
-        )
-    return ()
+        return Need(_select(_read(body, Selection), known.names))
+    return Need()
 
 
 def check(
-    present: State, pairing: str, method: str, target: str, body: bytes, *, lines: tuple[str, ...]
+    present: State, pairing: str, method: str, target: str, body: bytes, *, need: Need
 ) -> tuple[State, CodezeroError | None]:
-    """For `state.change`: what is left when the request is done now, or why it is not done (yet). `lines` are those of `lines_of`."""
-    hashed, now = body_hash(body), time.time()
-    asked = next((one for one in present.questions if one.is_about(pairing, method, target, hashed)), None)
+    """For `state.change`: what is left when the request is done now, or why it is not done (yet). `need` is that of `need_of`.
+
+    A confirmation is used up by that, also where the agent then refuses or does not answer: whether something was done is not known here.
+    """
+    asked = question_of(present, pairing, method, target, body)
     if asked is None:
-        if len(present.questions) >= state.MOST_QUESTIONS:
+        if sum(one.pairing == pairing for one in present.questions) >= state.MOST_QUESTIONS:
             return present, CodezeroError(
                 problems.TOO_MANY_REQUESTS,
-                f"{state.MOST_QUESTIONS} questions wait on the machine already",
+                f"{state.MOST_QUESTIONS} questions of this page wait on the machine already",
                 fix="answer them there: czctl confirm",
             )
         # The end of a ULID is by chance, and short enough to be typed.
-        name = new_ulid()[-8:].lower()
-        question = Question(name, pairing, method, target, hashed, lines, now, now + state.QUESTION_SECONDS)
+        name, now = new_ulid()[-8:].lower(), time.time()
+        question = Question(
+            name,
+            pairing,
+            method,
+            target,
+            body_hash(body),
+            need.lines,
+            now,
+            now + state.QUESTION_SECONDS,
+            serves=need.serves,
+        )
         return msgspec.structs.replace(present, questions=(*present.questions, question)), _waits(question)
     match asked.answer:
         case Answer.WAITING:
             return present, _waits(asked)
         case Answer.CONFIRMED:
-            return _without(present, asked), None
+            return _without(present, asked).with_served(pairing, asked.serves), None
         case Answer.REFUSED:
             return _without(present, asked), CodezeroError(
                 problems.PAGE_MAY_NOT, f"it was refused on the machine: {asked.lines[0]}"
             )
+
+
+def question_of(present: State, pairing: str, method: str, target: str, body: bytes) -> Question | None:
+    """The question that was asked of that very request, if it was."""
+    hashed = body_hash(body)
+    return next((one for one in present.questions if one.is_about(pairing, method, target, hashed)), None)
 
 
 def answered(present: State, name: str, *, is_confirmed: bool) -> State:
@@ -139,9 +172,9 @@ def waiting(present: State) -> tuple[Question, ...]:
     return tuple(one for one in present.questions if one.answer is Answer.WAITING)
 
 
-def _serve(wanted: ServeChange) -> tuple[str, ...]:
+def _serve(wanted: ServeChange, served: tuple[Served, ...]) -> Need:
     if wanted.preview:
-        return ()
+        return Need()
     condition = condition_from_parts(wanted.condition)
     reasons = [
         *(["whoever sent them"] if not _is_own(condition) else []),
@@ -150,12 +183,40 @@ def _serve(wanted: ServeChange) -> tuple[str, ...]:
         *(["its pods are restarted"] if wanted.restart else []),
         *(["another host than this machine answers"] if any(pair.host is not None for pair in wanted.ports) else []),
     ]
-    if not reasons:
-        return ()
+    serves = tuple(one for one in _answered_here(wanted) if one not in served)
+    if not reasons and not serves:
+        return Need()
     what = "copy" if wanted.mirror is not None else "answer"
+    first = f"{what} requests to {wanted.service}"
+    lines = [f"ports {wording.ports(wanted.ports)}, condition {condition}"]
+    if serves:
+        first += f" from {_ports(serves)} of this machine"
+        lines.append(
+            f"a yes to {'that port' if len(serves) == 1 else 'those ports'} is remembered until the pairing ends"
+        )
+    return Need((f"{first}: {'; '.join(reasons)}" if reasons else first, *lines), serves)
+
+
+def _answered_here(wanted: ServeChange) -> Sequence[Served]:
+    """The ports of this machine that are to answer, each once. To copies nobody gets an answer: a yes to them is none to this, and is asked each time."""
+    service = ServiceRef.parse(wanted.service)
+    ports = sorted({pair.local for pair in wanted.ports if pair.host is None})
+    if ports and not 0 < ports[0] <= ports[-1] < 65536:
+        raise CodezeroError(problems.BAD_REQUEST, "ports are from 1 to 65535")
+    return [] if wanted.mirror is not None else [Served(str(service), port) for port in ports]
+
+
+def _ports(serves: Sequence[Served]) -> str:
+    return f"port{'s' if len(serves) > 1 else ''} {', '.join(str(one.port) for one in serves)}"
+
+
+def _select(wanted: Selection, names: Mapping[str, str]) -> tuple[str, ...]:
+    """The names are what the Hub says, the ids what the machine goes to."""
+    space, organization = names.get(wanted.space), names.get(wanted.organization)
+    is_named = space is not None and organization is not None
     return (
-        f"{what} requests to {wanted.service}: {'; '.join(reasons)}",
-        f"ports {wording.ports(wanted.ports)}, condition {condition}",
+        f"move this machine to {f'Teamspace {space} of {organization}' if is_named else 'another Teamspace'}",
+        f"Teamspace {wanted.space}, organization {wanted.organization}",
     )
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from hmac import compare_digest
 from typing import Final
 
 import msgspec
 
+from codezero.cli import hub_selection
 from codezero.cli.console import printable
 from codezero.cli.context import client as local_client
 from codezero.cli.hub_client import connect
@@ -18,6 +19,7 @@ from codezero.cli.loopback.asking import Asked
 from codezero.cli.loopback.selecting import Selection
 from codezero.cli.loopback.threads import Threads
 from codezero.cli.paired import confirming, proving, state
+from codezero.cli.paired.confirming import Known
 from codezero.cli.paired.proving import Proof, not_paired
 from codezero.cli.paired.state import Live, Pairing, State
 from codezero.cli.paired.used import Used
@@ -128,13 +130,24 @@ class Desk:
     async def _confirm(self, asked: Asked, pairing: Pairing) -> None:
         """Raise `CodezeroError` for what is to be confirmed on the machine, and is not (yet)."""
         method, target, body = asked.method, asked.target, asked.body
-        is_end = (method, target) == confirming.END
-        own = await self._turn.run(_own_variants) if is_end else frozenset[str]()
-        if not (lines := confirming.lines_of(method, target, body, own=own)):
+        need = confirming.need_of(method, target, body, known=await self._known(asked, pairing))
+        if not need.lines:
             return
-        refusal = state.change(lambda now: confirming.check(now, pairing.id, method, target, body, lines=lines))
+        refusal = state.change(lambda now: confirming.check(now, pairing.id, method, target, body, need=need))
         if refusal is not None:
             raise refusal
+
+    async def _known(self, asked: Asked, pairing: Pairing) -> Known:
+        """What is to be known to tell what is to be confirmed."""
+        question = (asked.method, asked.target)
+        if question == confirming.END:
+            return Known(own=await self._turn.run(_own_variants))
+        is_asked = confirming.question_of(self._live.now, pairing.id, *question, asked.body) is not None
+        # A page that waits asks again and again, and its question keeps the names.
+        if question == confirming.SELECT and not is_asked:
+            wanted = asked.body_as(Selection)
+            return Known(names=await self._turn.run(lambda: _names(wanted, pairing.origin)))
+        return Known(served=pairing.served)
 
     def _note(self, pairing: Pairing) -> None:
         now = self._clock()
@@ -224,6 +237,19 @@ class Desk:
 
 def _own_variants() -> frozenset[str]:
     return frozenset(one.variant.variant_id for one in local_client().serves().serves)
+
+
+def _names(wanted: Selection, origin: str) -> Mapping[str, str]:
+    """What organization and Teamspace are called, by their ids; nothing where the page's Hub does not tell this machine."""
+    try:
+        client = connect()
+        if client.endpoint.url != origin:
+            return {}
+        owner = hub_selection.organization(client, wanted.organization)
+        space = hub_selection.space(client, owner, wanted.space)
+    except CodezeroError:
+        return {}
+    return {owner.id: owner.name, space.id: space.name}
 
 
 def _selected(wanted: Selection, origin: str) -> StatusView | None:

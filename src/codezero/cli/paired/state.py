@@ -23,12 +23,13 @@ from codezero.wire.paired import PAIRING_DAYS, PageKey, PairingView
 
 FILE: Final = "paired.json"
 _LOCK_FILE: Final = "paired.lock"
-_MAX_SIZE: Final = 512 * 1024
+MAX_SIZE: Final = 2 * 1024 * 1024
 
 OFFER_SECONDS: Final = 300.0
 TRIES: Final = 5
 MOST_PAIRINGS: Final = 20
-MOST_QUESTIONS: Final = 20
+MOST_QUESTIONS: Final = 5  # of one page
+MOST_SERVED: Final = 100  # remembered of one page, the latest
 QUESTION_SECONDS: Final = 600.0
 # A refusal is told to the page that repeats its request, and then forgotten: it may be asked again.
 REFUSAL_SECONDS: Final = 60.0
@@ -53,8 +54,15 @@ class Offer(msgspec.Struct, frozen=True):
         return f"Offer({self.origin!r})"
 
 
+class Served(msgspec.Struct, frozen=True):
+    """Requests to `service` (`namespace/name`) are answered from `port` of this machine's loopback."""
+
+    service: _Text
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
 class Pairing(msgspec.Struct, frozen=True):
-    """A page that is paired: `id` is the thumbprint of its `key`."""
+    """A page that is paired: `id` is the thumbprint of its `key`, `served` what it has served and was confirmed, the latest last."""
 
     id: _Text
     key: PageKey
@@ -64,6 +72,12 @@ class Pairing(msgspec.Struct, frozen=True):
     created_at: float
     expires_at: float
     used_at: float | None = None
+    served: tuple[Served, ...] = ()
+
+    def with_served(self, served: tuple[Served, ...]) -> "Pairing":
+        """With that remembered; what was served longest ago is forgotten where it is too much."""
+        before = tuple(one for one in self.served if one not in served)
+        return msgspec.structs.replace(self, served=(*before, *served)[-MOST_SERVED:])
 
     def view(self) -> PairingView:
         """As pages and people see it."""
@@ -81,7 +95,10 @@ class Answer(StrEnum):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What a page asked for that is to be confirmed: exactly that request. `lines` say it to people, `answer` is good until `expires_at`."""
+    """What a page asked for that is to be confirmed: exactly that request. `lines` say it to people, `answer` is good until `expires_at`.
+
+    `serves` is remembered of its page once it was confirmed and done.
+    """
 
     id: _Text
     pairing: _Text
@@ -92,6 +109,7 @@ class Question(msgspec.Struct, frozen=True):
     asked_at: float
     expires_at: float
     answer: Answer = Answer.WAITING
+    serves: tuple[Served, ...] = ()
 
     def is_about(self, pairing: str, method: str, target: str, body_hash: str) -> bool:
         """Whether it is that request."""
@@ -130,6 +148,11 @@ class State(msgspec.Struct, frozen=True):
             pairings=tuple(one for one in self.pairings if one.id not in ended),
             questions=tuple(one for one in self.questions if one.pairing not in ended),
         )
+
+    def with_served(self, pairing: str, served: tuple[Served, ...]) -> "State":
+        """As it is when that page has served that."""
+        pairings = tuple(one.with_served(served) if one.id == pairing else one for one in self.pairings)
+        return msgspec.structs.replace(self, pairings=pairings)
 
     def at(self, now: float) -> "State":
         """Without what has expired."""
@@ -215,7 +238,7 @@ def _load() -> State | None:
     file = path()
     try:
         with file.open("rb") as opened:
-            content = opened.read(_MAX_SIZE + 1)
+            content = opened.read(MAX_SIZE + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -225,7 +248,7 @@ def _load() -> State | None:
             fix=f"give it back to yourself: ls -l {file}",
         ) from None
     try:
-        if len(content) > _MAX_SIZE:
+        if len(content) > MAX_SIZE:
             raise ValueError("it is too large")
         return msgspec.json.decode(content, type=State)
     except (ValueError, RecursionError) as error:

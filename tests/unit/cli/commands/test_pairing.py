@@ -30,8 +30,8 @@ def asked() -> str:
     present = state.load()
     assert present is not None
     page = present.pairings[0].id
-    lines = confirming.lines_of(*confirming.SERVE, SERVE)
-    state.change(lambda now: confirming.check(now, page, *confirming.SERVE, SERVE, lines=lines))
+    need = confirming.need_of(*confirming.SERVE, SERVE, known=confirming.Known())
+    state.change(lambda now: confirming.check(now, page, *confirming.SERVE, SERVE, need=need))
     present = state.load()
     assert present is not None
     return present.questions[0].id
@@ -88,7 +88,9 @@ def test_a_question_is_answered_by_its_name(czctl: Czctl, answer: str, said: str
     unknown = czctl("confirm", "nothing", answer)
     answered = czctl("confirm", name, answer)
 
-    assert "answer requests to shop/orders: whoever sent them; ports 3000:80, condition default" in shown.out
+    assert (
+        "answer requests to shop/orders from port 3000 of this machine: whoever sent them; ports 3000:80" in shown.out
+    )
     assert shown.err == "next: czctl confirm ID --yes, or --no\n"
     assert (nameless.code, unknown.code, answered.code) == (2, 6, 0)
     assert answered.err == said

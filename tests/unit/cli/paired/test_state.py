@@ -131,3 +131,25 @@ def test_nobody_prints_a_code(run_folder: Path) -> None:
     offer = Offer("the-secret-code", PAGE.origin, acts=True, expires_at=9e9)
 
     assert "the-secret-code" not in repr(offer) + repr(State("m", offer=offer))
+
+
+# As releases wrote it that remembered no served ports.
+OLDER = """{
+  "machine":"01JZ0000000000000000000001","port":4711,"relays":true,
+  "pairings":[{"id":"page","key":{"kty":"EC","crv":"P-256","x":"x","y":"y"},"name":"Browser","origin":"https://hub.example.org","acts":true,
+    "created_at":1.0,"expires_at":9e9,"used_at":null}],
+  "offer":null,
+  "questions":[{"id":"4f7rk2qz","pairing":"page","method":"POST","target":"/agent/v1/serve","body_hash":"h","lines":["answer requests"],
+    "asked_at":1.0,"expires_at":9e9,"answer":"waiting"}]
+}"""
+
+
+def test_a_file_of_an_older_release_is_read_and_lets_nothing_be_served_without_a_question() -> None:
+    added("first")
+    state.path().write_text(OLDER)
+
+    kept = state.load()
+
+    assert kept is not None
+    assert [(one.id, one.served) for one in kept.pairings] == [("page", ())]
+    assert [(one.id, one.serves) for one in kept.questions] == [("4f7rk2qz", ())]
