@@ -149,6 +149,22 @@ async def test_a_reversal_is_undone_after_a_pause_that_grows(cluster: ServingClu
     assert cluster.is_active(ORDERS)
 
 
+async def test_who_deploys_again_and_again_keeps_the_serve(cluster: ServingCluster) -> None:
+    """A loop of editing, building and applying (`skaffold dev`): each time the serve is back after two seconds."""
+    reconciler = await active(cluster)
+    pauses: list[float] = []
+    for _ in range(12):
+        cluster.now += 45
+        await rest(cluster, reconciler, turns=1)
+        cluster.apply(ORDERS)
+        begun = cluster.now
+        await cluster.drive(reconciler, ORDERS, lambda: cluster.is_active(ORDERS))
+        pauses.append(cluster.now - begun)
+
+    assert max(pauses) <= 3
+    assert cluster.ended == []
+
+
 async def test_what_the_team_changes_is_what_is_put_back(cluster: ServingCluster) -> None:
     """A Service that was moved to other pods while it was served must not come back to the old ones."""
     reconciler = await active(cluster)

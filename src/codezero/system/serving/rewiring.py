@@ -60,13 +60,14 @@ from codezero.system.serving.steps import (
     point,
     release,
 )
-from codezero.system.serving.telling import SWITCHED, condition_of, is_so, tell, told, wait
+from codezero.system.serving.telling import SWITCHED, condition_of, is_so, lasts, tell, told, wait
 from codezero.wire.serve_resource import selector_seal
 
-# After the first, second and third time somebody put the selector back.
-REAPPLY_SECONDS: Final = (2.0, 10.0, 60.0)
+# Who puts the selector back that soon after each of our writes answers them; who lets it stand for longer has written for a reason of their own.
+FIGHT_SECONDS: Final = 30.0
+# After the first and second time in a fight.
+REAPPLY_SECONDS: Final = (2.0, 10.0)
 CONTESTED_REVERSALS: Final = 3
-CONTESTED_WITHIN: Final = 600.0
 QUIET_SECONDS: Final = 1800.0
 AWAY_SECONDS: Final = 1800.0
 
@@ -169,15 +170,16 @@ def _journal(seen: Seen, serve: ServeObject, about: Circumstances) -> Step | Non
     changed = msgspec.structs.replace(changed, looked_into=looked_into)
     state, message = ServingState.PREPARING, "being prepared"
     if reversed_now:
-        recent = tuple(one for one in status.reversals if one > about.now - QUIET_SECONDS)
-        changed = msgspec.structs.replace(changed, reversals=(*recent, about.now))
-        fights = sum(one > about.now - CONTESTED_WITHIN for one in changed.reversals)
-        pause = _reapply_after(len(changed.reversals))
+        is_answer = lasts(status, SWITCHED, about.now) < FIGHT_SECONDS
+        before = tuple(one for one in status.reversals if is_answer and one > about.now - QUIET_SECONDS)
+        changed = msgspec.structs.replace(changed, reversals=(*before, about.now))
+        fights = len(changed.reversals)
+        pause = _reapply_after(fights)
         message = f"{last_writer(seen)} changed the Service's selector; it is switched again after {pause:.0f} s"
         if fights >= CONTESTED_REVERSALS:
             state = ServingState.CONTESTED
             message = (
-                f"{last_writer(seen)} changed the Service's selector {fights} times in {CONTESTED_WITHIN / 60:.0f} minutes, so its traffic stays "
+                f"{last_writer(seen)} puts the Service's selector back within {FIGHT_SECONDS:.0f} s whenever it is switched, so its traffic stays "
                 f"with its own pods; end that, then serve again"
             )
     elif status.state == ServingState.CONTESTED and serve.generation == status.observed_generation:

@@ -13,6 +13,7 @@ from codezero.wire.serve_resource import Condition, RouteStatus, ServeStatus
 
 VALID: Final = "Valid"
 SWITCHED: Final = "Switched"
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def wait(seen: Seen, serve: ServeObject, about: Circumstances, message: str) -> Step:
@@ -98,7 +99,7 @@ def _with_condition(
 
 def timestamp(moment: float) -> str:
     """UNIX seconds as Kubernetes writes times."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(moment, UTC).strftime(_TIME)
 
 
 def condition_of(status: ServeStatus, kind: str) -> Condition | None:
@@ -110,3 +111,15 @@ def is_so(status: ServeStatus, kind: str) -> bool:
     """Whether the condition of that type is true."""
     condition = condition_of(status, kind)
     return condition is not None and condition.status == "True"
+
+
+def lasts(status: ServeStatus, kind: str, now: float) -> float:
+    """For how many seconds the condition of that type has been as it is; 0 where nobody can tell."""
+    condition = condition_of(status, kind)
+    if condition is None:
+        return 0.0
+    try:
+        since = datetime.strptime(condition.last_transition_time, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return 0.0
+    return max(0.0, now - since.timestamp())

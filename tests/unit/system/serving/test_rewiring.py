@@ -16,6 +16,7 @@ from codezero.system.serving.manifests import RouterSettings, Served, Trust
 from codezero.system.serving.seen import Endpoints, Seen
 from codezero.system.serving.serves import ServeObject, Serves, read_serve
 from codezero.system.serving.steps import Circumstances, Gone, Step, Wait, Write, without_routes
+from codezero.system.serving.telling import timestamp
 from codezero.testing.kubernetes import FilledInventory, service_json
 from codezero.wire.serve_resource import (
     Condition,
@@ -302,6 +303,41 @@ def test_who_put_the_selector_back_is_known_by_its_owner(manager: str, reversals
     assert ("helm" in first.message) == bool(reversals)
     assert ("after 2 s" in first.message) == bool(reversals)
     assert {one.type: one.status for one in first.conditions}["Switched"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("stood", "counted"),
+    [(0, 3), (rewiring.FIGHT_SECONDS - 1, 3), (rewiring.FIGHT_SECONDS, 1), (86400, 1)],
+)
+def test_who_lets_the_switched_selector_stand_for_a_while_does_not_fight(stood: float, counted: int) -> None:
+    """A deployment writes all manifests, whatever it finds; a controller answers our write."""
+    since = timestamp(NOW - stood)
+    switched = (replace_time(SWITCHED[0], since),)
+    before = (NOW - stood - 20, NOW - stood - 2)
+    status = msgspec.structs.replace(RECORDED, state="active", conditions=switched, reversals=before)
+    own = service(OWN)
+    own["metadata"]["managedFields"] = [{"manager": "helm", "fieldsV1": {"f:spec": {"f:selector": {"f:app": {}}}}}]
+    first = told(step(ready(status=status, service=own)))
+
+    assert len(first.reversals) == counted
+    assert first.reversals[-1] == NOW
+    assert (first.state == "contested") == (counted == 3)
+    assert ("after 2 s" in first.message) == (counted == 1)
+
+
+@pytest.mark.parametrize("since", ["", "yesterday", "2027-01-15T08:00:00", "2099-01-01T00:00:00Z"])
+def test_a_moment_that_nobody_can_read_is_no_peace(since: str) -> None:
+    """Whoever may write the status must not keep the two of us writing for ever."""
+    switched = (replace_time(SWITCHED[0], since),)
+    status = msgspec.structs.replace(RECORDED, state="active", conditions=switched, reversals=(NOW - 20, NOW - 10))
+    own = service(OWN)
+    own["metadata"]["managedFields"] = [{"manager": "helm", "fieldsV1": {"f:spec": {"f:selector": {"f:app": {}}}}}]
+
+    assert told(step(ready(status=status, service=own))).state == "contested"
+
+
+def replace_time(condition: Condition, moment: str) -> Condition:
+    return msgspec.structs.replace(condition, last_transition_time=moment)
 
 
 def test_a_selector_with_a_key_too_few_is_corrected() -> None:
