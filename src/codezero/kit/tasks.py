@@ -4,6 +4,7 @@ The only place that spawns tasks.
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -59,7 +60,7 @@ async def task_group(name: str) -> AsyncGenerator[Tasks, None]:
     """A group of tasks named `name/<task>`.
 
     Leaving the block waits for tasks started with `start` and cancels those of `start_service`. A single failure is raised as itself, several
-    as an exception group.
+    as an exception group. Whoever is cancelled from outside meanwhile is so at its next await, as Python does it from 3.13 on.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -69,6 +70,23 @@ async def task_group(name: str) -> AsyncGenerator[Tasks, None]:
             finally:
                 tasks.close()
     except BaseExceptionGroup as failures:
+        if sys.version_info < (3, 13):
+            _cancel_again()
         if len(failures.exceptions) == 1:
             raise failures.exceptions[0] from None
         raise
+
+
+def _cancel_again() -> None:
+    """Deliver a cancellation from outside that the group has taken for its own: with what the group raises, it is lost else."""
+    task = asyncio.current_task()
+    assert task is not None
+    if task.cancelling():
+        # Not at once: a timeout around the group takes its cancellation back, but before 3.13 not what is on its way.
+        asyncio.get_running_loop().call_soon(_deliver, task)
+
+
+def _deliver(task: asyncio.Task[Any]) -> None:
+    if task.cancelling() and task.cancel():
+        # It was counted when it came.
+        task.uncancel()

@@ -73,3 +73,92 @@ async def test_a_service_that_is_cancelled_before_it_begins_is_forgotten_quietly
             raise ValueError("at once")
 
     assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
+
+
+@pytest.mark.parametrize("order", ["cancelled, then failed", "both at once", "failed, then cancelled"])
+async def test_who_is_cancelled_while_a_task_fails_is_cancelled(order: str) -> None:
+    """Else a loop that takes a failure for the end of one attempt goes on for ever, and who ends it waits as long."""
+    begun, failing, ending, may_end = (asyncio.Event() for _ in range(4))
+    seen: list[str] = []
+
+    async def fails() -> None:
+        try:
+            await failing.wait()
+        finally:
+            raise ValueError("broken")
+
+    async def ends_late() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await may_end.wait()
+
+    async def work() -> None:
+        try:
+            async with task_group("group") as tasks:
+                tasks.start("fails", fails())
+                tasks.start("ends-late", ends_late())
+                await asyncio.Event().wait()
+        except ValueError:
+            seen.append("failed")
+        await asyncio.sleep(0)
+        seen.append("went on")
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    if order != "cancelled, then failed":
+        failing.set()
+    if order == "failed, then cancelled":
+        await ending.wait()
+    task.cancel()
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["failed"]
+    assert task.cancelling() == 1
+
+
+async def test_a_failure_that_nobody_takes_is_what_a_cancelled_task_ends_with() -> None:
+    begun = asyncio.Event()
+
+    async def fails() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("broken")
+
+    async def work() -> None:
+        async with task_group("group") as tasks:
+            tasks.start("fails", fails())
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+
+    with pytest.raises(ValueError, match="broken"):
+        await task
+    await asyncio.sleep(0)
+    assert task.cancelling() == 1
+
+
+async def test_a_timeout_that_ends_while_a_task_fails_cancels_nothing_after_itself() -> None:
+    failing = asyncio.Event()
+
+    async def fails() -> None:
+        await failing.wait()
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        async with asyncio.timeout(None) as limit, task_group("group") as tasks:
+            tasks.start("fails", fails())
+            limit.reschedule(0)
+            failing.set()
+            await asyncio.Event().wait()
+
+    assert limit.expired()
+    for _ in range(3):
+        await asyncio.sleep(0)

@@ -118,7 +118,6 @@ class Relay:
                 _log.exception("the connection to the Hub failed")
                 self._is_away(f"the connection failed: {type(error).__name__}")
                 delay = self._backoff.next()
-            _end_if_cancelled()
             await self._wait(delay)
 
     def is_wanted(self, origin: str) -> bool:
@@ -330,13 +329,6 @@ class _Answer:
         if is_last:
             self.over()
         await _say(self._socket, Piece(self._number, content, is_last))
-
-
-def _end_if_cancelled() -> None:
-    """A cancellation that comes while a task group fails is lost in what the group raises (Python before 3.13)."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _signed_in() -> tuple[HubClient, str]:
