@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -48,6 +49,8 @@ PUBLIC: Final = (
     f"--ip-address-space-overrides={layout.HUB_ADDRESS}:443=public,{layout.HUB_ADDRESS}:8081=public",
     f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
 )
+# What a page asks of the agent, directly and through the Hub.
+ASKED: Final = re.compile(r"^http://127\.0\.0\.1:\d+/agent/|/machines/[^/]+/ask$")
 # So that a question is all that is between a page and the requests of others.
 SERVE_BY_DEFAULT: Final = """
 permit (principal in Codezero::Role::"developer", action == Codezero::Action::"serve-default", resource);
@@ -382,6 +385,42 @@ def test_what_touches_others_waits_for_a_word_in_a_terminal(
     assert [one["service"]["name"] for one in laptop.serves()] == ["sample-project-core"]
     # By a connection of its own each time: one that was open before stays with the pods.
     eventually(lambda: laptop.core()["where"] == "laptop")
+
+
+@pytest.mark.parametrize("loopback", ["granted", "denied"])
+def test_a_page_waits_on_over_a_lost_answer_and_asks_again_when_nobody_came(
+    sandbox: Sandbox, laptop: Laptop, pairing: Pairing, loopback: Literal["granted", "denied"]
+) -> None:
+    # What it asks while its clock is ahead is refused, too.
+    pairing.browsers.complaints.expect("40[0-9]|ERR_FAILED")
+    laptop.consume(f"*.{SAMPLE}")
+    page = pairing.page(loopback=loopback)
+    shown(page, catalog(sandbox), "Catalog")
+    open_service(page, CORE)
+    dialog = serve_dialog(page, CORE, 3000, "Default")
+    expect(dialog.get_by_text("Before you serve")).to_be_visible()
+    page.clock.install()
+    dialog.get_by_role("button", name="Serve", exact=True).click()
+    waits = page.get_by_role("dialog", name="Confirm it on the machine")
+    says_so = waits.get_by_role("status")
+    expect(says_so).to_have_text("Waiting; this page goes on by itself")
+
+    page.route(ASKED, lambda route: route.abort())
+    expect(says_so).to_contain_text("it is asked again by itself")
+    page.unroute(ASKED)
+    expect(says_so).to_have_text("Waiting; this page goes on by itself")
+
+    page.clock.fast_forward(600_000)
+    page.clock.set_system_time(datetime.now(UTC))
+    expect(says_so).to_have_text("No answer within ten minutes.")
+    expect(waits).not_to_contain_text("czctl confirm")
+    waits.get_by_role("button", name="Ask again").click()
+    expect(says_so).to_have_text("Waiting; this page goes on by itself")
+    (question,) = questions(laptop)
+    laptop.czctl("confirm", question["id"], "--yes")
+    expect(waits).to_have_count(0)
+    expect(dialog.get_by_text("Requests come here")).to_be_visible()
+    assert [one["service"]["name"] for one in laptop.serves()] == ["sample-project-core"]
 
 
 @pytest.mark.parametrize("way", ["direct", "relay"])
