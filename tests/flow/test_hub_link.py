@@ -131,7 +131,7 @@ SAID = (KeysPush("keys", "issuers"), Rotate(5.0))
 
 def is_lost(word: FromHub) -> bool:
     """Whether it is about a channel of the present active time."""
-    return isinstance(word, HubLinkTold) and "the channel ended" in word.reason
+    return isinstance(word, HubLinkTold) and "the connection ended" in word.reason
 
 
 async def test_one_that_is_active_again_says_nothing_of_what_its_hub_said_then(

@@ -4,25 +4,18 @@ import asyncio
 import ssl
 from typing import Final
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from codezero import __version__
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.transport.hub_http import HubEndpoint, environment_proxy
+from codezero.transport.hub_messages import Connect
 from codezero.wire import problem_json
 
 CONNECT_SECONDS: Final = 15.0
 PING_SECONDS: Final = 20.0
-
-
-class _Connect(connect):
-    """As the library's, without following redirects: who answers for the Hub is not for a proxy on the way to say."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """What came instead of a stream, unchanged."""
-        return exc
 
 
 async def connected(
@@ -32,7 +25,7 @@ async def connected(
     is_tls = endpoint.url.startswith("https:")
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await _Connect(
+            return await Connect(
                 f"ws{endpoint.url.removeprefix('http')}{path}",
                 ssl=_context(endpoint.ca) if is_tls else None,
                 user_agent_header=f"codezero/{__version__}",

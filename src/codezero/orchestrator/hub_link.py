@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from codezero import __version__
 from codezero.kit.backoff import Backoff
@@ -28,7 +28,9 @@ from codezero.model.problems import CodezeroError
 from codezero.orchestrator.board import Board, parts_of, presence_weight, service_weight
 from codezero.orchestrator.events import Events
 from codezero.orchestrator.server import Coordinator
+from codezero.transport import hub_messages
 from codezero.transport.hub import HubAddress, proof_of_part
+from codezero.transport.hub_messages import Connect, HubMessages
 from codezero.transport.identity import Identity
 from codezero.wire import policy_file, problem_json
 from codezero.wire.coordination import FromHub, HubLinkTold, KeysTold, PolicyTold, RotationWanted
@@ -74,17 +76,10 @@ _ITEMS_IN_A_PART: Final = 1000
 T = TypeVar("T")
 
 _DECODER: Final[msgspec.msgpack.Decoder[ToTeamspace]] = msgspec.msgpack.Decoder(ToTeamspace)
-_ENCODER: Final = msgspec.msgpack.Encoder()
+
+_Messages = HubMessages[FromTeamspace, ToTeamspace]
 
 _log = get_logger("hub")
-
-
-class _Connect(connect):
-    """As the library's, without following redirects: who answers for the Hub is not for a proxy on the way to say."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """What came instead of a channel, unchanged."""
-        return exc
 
 
 class HubLink:
@@ -143,36 +138,37 @@ class HubLink:
         own = self._identities.value
         assert own is not None
         socket = await self._connected(own)
+        messages: _Messages = HubMessages(socket, _DECODER, silent_seconds=SILENT_SECONDS)
         self._words = {HubLinkTold: HubLinkTold(True)}
         try:
-            entry = self._coordinator.entry.value
-            await _send(socket, self._hello(entry))
-            await self._welcomed(socket)
-            self.connected, self.reason = True, ""
-            _log.info("channel to the Hub stands", hub=self._hub.url)
-            self._events.begin()
-            async with task_group("hub-link") as tasks:
-                beside = [
-                    tasks.start("words", self._say_again()),
-                    tasks.start("receive", self._receive(socket, own.teamspace)),
-                    tasks.start("picture", self._picture(socket)),
-                    tasks.start("events", self._send_events(socket)),
-                    tasks.start("entry", self._entry(socket, entry)),
-                    tasks.start("ping", _ping(socket)),
-                ]
-                try:
-                    await self._until_inactive()
-                    await self.tell_all()
-                finally:
-                    for task in beside:
-                        task.cancel()
+            with hub_messages.failures():
+                entry = self._coordinator.entry.value
+                await messages.send(self._hello(entry))
+                await _welcomed(messages)
+                self.connected, self.reason = True, ""
+                _log.info("channel to the Hub stands", hub=self._hub.url)
+                self._events.begin()
+                await self._converse(messages, own.teamspace, entry)
             raise CodezeroError(problems.SPACE_AWAY, "this Orchestrator is not the active one")
-        except ConnectionClosed as error:
-            raise CodezeroError(problems.HUB_UNREACHABLE, f"the channel ended: {error}") from None
-        except BaseExceptionGroup as errors:
-            raise _first(errors) from None
         finally:
             await socket.close()
+
+    async def _converse(self, messages: _Messages, teamspace: TeamspaceId, entry: tuple[str, int] | None) -> None:
+        async with task_group("hub-link") as tasks:
+            beside = [
+                tasks.start("words", self._say_again()),
+                tasks.start("receive", self._receive(messages, teamspace)),
+                tasks.start("picture", self._picture(messages)),
+                tasks.start("events", self._send_events(messages)),
+                tasks.start("entry", self._entry(messages, entry)),
+                tasks.start("ping", _ping(messages)),
+            ]
+            try:
+                await self._until_inactive()
+                await self.tell_all()
+            finally:
+                for task in beside:
+                    task.cancel()
 
     # --- beginning ---------------------------------------------------------------------------------------------------------------------
 
@@ -180,7 +176,7 @@ class HubLink:
         proof = proof_of_part(own.credentials, own.workload, self._hub.url, clock=self._clock)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return await _Connect(
+                return await Connect(
                     self._hub.channel(channel_path(own.teamspace)),
                     ssl=self._hub.context(),
                     additional_headers={"Authorization": proof},
@@ -214,13 +210,6 @@ class HubLink:
             None if entry is None else entry[1],
         )
 
-    async def _welcomed(self, socket: ClientConnection) -> None:
-        answer = await _received(socket, HELLO_SECONDS)
-        if isinstance(answer, Farewell):
-            raise _sent_away(answer)
-        if not isinstance(answer, Welcome):
-            raise CodezeroError(problems.PROTOCOL, f"{type(answer).__name__} came from the Hub instead of Welcome")
-
     async def _until_inactive(self) -> None:
         while True:
             await _until(self._coordinator.activity, lambda active: not active)
@@ -252,9 +241,9 @@ class HubLink:
 
     # --- down --------------------------------------------------------------------------------------------------------------------------
 
-    async def _receive(self, socket: ClientConnection, teamspace: TeamspaceId) -> None:
+    async def _receive(self, messages: _Messages, teamspace: TeamspaceId) -> None:
         while True:
-            await self._hear(await _received(socket, SILENT_SECONDS), teamspace)
+            await self._hear(await messages.receive(), teamspace)
 
     async def _hear(self, message: ToTeamspace, teamspace: TeamspaceId) -> None:
         match message:
@@ -315,7 +304,7 @@ class HubLink:
 
     # --- up ----------------------------------------------------------------------------------------------------------------------------
 
-    async def _picture(self, socket: ClientConnection) -> None:
+    async def _picture(self, messages: _Messages) -> None:
         board: Board = self._coordinator.board
         catalog: int | None = None
         presence: int | None = None
@@ -324,28 +313,28 @@ class HubLink:
             if board is not self._coordinator.board:
                 board, catalog, presence = self._coordinator.board, None, None
             if board.catalog_known and (catalog != board.catalog_revision or stale != board.stale_since):
-                messages = _catalog(board, catalog)
+                told = _catalog(board, catalog)
                 catalog, stale = board.catalog_revision, board.stale_since
-                for message in messages:
-                    await _send(socket, message)
+                for one in told:
+                    await messages.send(one)
             if presence != board.presence_revision:
                 told = _presence(board, presence)
                 presence = board.presence_revision
                 for one in told:
-                    await _send(socket, one)
+                    await messages.send(one)
             await asyncio.sleep(PICTURE_SECONDS)
 
-    async def _send_events(self, socket: ClientConnection) -> None:
+    async def _send_events(self, messages: _Messages) -> None:
         while True:
             while part := self._events.due():
-                await _send(socket, EventsTold(tuple(part)))
+                await messages.send(EventsTold(tuple(part)))
             await self._events.wait(PING_SECONDS)
 
-    async def _entry(self, socket: ClientConnection, told: tuple[str, int] | None) -> None:
+    async def _entry(self, messages: _Messages, told: tuple[str, int] | None) -> None:
         """Tell of each address but the one that was told in the beginning."""
         async for entry in self._coordinator.entry.changes():
             if entry is not None and entry != told:
-                await _send(socket, EntryMoved(*entry))
+                await messages.send(EntryMoved(*entry))
             told = entry
 
 
@@ -378,32 +367,18 @@ def _presence(board: Board, revision: int | None) -> Sequence[PresenceTold]:
     ]
 
 
-async def _ping(socket: ClientConnection) -> None:
+async def _welcomed(messages: _Messages) -> None:
+    answer = await messages.receive(within=HELLO_SECONDS)
+    if isinstance(answer, Farewell):
+        raise _sent_away(answer)
+    if not isinstance(answer, Welcome):
+        raise CodezeroError(problems.PROTOCOL, f"{type(answer).__name__} came from the Hub instead of Welcome")
+
+
+async def _ping(messages: _Messages) -> None:
     while True:
         await asyncio.sleep(PING_SECONDS)
-        await _send(socket, Ping())
-
-
-async def _send(socket: ClientConnection, message: FromTeamspace) -> None:
-    try:
-        async with asyncio.timeout(SILENT_SECONDS):
-            await socket.send(_ENCODER.encode(message))
-    except TimeoutError:
-        raise CodezeroError(problems.HUB_UNREACHABLE, "the Hub takes nothing any longer") from None
-
-
-async def _received(socket: ClientConnection, within: float) -> ToTeamspace:
-    try:
-        async with asyncio.timeout(within):
-            content = await socket.recv()
-    except TimeoutError:
-        raise CodezeroError(problems.HUB_UNREACHABLE, f"the Hub has been silent for {within:g} s") from None
-    if isinstance(content, str):
-        raise CodezeroError(problems.PROTOCOL, "text came from the Hub instead of a message")
-    try:
-        return _DECODER.decode(content)
-    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
-        raise CodezeroError(problems.PROTOCOL, f"a message of the Hub cannot be read: {error}") from None
+        await messages.send(Ping())
 
 
 def _sent_away(farewell: Farewell) -> CodezeroError:
@@ -414,16 +389,6 @@ def _sent_away(farewell: Farewell) -> CodezeroError:
 def _refused(body: bytes, status: int) -> CodezeroError:
     error = problem_json.decode(body, status=status)
     return CodezeroError(error.problem, f"the Hub refuses this Teamspace: {error.detail}", fix=error.fix)
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended the channel; what failed beside it failed because of that."""
-    for error in errors.exceptions:
-        if isinstance(error, CodezeroError):
-            return error
-    if all(isinstance(error, ConnectionClosed) for error in errors.exceptions):
-        return CodezeroError(problems.HUB_UNREACHABLE, f"the channel ended: {errors.exceptions[0]}")
-    return errors
 
 
 async def _until(watched: Watched[T], holds: Callable[[T], bool]) -> None:

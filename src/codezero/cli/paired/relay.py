@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 from starlette.types import Message
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from codezero.cli import hub_socket
@@ -30,7 +29,9 @@ from codezero.kit.logs import get_logger
 from codezero.kit.tasks import Tasks, task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.transport import hub_messages
 from codezero.transport.hub_http import HubEndpoint
+from codezero.transport.hub_messages import HubMessages
 from codezero.wire.paired import (
     ALIVE_SECONDS,
     HELLO_SECONDS,
@@ -67,7 +68,8 @@ _UNSIGNED_A_SECOND: Final = 2.0
 _MOST_AT_WORK: Final = 4 * MOST_AT_ONCE
 
 _DECODER: Final[msgspec.msgpack.Decoder[ToMachine]] = msgspec.msgpack.Decoder(ToMachine)
-_ENCODER: Final = msgspec.msgpack.Encoder()
+
+_Messages = HubMessages[FromMachine, ToMachine]
 
 _log = get_logger("relay")
 
@@ -151,20 +153,18 @@ class Relay:
                 "switched off: czctl pair --relay" if is_off else f"no page of {endpoint.url} is paired",
             )
         socket = await hub_socket.connected(endpoint, RELAY_PATH, max_size=MAX_MESSAGE, max_queue=4, pings=False)
+        messages: _Messages = HubMessages(socket, _DECODER, silent_seconds=SILENT_SECONDS)
         try:
-            await _say(socket, Hello(RELAY_VERSIONS, token, self._live.now.machine, state.machine_name()))
-            await _welcomed(socket)
-            self.stands, self.reason = True, ""
-            self._tell()
-            _log.info("connection to the Hub stands", hub=endpoint.url)
-            async with task_group("relay") as tasks:
-                tasks.start_service("alive", _say_alive(socket))
-                tasks.start_service("wanted", self._until_unwanted(endpoint.url))
-                await _Conversation(socket, self._desk, endpoint.url, tasks).run()
-        except ConnectionClosed as error:
-            raise CodezeroError(problems.HUB_UNREACHABLE, f"the connection ended: {error}") from None
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+            with hub_messages.failures():
+                await messages.send(Hello(RELAY_VERSIONS, token, self._live.now.machine, state.machine_name()))
+                await _welcomed(messages)
+                self.stands, self.reason = True, ""
+                self._tell()
+                _log.info("connection to the Hub stands", hub=endpoint.url)
+                async with task_group("relay") as tasks:
+                    tasks.start_service("alive", _say_alive(messages))
+                    tasks.start_service("wanted", self._until_unwanted(endpoint.url))
+                    await _Conversation(messages, self._desk, endpoint.url, tasks).run()
         except CodezeroError as error:
             if error.problem is problems.PROTOCOL:
                 # To what else it has said, nobody listens.
@@ -183,8 +183,8 @@ class Relay:
 class _Conversation:
     """What one connection says after the greeting."""
 
-    def __init__(self, socket: ClientConnection, desk: Desk, origin: str, tasks: Tasks) -> None:
-        self._socket = socket
+    def __init__(self, messages: _Messages, desk: Desk, origin: str, tasks: Tasks) -> None:
+        self._messages = messages
         self._desk = desk
         self._origin = origin
         self._tasks = tasks
@@ -198,7 +198,7 @@ class _Conversation:
     async def run(self) -> None:
         """Until it ends, which is an exception."""
         while True:
-            self._hear(await _received(self._socket, SILENT_SECONDS))
+            self._hear(await self._messages.receive())
 
     def _hear(self, message: ToMachine) -> None:
         match message:
@@ -232,7 +232,7 @@ class _Conversation:
             raise _nonsense("more than can be stopped")
         self._last = ask.id
         self._at_work += 1
-        answer = _Answer(ask.id, self._socket, over=lambda: self._answers.pop(ask.id, None))
+        answer = _Answer(ask.id, self._messages, over=lambda: self._answers.pop(ask.id, None))
         self._answers[ask.id] = answer
         self._tasks.start(f"answer-{ask.id}", self._answer(ask, answer))
 
@@ -274,14 +274,14 @@ class _Conversation:
 class _Answer:
     """ASGI's two ends for one question: pieces go when the page has taken those before, and none after it has left (`LeftError`)."""
 
-    def __init__(self, number: int, socket: ClientConnection, *, over: Callable[[], object]) -> None:
+    def __init__(self, number: int, messages: _Messages, *, over: Callable[[], object]) -> None:
         """`over` is called when nothing more comes, before that is said: the Hub may ask the next one at once."""
         self.over = over
         # Set where the page has taken what came before.
         self.more = asyncio.Event()
         self._stopped = asyncio.Event()
         self._number = number
-        self._socket = socket
+        self._messages = messages
         self._is_first = True
         self._has_ended = False
 
@@ -302,7 +302,7 @@ class _Answer:
             raise LeftError
         if message["type"] == "http.response.start":
             kind = dict(message.get("headers", ())).get(b"content-type", b"").decode("latin-1")
-            await _say(self._socket, Head(self._number, message["status"], kind))
+            await self._messages.send(Head(self._number, message["status"], kind))
             return
         content: bytes = message.get("body", b"")
         is_last = not message.get("more_body", False)
@@ -316,7 +316,7 @@ class _Answer:
         """Say that nothing more comes, and that it is not whole."""
         if not self._has_ended and not self._stopped.is_set():
             self.over()
-            await _say(self._socket, Broken(self._number))
+            await self._messages.send(Broken(self._number))
 
     async def _piece(self, content: bytes, *, is_last: bool) -> None:
         if not self._is_first:
@@ -328,7 +328,7 @@ class _Answer:
         self._has_ended = is_last
         if is_last:
             self.over()
-        await _say(self._socket, Piece(self._number, content, is_last))
+        await self._messages.send(Piece(self._number, content, is_last))
 
 
 def _signed_in() -> tuple[HubClient, str]:
@@ -347,40 +347,18 @@ def _asked(ask: Ask, answer: _Answer, sending: requests.Sending) -> Asked:
     return Asked(ask.method, path.decode("ascii"), ask.target, headers, ask.body, answer.receive, sending.send)
 
 
-async def _welcomed(socket: ClientConnection) -> None:
-    answer = await _received(socket, HELLO_SECONDS)
+async def _welcomed(messages: _Messages) -> None:
+    answer = await messages.receive(within=HELLO_SECONDS)
     if isinstance(answer, Farewell):
         raise _sent_away(answer)
     if not isinstance(answer, Welcome) or answer.version not in RELAY_VERSIONS:
         raise _nonsense("no Welcome of a version that was offered")
 
 
-async def _say_alive(socket: ClientConnection) -> None:
+async def _say_alive(messages: _Messages) -> None:
     while True:
         await asyncio.sleep(ALIVE_SECONDS)
-        await _say(socket, Alive())
-
-
-async def _say(socket: ClientConnection, message: FromMachine) -> None:
-    try:
-        async with asyncio.timeout(SILENT_SECONDS):
-            await socket.send(_ENCODER.encode(message))
-    except TimeoutError:
-        raise CodezeroError(problems.HUB_UNREACHABLE, "the Hub takes nothing any longer") from None
-
-
-async def _received(socket: ClientConnection, within: float) -> ToMachine:
-    try:
-        async with asyncio.timeout(within):
-            content = await socket.recv()
-    except TimeoutError:
-        raise CodezeroError(problems.HUB_UNREACHABLE, f"the Hub has been silent for {within:g} s") from None
-    if isinstance(content, str):
-        raise _nonsense("text")
-    try:
-        return _DECODER.decode(content)
-    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
-        raise CodezeroError(problems.PROTOCOL, f"a message of the Hub cannot be read: {error}") from None
+        await messages.send(Alive())
 
 
 def _sent_away(farewell: Farewell) -> CodezeroError:
@@ -391,13 +369,3 @@ def _sent_away(farewell: Farewell) -> CodezeroError:
 
 def _nonsense(what: str) -> CodezeroError:
     return CodezeroError(problems.PROTOCOL, f"{what} came from the Hub")
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended the connection; what failed beside it failed because of that."""
-    for error in failures.exceptions:
-        if isinstance(error, CodezeroError):
-            return error
-    if all(isinstance(error, ConnectionClosed) for error in failures.exceptions):
-        return CodezeroError(problems.HUB_UNREACHABLE, f"the connection ended: {failures.exceptions[0]}")
-    return failures
