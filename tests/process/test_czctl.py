@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from codezero.model.services import Service, ServiceKind, ServicePort, ServiceRef
+from codezero.testing.czctl import CZCTL
 from codezero.testing.scripted_daemon import SILENCE, ScriptedDaemon
 from codezero.testing.views import CONSUME, SERVICES, STATUS
 from codezero.testing.waiting import eventually
 from codezero.wire.local_api import ServicesView
 
-CZCTL = Path(sys.executable).with_name("czctl")
 MANY = ServicesView(
     tuple(
         Service(ServiceRef("shop", f"service-{number}"), ServiceKind.CLUSTER_IP, (ServicePort(80),), 1, 1)

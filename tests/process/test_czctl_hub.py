@@ -19,6 +19,7 @@ from codezero.cli.hub_client import DeviceKey
 from codezero.kit import certificates
 from codezero.kit.certificates import Authority, Credentials
 from codezero.sandbox.browser import Browser
+from codezero.testing.czctl import CZCTL
 from codezero.testing.hub_process import OWNER, HubProcess
 from codezero.testing.scripted_daemon import ScriptedDaemon
 from codezero.testing.teamspace import free_port
@@ -28,7 +29,6 @@ from codezero.wire import access_file
 from codezero.wire.access_file import HubReference, TeamspaceAccess
 from codezero.wire.local_api import HubState, HubView
 
-CZCTL = Path(sys.executable).with_name("czctl")
 # Signs in at the page it is given, approves, and follows the redirect: what a person does with a browser.
 BROWSER = """
 import sys, urllib.request

@@ -23,7 +23,7 @@ from codezero.cli.paired.process import Running
 from codezero.cli.paired.state import MOST_PAIRINGS, State
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
-from codezero.testing.console_process import CZCTL
+from codezero.testing.czctl import CZCTL
 from codezero.testing.forged_proofs import forged
 from codezero.testing.machine import Machine
 from codezero.testing.paired_page import PairedPage

@@ -3,18 +3,15 @@
 import http.client
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-CZCTL = Path(sys.executable).with_name("czctl")
+from codezero.testing.czctl import PageProcess
+
 _SECONDS = 60.0
 
 
@@ -37,39 +34,12 @@ class Answered:
 
 
 @dataclass
-class ConsoleProcess:
-    """A console with the settings of `environment`. A context manager, which ends it."""
+class ConsoleProcess(PageProcess):
+    """A console, and what its page knows of it."""
 
-    environment: Mapping[str, str]
-    options: Sequence[str] = ("--no-open",)
-    prefix: Sequence[str] = ()
-    address: str = ""
+    command = "ui"
+
     cookie: str = ""
-    said: str = ""
-    process: subprocess.Popen[str] = field(init=False)
-
-    def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [*self.prefix, CZCTL, "ui", *self.options],
-            env=dict(self.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
-        if not self.address:
-            raise AssertionError(self.process.communicate()[1])
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        if not self.said:
-            self.process.communicate()
 
     @property
     def port(self) -> int:
@@ -94,10 +64,9 @@ class ConsoleProcess:
         return urlsplit(self.address).fragment.removeprefix("code=")
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        """End it as its user does; its exit code. What it had said is in `said`."""
+        """End it as its user does; its exit code."""
         self.process.send_signal(number)
-        _, self.said = self.process.communicate(timeout=_SECONDS)
-        return self.process.returncode
+        return self.ended()[0]
 
     def sign_in(self, code: str | None = None) -> Answered:
         """Use the code, as the page does."""
