@@ -1,7 +1,6 @@
 """The Hub as a process: what runs for as long as it does, and how it ends."""
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ from codezero.hub.relay.relaying import Relay
 from codezero.hub.serving import Port
 from codezero.hub.settings import HubSettings
 from codezero.hub.signin import first_owner, one_time, sign_ins
-from codezero.kit import logs
+from codezero.kit import logs, process
 from codezero.kit.probes import Probes
 from codezero.kit.service_manager import ServiceManager
 from codezero.kit.tasks import Tasks, task_group
@@ -36,10 +35,7 @@ _log = logs.get_logger("hub")
 
 async def run(settings: HubSettings, *, show_link: Callable[[str], None] | None) -> None:
     """Run until SIGTERM or SIGINT. `show_link` gets the link for the first owner, where there is nobody yet. Raises `CodezeroError`."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = process.told_to_end()
     manager = ServiceManager()
     readiness = Readiness()
     registry = CollectorRegistry(auto_describe=False)

@@ -1,17 +1,12 @@
 """`czorchestrator`: the live picture of a Teamspace, inside the cluster. Keeps nothing on disk; what it knows it is told again."""
 
 import asyncio
-import os
-import signal
 import sys
 
-import uvloop
-
 from codezero import __version__
-from codezero.kit import certificates, logs, memory
+from codezero.kit import certificates, logs, memory, process
 from codezero.kit.mounted import MountedFiles
 from codezero.kit.probes import Probes
-from codezero.kit.settings import SettingsError
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.orchestrator import metrics, settings
@@ -93,26 +88,12 @@ async def run(wanted: OrchestratorSettings, *, stop: asyncio.Event) -> None:
             probes.close()
 
 
-async def _main(wanted: OrchestratorSettings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run(wanted, stop=stop)
-
-
 def main() -> None:
     """Entry point of `czorchestrator`."""
-    try:
-        wanted = settings.from_environment(os.environ)
-    except SettingsError as error:
-        for mistake in error.mistakes:
-            print(f"czorchestrator: {mistake}", file=sys.stderr)
-        raise SystemExit(2) from None
-    logs.configure(level=wanted.log_level, json=wanted.log_json)
+    wanted = process.begin("czorchestrator", settings.from_environment)
     try:
         memory.settle()
-        uvloop.run(_main(wanted))
+        process.run(lambda stop: run(wanted, stop=stop))
     except OSError as error:
         print(f"czorchestrator: a port cannot be had: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -1,8 +1,6 @@
 """`czsystem`: follows the cluster, tells the Orchestrator, and carries the laptops' streams; all through port 8800."""
 
 import asyncio
-import os
-import signal
 import ssl
 import sys
 from collections.abc import Sequence
@@ -10,13 +8,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
-import uvloop
-
 from codezero import __version__
-from codezero.kit import certificates, logs, memory
+from codezero.kit import certificates, logs, memory, process
 from codezero.kit.mounted import MountedFiles
 from codezero.kit.probes import Probes
-from codezero.kit.settings import SettingsError
 from codezero.kit.tasks import task_group
 from codezero.kit.watched import Watched
 from codezero.model import problems
@@ -298,26 +293,12 @@ async def _follow_seal_key(wanted: SystemSettings, serves: Serves) -> None:
         _log.warning("seal.key is missing or not 32 bytes in hexadecimal digits", can_serve=serves.key is not None)
 
 
-async def _main(wanted: SystemSettings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run(wanted, stop=stop)
-
-
 def main() -> None:
     """Entry point of `czsystem`."""
-    try:
-        wanted = settings.from_environment(os.environ)
-    except SettingsError as error:
-        for mistake in error.mistakes:
-            print(f"czsystem: {mistake}", file=sys.stderr)
-        raise SystemExit(2) from None
-    logs.configure(level=wanted.log_level, json=wanted.log_json)
+    wanted = process.begin("czsystem", settings.from_environment)
     try:
         memory.settle()
-        uvloop.run(_main(wanted))
+        process.run(lambda stop: run(wanted, stop=stop))
     except CodezeroError as error:
         print(f"czsystem: {error}", *([f"fix: {error.fix}"] if error.fix else []), sep="\n", file=sys.stderr)
         raise SystemExit(error.problem.exit_code) from None
