@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import made_files
 import yaml
 
 from codezero import __version__
@@ -240,24 +241,5 @@ FILES: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Write the files, or check them."""
-    is_check = "--check" in arguments
-    folder = next((Path(argument) for argument in arguments if not argument.startswith("--")), FOLDER)
-    stale: list[str] = []
-    for name, made in FILES.items():
-        content = made()
-        path = folder / name
-        if path.exists() and path.read_text(encoding="utf-8") == content:
-            continue
-        stale.append(name)
-        if not is_check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
-            print(f"written: {name}")
-    if stale and is_check:
-        sys.exit(f"out of date: {', '.join(stale)}; run `make reference`")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    made_files.run(FILES, FOLDER, sys.argv[1:])

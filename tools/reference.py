@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 import click
+import made_files
 
 from codezero.cli import context, hub_context
 from codezero.cli.main import COMMANDS, czctl
@@ -510,28 +511,5 @@ PAGES = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Write the pages, or check them."""
-    is_check = "--check" in arguments
-    folder = next((Path(argument) for argument in arguments if not argument.startswith("--")), FOLDER)
-    stale: list[str] = []
-    for name, page in PAGES.items():
-        try:
-            content = page()
-        except ImportError as error:
-            print(f"left as it is: {name}: {error}", file=sys.stderr)
-            continue
-        path = folder / name
-        if path.exists() and path.read_text(encoding="utf-8") == content:
-            continue
-        stale.append(name)
-        if not is_check:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
-            print(f"written: {name}")
-    if stale and is_check:
-        sys.exit(f"out of date: {', '.join(stale)}; run `make reference`")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    made_files.run(PAGES, FOLDER, sys.argv[1:])
