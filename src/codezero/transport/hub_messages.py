@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
+from codezero.transport.messages import decoded
 
 Out = TypeVar("Out")
 In = TypeVar("In")
@@ -58,10 +59,7 @@ class HubMessages(Generic[Out, In]):
             raise CodezeroError(problems.HUB_UNREACHABLE, f"the Hub has been silent for {seconds:g} s") from None
         if isinstance(content, str):
             raise CodezeroError(problems.PROTOCOL, "text came from the Hub instead of a message")
-        try:
-            return self._decoder.decode(content)
-        except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
-            raise CodezeroError(problems.PROTOCOL, f"a message of the Hub cannot be read: {error}") from None
+        return decoded(content, self._decoder)
 
 
 @contextmanager

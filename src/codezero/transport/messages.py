@@ -33,6 +33,16 @@ def frame(message: object, *, limit: int = MAX_MESSAGE) -> bytes:
     return bytes(buffer)
 
 
+def decoded(content: bytes, decoder: msgspec.msgpack.Decoder[In], *, limit: int | None = None) -> In:
+    """The message that a peer has sent; raises `CodezeroError` (PROTOCOL) for what is none, and for one above `limit` bytes."""
+    if limit is not None and len(content) > limit:
+        raise CodezeroError(problems.PROTOCOL, f"a message of {len(content)} bytes; at most {limit} are allowed")
+    try:
+        return decoder.decode(content)
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
+        raise CodezeroError(problems.PROTOCOL, f"a message cannot be read: {error}") from None
+
+
 class MessageStream(Generic[Out, In]):
     """Sends messages of type `Out` and receives those of type `In`; owns the connection.
 
@@ -116,13 +126,7 @@ class MessageStream(Generic[Out, In]):
             raise CodezeroError(problems.TIMED_OUT, f"no message came within {within:g} s") from None
         except OSError as error:
             raise EOFError(f"the connection is lost: {error}") from None
-        return self._decode(body)
-
-    def _decode(self, body: bytes) -> In:
-        try:
-            return self._decoder.decode(body)
-        except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
-            raise CodezeroError(problems.PROTOCOL, f"a message cannot be read: {error}") from None
+        return decoded(body, self._decoder)
 
     def _refuse_closed(self) -> None:
         if self._writer.is_closing():

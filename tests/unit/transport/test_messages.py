@@ -209,3 +209,11 @@ async def test_sending_on_a_closed_connection_is_the_end() -> None:
             await stream.send(Ping())
         with pytest.raises(EOFError):
             stream.send_nowait(Ping())
+
+
+def test_a_message_that_came_whole_is_bounded_as_well() -> None:
+    content = msgspec.msgpack.encode(Ping())
+    assert messages.decoded(content, DECODER, limit=len(content)) == Ping()
+    with pytest.raises(CodezeroError, match=f"at most {len(content) - 1} are allowed") as refused:
+        messages.decoded(content, DECODER, limit=len(content) - 1)
+    assert refused.value.problem is problems.PROTOCOL

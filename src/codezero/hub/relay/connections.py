@@ -19,6 +19,7 @@ from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.ids import new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.transport import messages
 from codezero.wire.paired import (
     ALIVE_SECONDS,
     MAX_SAID,
@@ -257,9 +258,4 @@ async def part(send: Send, error: CodezeroError) -> None:
 
 def decoded(content: bytes) -> FromMachine:
     """What a machine says; raises `CodezeroError` (PROTOCOL)."""
-    if len(content) > MAX_SAID:
-        raise CodezeroError(problems.PROTOCOL, f"a message of {len(content)} bytes; at most {MAX_SAID} are allowed")
-    try:
-        return _DECODER.decode(content)
-    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
-        raise CodezeroError(problems.PROTOCOL, f"a message cannot be read: {error}") from None
+    return messages.decoded(content, _DECODER, limit=MAX_SAID)

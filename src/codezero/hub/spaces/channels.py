@@ -32,6 +32,7 @@ from codezero.model import cedar, problems
 from codezero.model.access import Bundle
 from codezero.model.ids import is_ulid, new_ulid
 from codezero.model.problems import CodezeroError
+from codezero.transport.messages import decoded
 from codezero.wire import policy_file
 from codezero.wire.hub_channel import (
     HELLO_SECONDS,
@@ -145,7 +146,7 @@ class Channel:
 
     async def _begin(self) -> None:
         async with asyncio.timeout(HELLO_SECONDS):
-            hello = _decoded(await self._receive_bytes())
+            hello = decoded(await self._receive_bytes(), _DECODER, limit=MAX_MESSAGE)
         if not isinstance(hello, Hello):
             raise CodezeroError(problems.PROTOCOL, f"{type(hello).__name__} came instead of Hello")
         common = set(hello.versions) & set(PROTOCOL_VERSIONS)
@@ -367,7 +368,7 @@ class Channel:
         while True:
             async with asyncio.timeout(SILENT_SECONDS):
                 content = await self._receive_bytes()
-            await self._take(_decoded(content))
+            await self._take(decoded(content, _DECODER, limit=MAX_MESSAGE))
             # Others want their turns, too, whatever this one has to say.
             await asyncio.sleep(LEAST_PAUSE_SECONDS + len(content) / BYTES_A_SECOND)
 
@@ -517,12 +518,3 @@ def _closing(content: bytes) -> bytes:
     held = policy_file.read(content)
     assert isinstance(held, Bundle)
     return policy_file.encode(replace(held, members={}, policies=cedar.compiled(_NOTHING), suspended=True))
-
-
-def _decoded(content: bytes) -> FromTeamspace:
-    if len(content) > MAX_MESSAGE:
-        raise CodezeroError(problems.PROTOCOL, f"a message of {len(content)} bytes; at most {MAX_MESSAGE} are allowed")
-    try:
-        return _DECODER.decode(content)
-    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
-        raise CodezeroError(problems.PROTOCOL, f"a message cannot be read: {error}") from None
