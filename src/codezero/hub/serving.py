@@ -18,13 +18,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from codezero.kit import logs
-from codezero.kit.http_connection import MAX_HEAD, BoundedConnection
+from codezero.kit.http_connection import MAX_HEAD, BoundedConnection, end_all
 from codezero.kit.mounted import MountedFiles
 from codezero.kit.tasks import task_group
 from codezero.model import problems
 from codezero.model.problems import CodezeroError
 from codezero.transport import tls
-from codezero.transport.tls import TlsConnection
+from codezero.transport.tls import TlsConnection, TlsListener
 from codezero.wire import paired
 from codezero.wire.hub_channel import CHANNEL_PATH_END, MAX_MESSAGE
 
@@ -85,8 +85,7 @@ class Port:
             try:
                 yield
             finally:
-                server.close()
-                await self._end()
+                await self._end(server)
             return
         handlers = {"http/1.1": self._over_tls, "": self._over_tls}
         context = tls_context(certificate_file, key_file)
@@ -96,20 +95,14 @@ class Port:
                 tasks.start_service("certificate", _follow(listener, certificate_file, key_file))
                 yield
         finally:
-            listener.close()
-            await self._end()
+            await self._end(listener)
 
     def _over_tls(self, _connection: TlsConnection) -> "_Connection":
         return self._connection()
 
-    async def _end(self) -> None:
-        for connection in tuple(self._state.connections):
-            connection.shutdown()
+    async def _end(self, listener: asyncio.Server | TlsListener) -> None:
         # WebSockets' tasks end when the other side has answered the farewell.
-        if self._state.tasks:
-            await asyncio.wait(tuple(self._state.tasks), timeout=STOP_SECONDS)
-        for task in tuple(self._state.tasks):
-            task.cancel()
+        await end_all(listener, self._state, seconds=STOP_SECONDS)
         for connection in tuple(self._state.connections):
             connection.transport.abort()
 
@@ -153,7 +146,7 @@ def tls_context(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
     return context
 
 
-async def _follow(listener: tls.TlsListener, certificate_file: Path, key_file: Path) -> None:
+async def _follow(listener: TlsListener, certificate_file: Path, key_file: Path) -> None:
     files = MountedFiles(Path("/"), (str(certificate_file), str(key_file)))
     is_first = True
     async for _content in files.changes():

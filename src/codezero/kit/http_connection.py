@@ -1,7 +1,7 @@
 """HTTP/1.1 by uvicorn's protocol, with the patience that uvicorn has none of: a head comes in time, and there are only so many connections at once."""
 
 import asyncio
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -69,9 +69,13 @@ class BoundedConnection(H11Protocol):
             self.transport.abort()
 
 
-async def end_all(server: asyncio.Server, state: ServerState, *, seconds: float) -> None:
+class _Listener(Protocol):
+    def close(self) -> None: ...
+
+
+async def end_all(listener: _Listener, state: ServerState, *, seconds: float) -> None:
     """Take no more connections, and end those of `state`: answers under way have `seconds` to come to their own end."""
-    server.close()
+    listener.close()
     for connection in tuple(state.connections):
         connection.shutdown()
     if state.tasks:
