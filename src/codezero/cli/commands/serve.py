@@ -210,7 +210,7 @@ def _until_ready(daemon: LocalClient, served: ServedVariant) -> ServedVariant:
             )
         if served.detail != waits_for:
             waits_for, since = served.detail, now
-        elif waits_for != told and now >= since + _TELL_AFTER_SECONDS:
+        elif waits_for and waits_for != told and now >= since + _TELL_AFTER_SECONDS:
             say(f"{served.service} waits: {waits_for}")
             told = waits_for
         time.sleep(_ASK_AGAIN_SECONDS)

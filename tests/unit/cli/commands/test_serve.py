@@ -353,6 +353,19 @@ def test_what_a_serve_waits_for_is_told_while_it_waits(
     assert ended.err.count("shop/orders waits: the cluster makes no Router: exceeded quota: team\n") == 1
 
 
+def test_no_reason_is_not_told_as_one(czctl: Czctl, serving: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it waited for is over, or its service has left the catalog: nobody says what it waits for now."""
+    monkeypatch.setattr(serve_module, "_TELL_AFTER_SECONDS", 0.0)
+    reason, nothing = (ServesView((preparing(detail=detail),)) for detail in ("exceeded quota: team", ""))
+    serving.replies["POST /v1/serve"] = ServeResult(preparing(detail="being prepared"))
+    serving.replies["GET /v1/serve"] = [ServesView(()), *[reason] * 3, *[nothing] * 3, *[reason] * 3, SERVES]
+
+    ended = czctl("serve", "shop/orders", "3000:80")
+
+    assert ended.code == 0
+    assert [line for line in ended.err.splitlines() if "waits" in line] == ["shop/orders waits: exceeded quota: team"]
+
+
 def test_what_takes_a_moment_is_not_told(czctl: Czctl, serving: ScriptedDaemon) -> None:
     serving.replies["POST /v1/serve"] = ServeResult(preparing(detail="waiting until a Router is ready"))
     serving.replies["GET /v1/serve"] = [ServesView(()), SERVES]
