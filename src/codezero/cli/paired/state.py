@@ -186,15 +186,17 @@ def change(work: Callable[[State], tuple[State, T]]) -> T:
 
 
 def pair(state: State, pairing: Pairing) -> State:
-    """With a page that is paired in place of the one that was waited for; raises `CodezeroError` where there are too many."""
-    others = state.without(frozenset((pairing.id,))).pairings
-    if len(others) >= MOST_PAIRINGS:
+    """With a page that is paired in place of the one that was waited for, and nothing of an earlier pairing of it; raises `CodezeroError` where there are
+    too many.
+    """
+    others = state.without(frozenset((pairing.id,)))
+    if len(others.pairings) >= MOST_PAIRINGS:
         raise CodezeroError(
             problems.PAIRING_CLOSED,
             f"{MOST_PAIRINGS} pages are paired with this machine already",
             fix="czctl pairing list, then: czctl pairing revoke ID",
         )
-    return msgspec.structs.replace(state, pairings=(*others, pairing), offer=None)
+    return msgspec.structs.replace(others, pairings=(*others.pairings, pairing), offer=None)
 
 
 def expiry(now: float) -> float:

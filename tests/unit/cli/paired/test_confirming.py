@@ -318,6 +318,19 @@ def test_what_is_remembered_goes_with_the_pairing() -> None:
     assert state.pair(present, page("page")).pairings[0].served == (), "nor does a page that is paired anew have it"
 
 
+def test_a_page_that_is_paired_anew_has_no_yes_to_an_earlier_question() -> None:
+    present = State(MACHINE, pairings=(page("page"), page("another")))
+    for name in ("page", "another"):
+        present, _ = asked(present, pairing=name)
+    (first, _) = confirming.waiting(present)
+    confirmed = confirming.answered(present, first.id, is_confirmed=True)
+
+    anew = state.pair(confirmed, page("page"))
+
+    assert [one.pairing for one in anew.questions] == ["another"]
+    assert asked(anew)[1] == "CZ-PAIR-004"
+
+
 def test_only_so_much_is_remembered_and_the_latest_of_it() -> None:
     kept = page("page")
     for port in range(1, MOST_SERVED + 2):
