@@ -117,12 +117,17 @@ def check(
     """
     asked = question_of(present, pairing, method, target, body)
     if asked is None:
-        if sum(one.pairing == pairing for one in present.questions) >= state.MOST_QUESTIONS:
-            return present, CodezeroError(
-                problems.TOO_MANY_REQUESTS,
-                f"{state.MOST_QUESTIONS} questions of this page wait on the machine already",
-                fix="answer them there: czctl confirm",
-            )
+        own = [one for one in present.questions if one.pairing == pairing]
+        if len(own) >= state.MOST_QUESTIONS:
+            # An answer that the page has not come for makes room: there is nothing that people could do about it.
+            idle = next((one for one in own if one.answer is not Answer.WAITING), None)
+            if idle is None:
+                return present, CodezeroError(
+                    problems.TOO_MANY_REQUESTS,
+                    f"{state.MOST_QUESTIONS} questions of this page wait on the machine already",
+                    fix="answer them there: czctl confirm",
+                )
+            present = _without(present, idle)
         # The end of a ULID is by chance, and short enough to be typed.
         name, now = new_ulid()[-8:].lower(), time.time()
         question = Question(

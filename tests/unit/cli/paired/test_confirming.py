@@ -356,6 +356,24 @@ def test_only_so_many_wait_of_one_page_and_another_still_asks() -> None:
     assert len({one.id for one in present.questions}) == MOST_QUESTIONS
 
 
+def test_answers_that_a_page_has_not_come_for_keep_no_question_of_it_from_being_asked() -> None:
+    """The page may be closed; nothing waits in the terminal then, so that there would be nothing to do but to wait."""
+    present = State(MACHINE)
+    bodies = [serve(DEFAULT, expires_in=number + 1) for number in range(MOST_QUESTIONS)]
+    for number, body in enumerate(bodies):
+        present, _ = asked(present, body)
+        if number in (1, 2):
+            present = confirming.answered(present, present.questions[-1].id, is_confirmed=number == 1)
+    before = present.questions
+
+    present, code = asked(present)
+
+    assert code == "CZ-PAIR-004"
+    assert present.questions[:-1] == (before[0], *before[2:]), "the oldest answer makes room"
+    assert len(present.questions) == MOST_QUESTIONS
+    assert asked(asked(present, serve(DEFAULT, expires_in=99))[0], serve(DEFAULT, expires_in=98))[1] == "CZ-HUB-008"
+
+
 def test_the_most_of_everything_can_be_read_again() -> None:
     name = "n" * 63
     served = tuple(Served(f"{name}/{name}", 65535 - number) for number in range(MOST_SERVED))
