@@ -71,9 +71,12 @@ _USUAL_PREFIXES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known when a request is looked at: what its page has `served` and was confirmed, the `own` variants of this machine, `names` by id."""
+    """What is known when a request is looked at: what its page has `served` and was confirmed, the id of the `teamspace` of this machine, its `own`
+    variants, `names` by id.
+    """
 
     served: tuple[Served, ...] = ()
+    teamspace: str = ""
     own: frozenset[str] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -100,7 +103,7 @@ def need_of(method: str, target: str, body: bytes, *, known: Known) -> Need:
 
 def _need_of(method: str, target: str, body: bytes, known: Known) -> Need:
     if (method, target) == SERVE:
-        return _serve(_read(body, ServeChange), known.served)
+        return _serve(_read(body, ServeChange), known)
     if (method, target) == END:
         return Need(_end(_read(body, ServeEnd), known.own))
     if (method, target) == SELECT:
@@ -177,7 +180,7 @@ def waiting(present: State) -> tuple[Question, ...]:
     return tuple(one for one in present.questions if one.answer is Answer.WAITING)
 
 
-def _serve(wanted: ServeChange, served: tuple[Served, ...]) -> Need:
+def _serve(wanted: ServeChange, known: Known) -> Need:
     if wanted.preview:
         return Need()
     condition = condition_from_parts(wanted.condition)
@@ -188,7 +191,7 @@ def _serve(wanted: ServeChange, served: tuple[Served, ...]) -> Need:
         *(["its pods are restarted"] if wanted.restart else []),
         *(["another host than this machine answers"] if any(pair.host is not None for pair in wanted.ports) else []),
     ]
-    serves = tuple(one for one in _answered_here(wanted) if one not in served)
+    serves = tuple(one for one in _answered_here(wanted, known.teamspace) if one not in known.served)
     if not reasons and not serves:
         return Need()
     what = "copy" if wanted.mirror is not None else "answer"
@@ -202,13 +205,13 @@ def _serve(wanted: ServeChange, served: tuple[Served, ...]) -> Need:
     return Need((f"{first}: {'; '.join(reasons)}" if reasons else first, *lines), serves)
 
 
-def _answered_here(wanted: ServeChange) -> Sequence[Served]:
+def _answered_here(wanted: ServeChange, teamspace: str) -> Sequence[Served]:
     """The ports of this machine that are to answer, each once. To copies nobody gets an answer: a yes to them is none to this, and is asked each time."""
     service = ServiceRef.parse(wanted.service)
     ports = sorted({pair.local for pair in wanted.ports if pair.host is None})
     if ports and not 0 < ports[0] <= ports[-1] < 65536:
         raise CodezeroError(problems.BAD_REQUEST, "ports are from 1 to 65535")
-    return [] if wanted.mirror is not None else [Served(str(service), port) for port in ports]
+    return [] if wanted.mirror is not None else [Served(str(service), port, teamspace) for port in ports]
 
 
 def _ports(serves: Sequence[Served]) -> str:

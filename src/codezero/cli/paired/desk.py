@@ -142,12 +142,14 @@ class Desk:
         question = (asked.method, asked.target)
         if question == confirming.END:
             return Known(own=await self._turn.run(_own_variants))
+        if question == confirming.SERVE:
+            return Known(served=pairing.served, teamspace=await self._turn.run(_teamspace))
         is_asked = confirming.question_of(self._live.now, pairing.id, *question, asked.body) is not None
         # A page that waits asks again and again, and its question keeps the names.
         if question == confirming.SELECT and not is_asked:
             wanted = asked.body_as(Selection)
             return Known(names=await self._turn.run(lambda: _names(wanted, pairing.origin)))
-        return Known(served=pairing.served)
+        return Known()
 
     def _note(self, pairing: Pairing) -> None:
         now = self._clock()
@@ -237,6 +239,12 @@ class Desk:
 
 def _own_variants() -> frozenset[str]:
     return frozenset(one.variant.variant_id for one in local_client().serves().serves)
+
+
+def _teamspace() -> str:
+    """The id of the one that this machine is in; nothing where it is in none."""
+    there = local_client().status().teamspace
+    return there.id if there is not None else ""
 
 
 def _names(wanted: Selection, origin: str) -> Mapping[str, str]:

@@ -55,10 +55,11 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Served(msgspec.Struct, frozen=True):
-    """Requests to `service` (`namespace/name`) are answered from `port` of this machine's loopback."""
+    """Requests to `service` (`namespace/name`) of that Teamspace are answered from `port` of this machine's loopback."""
 
     service: _Text
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    teamspace: _Text
 
 
 class Pairing(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ def lines_of(method: str, target: str, body: bytes, known: Known | None = None) 
 
 
 # Of a page that has served the service from that port before.
-SERVED = Known(served=(Served("shop/orders", 3000),))
+SERVED = Known(served=(Served("shop/orders", 3000, ""),))
 
 USER = ("user", None, None)
 DEFAULT = ("default", None, None)
@@ -98,7 +98,7 @@ def test_a_port_of_the_machine_is_asked_for_the_first_time(body: bytes) -> None:
     assert need.lines[0] == "answer requests to shop/orders from port 3000 of this machine"
     assert need.lines[1].startswith("ports 3000:")
     assert need.lines[2] == "a yes to that port is remembered until the pairing ends"
-    assert need.serves == (Served("shop/orders", 3000),)
+    assert need.serves == (Served("shop/orders", 3000, ""),)
 
 
 def test_what_was_confirmed_is_that_service_from_that_port_and_no_other() -> None:
@@ -109,20 +109,30 @@ def test_what_was_confirmed_is_that_service_from_that_port_and_no_other() -> Non
     assert lines_of(*SERVE, other_service, SERVED)[0] == "answer requests to shop/cart from port 3000 of this machine"
 
 
+def test_what_was_confirmed_in_one_teamspace_is_asked_again_in_another() -> None:
+    here = Known(served=(Served("shop/orders", 3000, "HERE"),), teamspace="HERE")
+    there = Known(served=here.served, teamspace="THERE")
+
+    assert lines_of(*SERVE, serve(OWN_HEADER), here) == ()
+    assert lines_of(*SERVE, serve(OWN_HEADER), there)[0] == (
+        "answer requests to shop/orders from port 3000 of this machine"
+    )
+
+
 def test_several_ports_are_one_question_for_those_that_are_new() -> None:
     ports = [{"remote": remote, "local": local} for remote, local in ((80, 5432), (81, 3000), (82, 5432), (83, 22))]
     need = confirming.need_of(*SERVE, serve(ports=ports), known=SERVED)
 
     assert need.lines[0] == "answer requests to shop/orders from ports 22, 5432 of this machine"
     assert need.lines[2] == "a yes to those ports is remembered until the pairing ends"
-    assert need.serves == (Served("shop/orders", 22), Served("shop/orders", 5432))
+    assert need.serves == (Served("shop/orders", 22, ""), Served("shop/orders", 5432, ""))
 
 
 def test_a_new_port_is_said_with_what_touches_others() -> None:
     need = confirming.need_of(*SERVE, serve(DEFAULT), known=Known())
 
     assert need.lines[0] == "answer requests to shop/orders from port 3000 of this machine: whoever sent them"
-    assert need.serves == (Served("shop/orders", 3000),)
+    assert need.serves == (Served("shop/orders", 3000, ""),)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +305,7 @@ def test_what_was_done_once_confirmed_is_remembered_for_that_page_alone() -> Non
     done, code = asked(confirmed, body)
 
     assert (first, code) == ("CZ-PAIR-004", "")
-    assert [one.served for one in done.pairings] == [(Served("shop/orders", 3000),), ()]
+    assert [one.served for one in done.pairings] == [(Served("shop/orders", 3000, ""),), ()]
     need = confirming.need_of(*SERVE, serve(USER), known=Known(served=done.pairings[0].served))
     assert need == confirming.Need()
     assert confirmed.pairings == present.pairings, "what the page does not do is not remembered"
@@ -311,7 +321,7 @@ def test_what_is_refused_is_not_remembered() -> None:
 
 
 def test_what_is_remembered_goes_with_the_pairing() -> None:
-    served = page("page").with_served((Served("shop/orders", 3000),))
+    served = page("page").with_served((Served("shop/orders", 3000, ""),))
     present = State(MACHINE, pairings=(served,))
 
     assert present.without(frozenset({"page"})).pairings == ()
@@ -334,8 +344,8 @@ def test_a_page_that_is_paired_anew_has_no_yes_to_an_earlier_question() -> None:
 def test_only_so_much_is_remembered_and_the_latest_of_it() -> None:
     kept = page("page")
     for port in range(1, MOST_SERVED + 2):
-        kept = kept.with_served((Served("shop/orders", port),))
-    again = kept.with_served((Served("shop/orders", 2), Served("shop/orders", 1)))
+        kept = kept.with_served((Served("shop/orders", port, ""),))
+    again = kept.with_served((Served("shop/orders", 2, ""), Served("shop/orders", 1, "")))
 
     assert [one.port for one in kept.served] == list(range(2, MOST_SERVED + 2))
     assert [one.port for one in again.served][-2:] == [2, 1]
@@ -376,7 +386,7 @@ def test_answers_that_a_page_has_not_come_for_keep_no_question_of_it_from_being_
 
 def test_the_most_of_everything_can_be_read_again() -> None:
     name = "n" * 63
-    served = tuple(Served(f"{name}/{name}", 65535 - number) for number in range(MOST_SERVED))
+    served = tuple(Served(f"{name}/{name}", 65535 - number, MACHINE) for number in range(MOST_SERVED))
     line = msgspec.json.decode(b'"' + b"\\u0001" * ((confirming.MOST_IN_LINE - 2) // 6) + b'"', type=str)
     question = Question("q" * 8, "p" * 43, *SERVE, "h" * 43, (line,) * 3, 1e9, 1e9, serves=served[:64])
     pages = tuple(
