@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 from tests.browser.conftest import FAILED, PATIENCE_MS, Complaints
 from tests.browser.journeys import Chromiums
 from tests.browser.scene import Scheme
@@ -343,16 +343,21 @@ def test_a_browser_elsewhere_asks_through_the_hub_alone(sandbox: Sandbox, laptop
     assert len(paired) == 2
 
 
+def about_to_serve_everybody(page: Page, sandbox: Sandbox, laptop: Laptop) -> Locator:
+    """The dialog to serve the core by the condition `default`, as far as its button."""
+    laptop.consume(f"*.{SAMPLE}")
+    shown(page, catalog(sandbox), "Catalog")
+    open_service(page, CORE)
+    return serve_dialog(page, CORE, 3000, "Default")
+
+
 @pytest.mark.parametrize("loopback", ["granted", "denied"])
 def test_what_touches_others_waits_for_a_word_in_a_terminal(
     sandbox: Sandbox, laptop: Laptop, pairing: Pairing, loopback: Literal["granted", "denied"]
 ) -> None:
     pairing.browsers.complaints.expect("403")
-    laptop.consume(f"*.{SAMPLE}")
     page = pairing.page(loopback=loopback)
-    shown(page, catalog(sandbox), "Catalog")
-    open_service(page, CORE)
-    dialog = serve_dialog(page, CORE, 3000, "Default")
+    dialog = about_to_serve_everybody(page, sandbox, laptop)
     serve = dialog.get_by_role("button", name="Serve", exact=True)
     waits = page.get_by_role("dialog", name="Confirm it on the machine")
 
@@ -393,11 +398,8 @@ def test_a_page_waits_on_over_a_lost_answer_and_asks_again_when_nobody_came(
 ) -> None:
     # What it asks while its clock is ahead is refused, too.
     pairing.browsers.complaints.expect("40[0-9]|ERR_FAILED")
-    laptop.consume(f"*.{SAMPLE}")
     page = pairing.page(loopback=loopback)
-    shown(page, catalog(sandbox), "Catalog")
-    open_service(page, CORE)
-    dialog = serve_dialog(page, CORE, 3000, "Default")
+    dialog = about_to_serve_everybody(page, sandbox, laptop)
     expect(dialog.get_by_text("Before you serve")).to_be_visible()
     page.clock.install()
     dialog.get_by_role("button", name="Serve", exact=True).click()
